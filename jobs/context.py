@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.webhook.settings import WebhookSettings
 
 Ledger = NewType("Ledger", str)
-"""A statement of sql/ledgers.sql that takes one jsonb array of rows and inserts them: `Ledger("webhook_deliveries")`."""
+"""A statement of sql/ledgers.sql that inserts one jsonb array of rows: `Ledger("webhook_deliveries")`."""
 
 
 class Log(Protocol):
@@ -32,12 +32,18 @@ class Log(Protocol):
 class Tools(Protocol):
     """The long-lived clients a daemon opens once from its settings; swapped whole at a reload."""
 
-    db: asyncpg.Pool
-    http: httpx2.AsyncClient
-    mail: Mail
-    dns: Resolver
-    secrets: Secrets
-    webhook: WebhookSettings
+    @property
+    def db(self) -> asyncpg.Pool: ...
+    @property
+    def http(self) -> httpx2.AsyncClient: ...
+    @property
+    def mail(self) -> Mail: ...
+    @property
+    def dns(self) -> Resolver: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def webhook(self) -> WebhookSettings: ...
 
 
 class Progress(Protocol):

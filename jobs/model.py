@@ -14,9 +14,10 @@ from jobs.values import Duration, duration
 class Job:
     """One claimed attempt of a row.  A retry of the same row is another Job with another fence.
 
-    `args_json` is the row's JSON text as Postgres prints it; `run_at` and `expires_at` are seconds since 1970, so that
-    no time Postgres accepts can fail to decode.  `fence` grows with every claim and rescue and is never handed out
-    twice: writes about this attempt carry it, and lose when the row has moved on.
+    `args_json` is the row's JSON text as Postgres prints it; `run_at`, `expires_at` and `claimed_at` are seconds since
+    1970 by the database's clock: floats, so that no time Postgres accepts can fail to decode.  `fence` grows with every
+    claim, rescue and return and is never handed out twice: writes about this attempt carry it, and lose when the row
+    has moved on.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Job:
     attempt: int
     args_json: str
     run_at: float
+    claimed_at: float = 0.0
     org_id: str | None = None
     max_attempts: int | None = None
     expires_at: float | None = None
@@ -66,7 +68,7 @@ class Failure(Outcome):
 
 
 class Retry(Failure):
-    """It may work later: tried again after the kind's next delay, or not before `after` (as a Retry-After header asks)."""
+    """It may work later: tried again after the kind's next delay, and not before `after` (a Retry-After header)."""
 
     __match_args__ = ("reason", "after_s")
 

@@ -21,7 +21,7 @@ class Kind:
     """What the daemon must know to run rows of one kind.
 
     `args` is a msgspec type: rows that do not fit it are dead letters before the handler is called.  `lane` names the
-    destination an args object goes to (host, relay, domain), for limits and breakers.  `retry` None: the queue's policy.
+    destination an args object goes to (host, relay, domain), for limits and breakers.  `retry` None: the queue's.
     """
 
     name: str

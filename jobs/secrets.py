@@ -18,8 +18,8 @@ class SecretMissing(LookupError):
 
 
 class Secrets:
-    """Looks a name up in the environment (`JOBSD_SECRET_<NAME>`, upper case, `-` as `_`), then as a file of that name in
-    each folder (systemd's credentials folder, `daemon.secrets_dir`).  Files are read at each use: a rotated secret counts
+    """Looks a name up in the environment (`JOBSD_SECRET_<NAME>`, upper case, `-` as `_`), then as a file of that name
+    in each folder (systemd's credentials, `daemon.secrets_dir`).  Files are read at each use: a rotated secret counts
     at once."""
 
     def __init__(self, folders: tuple[Path, ...] = (), env: Mapping[str, str] | None = None) -> None:

@@ -1,1 +1,1 @@
-"""The email channel."""
+"""The job kind `email`: one message, through a relay, to each of its recipients once."""

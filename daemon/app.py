@@ -1,0 +1,409 @@
+"""Composition root: build the parts, run them together, reload them whole, take them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from socket import gethostname
+from time import monotonic
+from typing import Any
+
+from daemon import systemd
+from daemon.admin import Admin
+from daemon.claimer import Claimer
+from daemon.config import Config, ConfigError
+from daemon.config_diff import diff
+from daemon.config_show import digest
+from daemon.database import Database, until_there
+from daemon.embedded import Embedded
+from daemon.finisher import Finisher
+from daemon.handlers import load_kinds
+from daemon.keeper import Keeper
+from daemon.lag import probe
+from daemon.lease import Lease
+from daemon.listener import Listener
+from daemon.migrate import SchemaError, look, migrate
+from daemon.observe import Observer, Slots
+from daemon.runner import Runner, Setup
+from daemon.scheduler import Scheduler
+from daemon.settings import EMBEDDED
+from daemon.store import AWAY, Store
+from jobs.clients import Clients, Wanted, open_clients
+from jobs.secrets import Secrets
+
+OK, INTERNAL = 0, 70
+STOP_S = 3.0
+"""How long handlers cancelled at the drain's deadline get to end; then their rows are handed back over their heads."""
+
+WRITE_S = 15.0
+"""How long a stop waits for Postgres to take the last results; rows it does not take are rescued by their lease."""
+
+STALL_S = 30.0
+"""A loop that has not come round for so long is stuck."""
+
+
+class Daemon:
+    """One `jobsd serve`.  `stop()` drains, a second one forces; `reload()` reads the config again."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], observer: Observer) -> None:
+        self._config = self._started_with = config
+        self._load = load
+        self._observer = observer
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._fault: BaseException | None = None
+        self._watchdog = systemd.Watchdog(systemd.watchdog_interval_s(), self._stalled)
+        self._starting: str | None = "starting"
+        self.ready = asyncio.Event()
+
+    def stop(self) -> None:
+        """Drain and end; the second call ends without waiting for running jobs."""
+        if self._stopping.is_set():
+            self._forced.set()
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the config again, soon; calls that come meanwhile count as one."""
+        self._reload.set()
+
+    async def run(self) -> int:
+        """Until stopped; the exit code."""
+        started = monotonic()
+        self._observer.daemon_starting(version("jobsd"))
+        self._observer.config_loaded(
+            self._config.source, digest(self._config), [str(warning) for warning in self._config.warnings]
+        )
+        async with AsyncExitStack() as stack:
+            self._admin = Admin(self._config.admin.listen, self._observer, self._ready_checks(), self._live_checks())
+            await self._admin.start()
+            stack.push_async_callback(self._admin.close)
+            if await self._open(stack):
+                await self._serve(stack, started)
+        return OK if self._fault is None else INTERNAL
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    async def _open(self, stack: AsyncExitStack) -> bool:
+        """Reach the database and build the parts; false when a stop came first."""
+        self._embedded: Embedded | None = None
+        dsn = str(self._config.database.dsn)
+        schema = self._config.database.schema
+        if dsn == EMBEDDED:
+            self._embedded = Embedded(embedded_folder(self._config))
+            dsn = await self._embedded.start()
+            stack.push_async_callback(self._embedded.stop)
+            for name in await migrate(dsn, schema):
+                self._observer.migrated(name, 0.0)
+        self._database = Database(dsn, self._config.database)
+        waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))
+        stop = asyncio.get_running_loop().create_task(self._stopping.wait())
+        await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            return False
+        self._pool = waiting.result()
+        stack.push_async_callback(self._close_pool, self._pool)
+        await self._check_schema()
+        handler_pool = await self._database.handler_pool()
+        stack.push_async_callback(self._close_pool, handler_pool)
+        self._store = Store(self._pool)
+        kinds = load_kinds(self._config.daemon.handlers, self._config.daemon.kinds)
+        self._secrets = Secrets(secret_folders(self._config))
+        self._clients = open_clients(wanted(self._config), handler_pool, self._secrets)
+        stack.push_async_callback(self._close_clients)
+        self._build(Setup(self._config, self._clients, kinds))
+        return True
+
+    def _build(self, setup: Setup) -> None:
+        watchdog, observer, store = self._watchdog, self._observer, self._store
+        self._finisher = Finisher(store, observer, lambda: watchdog.beat("finisher"))
+        self._runner = Runner(setup, store, self._finisher, observer)
+        self._lease = Lease(
+            self._database.connect,
+            setup.config.daemon.lease,
+            on_beat=self._heard_back,
+            on_failure=self._not_heard_back,
+            on_silence=self._fence,
+            on_lost=self._lost,
+        )
+        self._unregistered = asyncio.Event()
+        self._claimer = Claimer(store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id)
+        self._listener = Listener(
+            self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
+        )
+        self._keeper = Keeper(store, observer, lambda: self._config, self._claimer.look_again, self._sample)
+        self._scheduler = Scheduler(store, observer, setup.config.schedules)
+        observer.watch_slots(self._slots)
+
+    async def _check_schema(self) -> None:
+        conn = await self._database.connect()
+        try:
+            pending = (await look(conn)).pending
+        finally:
+            await conn.close()
+        if pending:
+            raise SchemaError(
+                f"the database is {len(pending)} migrations behind (next: {pending[0].name}); run: jobsd migrate"
+            )
+
+    def _no_database(self, error: BaseException) -> None:
+        self._starting = f"waiting for the database: {error}"
+        self._observer.keeper_failed("connect", error)
+        systemd.extend_timeout(30)
+        systemd.status(self._starting)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, stack: AsyncExitStack, started: float) -> None:
+        async with asyncio.TaskGroup() as results, asyncio.TaskGroup() as work:
+            writing = results.create_task(self._guard("finisher", self._finisher.run()))
+            await self._register()
+            claiming = work.create_task(self._guard("claimer", self._claimer.run()))
+            loops = [
+                work.create_task(self._guard(name, loop))
+                for name, loop in (
+                    ("listener", self._listener.run()),
+                    ("keeper", self._keeper.run()),
+                    ("scheduler", self._scheduler.run()),
+                    ("watchdog", self._watchdog.run()),
+                    ("lag", probe(self._observer)),
+                    ("membership", self._stay_registered()),
+                    ("reload", self._reload_when_asked(work)),
+                )
+            ]
+            for part in ("claimer", "finisher"):
+                self._watchdog.watch(part, STALL_S)
+            self._watchdog.watch("heartbeat", max(STALL_S, self._config.daemon.lease * 2))
+            self._starting = None
+            await self._announce(started)
+            await self._stopping.wait()
+            await self._drain(claiming, writing, loops)
+
+    async def _announce(self, started: float) -> None:
+        """READY only when the first look has been made and the listener hears, or has failed to."""
+        try:
+            async with asyncio.timeout(5):
+                await self._listener.hearing.wait()
+        except TimeoutError:
+            self._observer.keeper_failed("listen", TimeoutError("not listening yet; polling meanwhile"))
+        self._observer.daemon_ready(monotonic() - started)
+        systemd.ready("serving")
+        self.ready.set()
+
+    async def _drain(
+        self, claiming: asyncio.Task[None], writing: asyncio.Task[None], loops: list[asyncio.Task[None]]
+    ) -> None:
+        """The order is the guarantee: claim nothing more, let running jobs end, hand back those that do not, write down
+        how all of them ended, give up the lease."""
+        began = monotonic()
+        self._starting = "draining"
+        self._observer.daemon_draining(len(self._runner))
+        systemd.stopping(f"draining {len(self._runner)}")
+        self._watchdog.release("claimer")
+        self._lease.draining = True
+        self._claimer.close()
+        await _within(WRITE_S, asyncio.wait({claiming}))
+        handed_back = await self._let_end()
+        self._finisher.close()
+        if not await _within(WRITE_S, asyncio.wait({writing})):
+            writing.cancel()
+        worker_id = self._lease.worker_id
+        for loop in (*loops, claiming):
+            loop.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._lease.close)
+        if worker_id is not None:
+            await _within(3, self._leave(worker_id))
+        self._observer.daemon_stopped(monotonic() - began, handed_back)
+
+    async def _let_end(self) -> int:
+        """Wait for running jobs up to the deadline, then cancel them; how many rows went back."""
+        idle = asyncio.get_running_loop().create_task(self._runner.wait_idle())
+        forced = asyncio.get_running_loop().create_task(self._forced.wait())
+        await asyncio.wait(
+            {idle, forced}, timeout=self._config.daemon.drain_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        forced.cancel()
+        handed_back = 0
+        if not idle.done():
+            handed_back = self._runner.cancel("drain")
+            if not await _within(0.5 if self._forced.is_set() else STOP_S, asyncio.wait({idle})):
+                self._runner.abandon()
+        idle.cancel()
+        return handed_back
+
+    async def _guard(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        """A loop that dies takes the daemon down in good order: alive but idle is the worst of states."""
+        try:
+            await loop
+        except Exception as error:  # whatever it was, results in memory must still be written
+            self._fault = error
+            self._observer.task_died(name, error)
+            self._stopping.set()
+
+    # --- the lease --------------------------------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        daemon, kinds = self._config.daemon, sorted(self._runner.setup.kinds)
+        sent = monotonic()
+        worker_id = await self._store.register(
+            daemon.name or f"{gethostname()}:{os.getpid()}", version("jobsd"), kinds, daemon.queues, daemon.lease
+        )
+        self._lease.kinds = kinds
+        self._lease.hold(worker_id, sent)
+        self._observer.worker_registered(worker_id)
+
+    async def _stay_registered(self) -> None:
+        """A lost lease is never had again: its rows may be others' by now.  Begin anew, as somebody else."""
+        while True:
+            await self._unregistered.wait()
+            self._unregistered.clear()
+            await until_there(self._register, self._observer.heartbeat_failed)
+            self._claimer.look_again()
+
+    def _worker_id(self) -> int | None:
+        return None if self._lease.silent else self._lease.worker_id
+
+    def _heard_back(self, seconds: float, skew_s: float) -> None:
+        self._watchdog.beat("heartbeat")
+        self._scheduler.skew_s = skew_s
+        self._observer.heartbeat(seconds, skew_s)
+
+    def _not_heard_back(self, error: BaseException) -> None:
+        self._watchdog.beat("heartbeat")  # it tries: a database that is away is no reason to be killed
+        self._observer.heartbeat_failed(error)
+
+    def _fence(self) -> None:
+        self._observer.worker_fenced(self._lease.worker_id, self._runner.cancel("fence"))
+
+    def _lost(self) -> None:
+        self._observer.worker_lost("its lease ran out before a heartbeat reached the database")
+        self._runner.cancel("fence")
+        self._unregistered.set()
+
+    async def _leave(self, worker_id: int) -> None:
+        try:
+            await self._store.leave(worker_id)
+        except AWAY as error:
+            self._observer.heartbeat_failed(error)
+
+    # --- reload -----------------------------------------------------------------------------------------------------
+
+    async def _reload_when_asked(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            systemd.reloading()
+            self._swap(group)
+            systemd.ready("serving")
+
+    def _swap(self, group: asyncio.TaskGroup) -> None:
+        """Read, validate, prepare every part; then replace all of them, or none."""
+        try:
+            new = self._load()
+            clients = open_clients(wanted(new), self._clients.db, self._secrets_for(new), before=self._clients)
+        except ConfigError as error:
+            self._observer.reload_refused([str(problem) for problem in error.problems])
+            return
+        except Exception as error:  # a part that cannot be prepared, whatever it says: nothing has changed yet
+            self._observer.reload_refused([f"cannot be prepared: {error!r}"])
+            return
+        what = diff(self._config, new)
+        late = diff(self._started_with, new).restart_required
+        old, self._clients, self._config, self._secrets = self._clients, clients, new, clients.secrets
+        kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
+        self._runner.setup = Setup(new, clients, kinds)
+        self._lease.kinds = sorted(kinds)
+        self._claimer.reload()
+        self._scheduler.reload(new.schedules)
+        self._observer.configure(new.log.level, new.log.format, new.log.started)
+        group.create_task(self._retire(old, clients))
+        self._observer.reloaded([c.path for c in what.changed], what.added, what.removed, late, digest(new))
+
+    async def _retire(self, old: Clients, new: Clients) -> None:
+        """Close what the reload replaced once the attempts that began with it have ended."""
+        await self._runner.wait_for_current()
+        await old.close(kept_by=new)
+
+    def _secrets_for(self, config: Config) -> Secrets:
+        folders = secret_folders(config)
+        return self._secrets if folders == secret_folders(self._config) else Secrets(folders)
+
+    # --- what others ask --------------------------------------------------------------------------------------------
+
+    def _ready_checks(self) -> dict[str, Callable[[], str | None]]:
+        return {
+            "daemon": lambda: self._starting,
+            "database": self._database_trouble,
+            "listener": self._listener_trouble,
+        }
+
+    def _live_checks(self) -> dict[str, Callable[[], str | None]]:
+        return {"loops": lambda: ", ".join(self._watchdog.stalled()) or None}
+
+    def _database_trouble(self) -> str | None:
+        if self._starting is not None:
+            return None
+        quiet_s = monotonic() - self._claimer.answered_at
+        allowed_s = self._config.daemon.poll_interval + 2.0
+        return None if quiet_s < allowed_s else f"no answer for {quiet_s:.0f} s"
+
+    def _listener_trouble(self) -> str | None:
+        return None if self._starting is not None else self._listener.trouble
+
+    def _claimer_beat(self) -> None:
+        self._watchdog.beat("claimer")
+        if self._finisher.backlog == 0:
+            self._watchdog.beat("finisher")
+
+    def _stalled(self, parts: tuple[str, ...]) -> None:
+        if parts:
+            self._observer.keeper_failed("watchdog", RuntimeError(f"stalled: {', '.join(parts)}"))
+
+    def _slots(self) -> dict[str, Slots]:
+        config, busy = self._config, self._runner.busy
+        names = {*busy, *(name for name in config.queues if "*" not in name)}
+        return {name: Slots(busy[name], config.queue(name).concurrency) for name in names}
+
+    def _sample(self) -> None:
+        size, idle = self._pool.get_size(), self._pool.get_idle_size()
+        self._observer.pool(size, idle, 0)
+        systemd.status(f"serving; {len(self._runner)} running, {self._finisher.backlog} results to write")
+
+    async def _close_pool(self, pool: Any) -> None:
+        if not await _within(3, pool.close()):
+            pool.terminate()
+
+    async def _close_clients(self) -> None:
+        await self._clients.close()
+
+
+def embedded_folder(config: Config) -> Path:
+    """Where the data of `database.dsn = "embedded"` is kept."""
+    return Path(config.daemon.state_dir).absolute() / "postgres"
+
+
+def wanted(config: Config) -> Wanted:
+    return Wanted(config.webhook, config.email, config.dns)
+
+
+def secret_folders(config: Config) -> tuple[Path, ...]:
+    """Where secret://NAME is looked for: systemd's credentials, then daemon.secrets_dir."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    named = (Path(credentials) if credentials else None, config.daemon.secrets_dir)
+    return tuple(folder for folder in named if folder is not None)
+
+
+async def _within(seconds: float, what: Any) -> bool:
+    """Whether `what` was over in time.  For asyncio.wait, whether anything is done."""
+    try:
+        async with asyncio.timeout(seconds):
+            await what
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,258 @@
+"""Keep every queue's free slots filled with due jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic, perf_counter
+from typing import Any
+
+import asyncpg
+import orjson
+
+from daemon.finisher import Finisher
+from daemon.limits import Bucket, Limits, Verdict, share
+from daemon.observe import Observer
+from daemon.runner import Runner, Running
+from daemon.settle import hand_back
+from daemon.sources import MOST, Place, Sources
+from daemon.store import AWAY, Store
+from jobs.model import Job
+
+BATCH_MAX = 1000
+"""Rows of one claim; more only makes the statement longer, not the rate higher (measured: 500 to 1,000 is flat)."""
+
+ECHO_S = 0.012
+"""After a hint, look once more: producers send none while another's is younger than 5 ms, and may commit later."""
+
+NO_CLAIM_S = 0.1
+"""How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
+
+LINGER_S = 0.002
+"""With most slots taken, wait so long for more to come free: claims of one row cost as much as claims of many."""
+
+
+class Claimer:
+    """One loop: work out what to ask for, claim it, pass limits, start it, sleep until there is a reason to look."""
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        finisher: Finisher,
+        observer: Observer,
+        beat: Callable[[], None],
+        worker_id: Callable[[], int | None],
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._finisher = finisher
+        self._observer = observer
+        self._beat = beat
+        self._worker_id = worker_id
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._held: Counter[Bucket] = Counter()  # places that came free and are to be given back
+        self._look_at = 0.0
+        self._echo_at: float | None = None
+        self._looked_for_hint = 0.0
+        self.answered_at = monotonic()
+        config = runner.setup.config
+        self._limits = Limits(config.limits)
+        self._sources = Sources(config.daemon.queues, runner.setup.kinds)
+        runner.on_free = self._freed
+        finisher.on_room = self._wake.set
+
+    def reload(self) -> None:
+        """The runner has another setup: its queues, kinds and limits count from the next claim on."""
+        config = self._runner.setup.config
+        self._limits = Limits(config.limits)
+        self._sources.serve(config.daemon.queues, self._runner.setup.kinds)
+        self._look_at = 0.0
+        self._wake.set()
+
+    def hint(self) -> None:
+        """A notification came: something was inserted."""
+        self._sources.hinted()
+        self._echo_at = monotonic() + ECHO_S
+        self._looked_for_hint = 0.0
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """The listener was deaf for a while, or a lease is new: take nothing for granted."""
+        self._look_at = 0.0
+        self._sources.hinted()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Never cancelled: close() it, or the rows of a claim on the wire would wait for a rescue."""
+        pause_s = 0.05
+        while not self._closing:
+            self._wake.clear()
+            try:
+                sleep_s = await self._step()
+                pause_s = 0.05
+            except AWAY as error:
+                self._observer.claim_failed(error)
+                await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
+                pause_s = min(pause_s * 2, 2.0)
+                self._look_at = 0.0
+                self._beat()
+                continue
+            self._beat()
+            if sleep_s > 0:
+                await self._nap(sleep_s)
+        await self._give_back()
+
+    async def _step(self) -> float:
+        """One round; returns the seconds until the next, 0 for at once."""
+        await self._give_back()
+        worker_id = self._worker_id()
+        if worker_id is None or self._finisher.full:
+            return NO_CLAIM_S
+        now = monotonic()
+        if self._echo_at is not None and now >= self._echo_at:
+            self._echo_at = None
+            self._sources.hinted()
+        if now >= self._look_at:
+            await self._look()
+        asked = self._sources.wanted(monotonic(), self._free, BATCH_MAX)
+        if not asked:
+            return self._sleep_s()
+        got = await self._claim(asked, worker_id)
+        if got == 0 and self._echo_at is not None and self._looked_for_hint == 0.0:
+            self._looked_for_hint = now  # a hint, and nothing in the queues we know: it may be for a new one
+            await self._look()
+            return 0.0
+        return 0.0 if got else self._sleep_s()
+
+    async def _look(self) -> None:
+        poll_s = self._runner.setup.config.daemon.poll_interval
+        sources = await self._store.look(MOST)
+        self._sources.found(sources, monotonic())
+        self._look_at = monotonic() + poll_s
+        self.answered_at = monotonic()
+
+    async def _claim(self, asked: dict[Place, int], worker_id: int) -> int:
+        started = perf_counter()
+        kinds = list(self._runner.setup.kinds)
+        try:
+            rows = await self._store.claim(asked, worker_id, kinds)
+        except asyncpg.UniqueViolationError:
+            return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
+        self._observer.claimed(len(rows), perf_counter() - started)
+        served = self._runner.setup.kinds
+        jobs = [job for job in rows if job.kind in served]
+        self._sources.claimed(asked, Counter((job.queue, _source_gate(job, served)) for job in rows))
+        for (kind, queue), count in Counter((job.kind, job.queue) for job in rows if job.kind not in served).items():
+            self._observer.parked(kind, queue, count)
+        if self._closing or self._worker_id() != worker_id:
+            for job in jobs:  # the stop, or the loss of the lease, came while the claim was on the wire
+                self._finisher.add(hand_back(job, gate=job.gate))
+            return 0
+        for job, buckets in await self._admit(jobs, worker_id):
+            self._runner.start(job, buckets)
+        return len(rows)
+
+    async def _admit(self, jobs: list[Job], worker_id: int) -> Sequence[tuple[Job, tuple[Bucket, ...]]]:
+        """Who may start now; those whom a limit holds back go to its gate."""
+        if not self._limits:
+            return [(job, ()) for job in jobs]
+        free: list[tuple[Job, tuple[Bucket, ...]]] = []
+        bound: list[tuple[Job, tuple[Bucket, ...]]] = []
+        for job in jobs:
+            buckets = self._limits.buckets(job, self._args(job))
+            (bound if buckets else free).append((job, buckets))
+        if not bound:
+            return free
+        wanting = []
+        for job, buckets in bound:
+            behind = next((b for b in buckets if job.gate != b.gate and self._sources.waiting(job.queue, b.gate)), None)
+            if behind is not None:  # others wait for this bucket already: no overtaking
+                self._finisher.add(hand_back(job, gate=behind.gate))
+            else:
+                wanting.append((job, buckets))
+        try:
+            verdict = await self._take(wanting, worker_id)
+        except AWAY:
+            for job, _buckets in bound:
+                self._finisher.add(hand_back(job, gate=job.gate))
+            raise
+        return [*free, *verdict.start]
+
+    async def _take(self, wanting: list[tuple[Job, tuple[Bucket, ...]]], worker_id: int) -> Verdict:
+        wanted = Counter(bucket for _job, buckets in wanting for bucket in buckets)
+        if not wanted:
+            return Verdict([], [], Counter())
+        grants = await self._store.take(worker_id, wanted)
+        verdict = share(wanting, grants)
+        now = monotonic()
+        for job, bucket in verdict.wait:
+            self._sources.shut(job.queue, bucket.gate, now, grants[bucket].retry_s, bucket.token_s)
+            self._finisher.add(hand_back(job, gate=bucket.gate))
+        for bucket, count in Counter(bucket for _job, bucket in verdict.wait).items():
+            self._observer.limited(bucket.name, count, grants[bucket].retry_s or 0.0)
+        if verdict.unused:
+            held = Counter({bucket: count for bucket, count in verdict.unused.items() if bucket.places is not None})
+            await self._store.give(worker_id, held, verdict.unused)
+        return verdict
+
+    def _args(self, job: Job) -> dict[str, Any]:
+        """The args for limits that go by them; also finds the lane.  An unreadable row passes and dies when run."""
+        try:
+            args = orjson.loads(job.args_json)
+            kind = self._runner.setup.kinds[job.kind]
+            if job.lane is None and kind.lane is not None:
+                job.lane = kind.lane(kind.decode(job.args_json))
+        except (ValueError, RecursionError):
+            return {}
+        return args if isinstance(args, dict) else {}
+
+    async def _give_back(self) -> None:
+        """Places of concurrency limits that came free, in one statement for all."""
+        worker_id = self._worker_id()
+        if not self._held or worker_id is None:
+            return
+        held, self._held = self._held, Counter()
+        try:
+            await self._store.give(worker_id, held, {})
+        except AWAY:
+            self._held.update(held)
+            raise
+        for bucket in held:
+            self._sources.place_free(bucket.gate)
+
+    def _freed(self, running: Running) -> None:
+        self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
+        self._wake.set()
+
+    def _free(self, queue: str) -> int:
+        return max(0, self._runner.setup.config.queue(queue).concurrency - self._runner.busy[queue])
+
+    def _sleep_s(self) -> float:
+        now = monotonic()
+        times = [self._look_at, self._echo_at, self._sources.next_at(now)]
+        return max(0.001, min(at for at in times if at is not None) - now)
+
+    async def _nap(self, seconds: float) -> None:
+        if self._closing:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return  # nobody called; the clock did
+        if len(self._runner) and not self._closing and self._echo_at is None:
+            await asyncio.sleep(LINGER_S)
+
+
+def _source_gate(job: Job, served: Iterable[str]) -> str:
+    """The gate a claimed row came through; one that was parked came from the open queue."""
+    return job.gate if job.kind in served else ""

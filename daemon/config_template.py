@@ -1,0 +1,178 @@
+"""The shipped `config.toml` and the `.env` template, written from the settings classes."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from daemon.config import Config
+from daemon.config_env import variables
+from daemon.config_schema import Array, Dictionary, Key, NamedSections, Section, keys_of
+from daemon.config_show import value_text
+from daemon.config_tree import DEFAULT, Table, dotted
+from daemon.config_values import bare, quoted, toml_json
+from daemon.work_settings import SHIPPED, QueueSettings
+
+Path = tuple[str, ...]
+
+HEAD = """\
+# Settings of jobsd: every key with its default and what it changes.
+#
+# A line like `#key = value` is switched off: it shows a default that depends on the profile, or an example of a key
+# that is unset.  Durations are "250ms", "30s", "5m", "2h", "30d" or "1h30m"; sizes "64KiB" or "1MiB"; rates "10/s".
+# Each key can come from the environment instead, where JOBSD_DAEMON__LEASE is `lease` in [daemon]; `*` in a name
+# stands for any characters.  `jobsd config check` says what is wrong with this file, `jobsd config show --origin`
+# what holds and why.  SIGHUP (systemctl reload) puts changes to work, except where it says (restart).
+"""
+
+EXAMPLES = {
+    "database.dsn_file": '"/etc/jobsd/database-url"',
+    "daemon.name": '"worker-1"',
+    "daemon.secrets_dir": '"/etc/jobsd/secrets"',
+    "queues.NAME.backoff": '"exponential"',
+    "queues.NAME.jitter": "0.2",
+    "kinds.NAME.jitter": "0.2",
+    "email.relays.NAME.daily": "20000",
+    "queues.NAME.keep_done": '"7d"',
+    "queues.NAME.keep_dead": '"90d"',
+    "kinds.NAME.retry": '["1m", "5m", "30m", "2h"]',
+    "kinds.NAME.backoff": '"fixed"',
+    "kinds.NAME.max_delay": '"1h"',
+    "queues.NAME.max_delay": '"1h"',
+    "schedules.NAME.kind": '"heartbeat"',
+    "schedules.NAME.cron": '"*/5 * * * *"',
+    "schedules.NAME.org_id": '"42"',
+    "limits.NAME.queue": '"notification"',
+    "limits.NAME.kind": '"webhook"',
+    "limits.NAME.org_id": '"42"',
+    "limits.NAME.lane": '"*.example.com"',
+    "limits.NAME.args": '{ account = "42" }',
+    "limits.NAME.per": '"lane"',
+    "email.from": '"Shop <no-reply@shop.example>"',
+    "email.message_id_domain": '"shop.example"',
+    "email.relays.NAME.host": '"relay.example"',
+    "email.relays.NAME.username": '"shop"',
+    "email.relays.NAME.password": '"secret://relay-password"',
+    "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
+    "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
+    "email.relays.NAME.helo": '"mail.shop.example"',
+}
+"""For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
+
+NAMES = {"kinds": "webhook", "schedules": "heartbeat", "limits": "example_com", "relays": "main"}
+"""What the example of a named section is called."""
+
+
+def render_template() -> str:
+    """The shipped config.toml: as it stands, it sets exactly the defaults."""
+    return "\n".join([HEAD, *_lines(Config, ())]).rstrip("\n") + "\n"
+
+
+def env_template() -> str:
+    """Every variable with its default, all switched off; `NAME` stands for the name of a queue, kind and so on."""
+    lines = [
+        "# Settings of jobsd from the environment; they win over config.toml.  NAME is the name of a queue, a kind, …",
+        "",
+        "# The database; JOBSD_DATABASE__DSN wins over it.",
+        "#DATABASE_URL=postgresql://jobsd@db.example/shop",
+        "# What secret://NAME means.",
+        "#JOBSD_SECRET_NAME=",
+    ]
+    names = Table(DEFAULT)
+    for section in (("queues",), ("kinds",), ("schedules",), ("limits",), ("email", "relays")):
+        names.put((*section, "name"), Table(DEFAULT))
+    for variable, key, path in variables(Config, names):
+        value = _env_text(key, dotted(path).replace(".name.", ".NAME."))
+        lines += [f"# {key.doc}", f"#{variable}={value}"]
+    return "\n".join(lines) + "\n"
+
+
+def default_text(key: Key, path: Path, profile: str = "development") -> str:
+    """The default in TOML, or an example where there is none, or none that would show anything."""
+    if dotted(path) in EXAMPLES:
+        return EXAMPLES[dotted(path)]
+    value = key.default_in(profile)
+    return _example(key) if key.required or value is None else value_text(key, value)
+
+
+def _lines(settings: type[Any], path: Path) -> Iterator[str]:
+    for key in keys_of(settings).values():
+        here = (*path, key.name)
+        match key.shape:
+            case Section(inner):
+                yield from _header(f"[{dotted(here)}]", key.doc)
+                yield from _lines(inner, here)
+            case NamedSections(inner) if inner is QueueSettings:
+                yield from _queues(inner, key)
+            case NamedSections(inner):
+                yield from _header(f"#[{dotted((*here, NAMES[key.name]))}]", key.doc)
+                yield from _example_section(inner, here)
+            case _:
+                yield from _pair(key, here, commented=_is_commented(key))
+
+
+def _queues(settings: type[Any], queues: Key) -> Iterator[str]:
+    yield from _header("[queues.default]", queues.doc)
+    for key in keys_of(settings).values():
+        yield from _pair(key, (queues.name, "NAME", key.name), commented=_is_commented(key))
+    for name, shipped in SHIPPED["development"]["queues"].items():
+        if shipped:
+            yield from _header(f"[queues.{bare(name)}]", "")
+            production = SHIPPED["production"]["queues"][name]
+            for key_name, value in shipped.items():
+                other = production[key_name]
+                note = "" if value == other else f"  # in production {toml_json(other)}"
+                yield f"#{key_name} = {toml_json(value)}{note}"
+
+
+def _example_section(settings: type[Any], path: Path) -> Iterator[str]:
+    for key in keys_of(settings).values():
+        yield from _pair(key, (*path, "NAME", key.name), commented=True)
+
+
+def _is_commented(key: Key) -> bool:
+    return key.required or key.default is None or key.secret or key.default != key.production
+
+
+def _pair(key: Key, path: Path, *, commented: bool) -> Iterator[str]:
+    notes = "  (restart)" if key.restart else ""
+    if key.default != key.production:
+        notes += f"  In production: {value_text(key, key.production)}."
+    yield from _prose(key.doc + notes)
+    yield f"{'#' if commented else ''}{bare(key.name)} = {default_text(key, path)}"
+
+
+def _header(header: str, doc: str) -> Iterator[str]:
+    yield ""
+    yield from _prose(" ".join(doc.split()))
+    yield header
+
+
+def _prose(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 118)]
+
+
+def _example(key: Key) -> str:
+    if key.choices:
+        return quoted(key.choices[0])
+    shape = key.shape.item if isinstance(key.shape, Array | Dictionary) else key.shape
+    word, example = getattr(shape, "word", ""), getattr(shape, "example", "")
+    return example if word in ("integer", "number", "boolean", "integer or string") else quoted(example)
+
+
+def _env_text(key: Key, path: str) -> str:
+    value = None if key.required else key.default
+    match key.shape:
+        case Array(item) if value is not None:
+            text = ",".join(_unquoted(item.text(element)) for element in value)
+        case Dictionary():
+            text = json.dumps(value or {})
+        case _:
+            text = _unquoted(EXAMPLES.get(path, _example(key)) if value is None else value_text(key, value))
+    return f'"{text}"' if any(c.isspace() for c in text) else text
+
+
+def _unquoted(text: str) -> str:
+    return str(json.loads(text)) if text.startswith('"') else text

@@ -1,0 +1,73 @@
+"""Connections to the database: a pool for the engine, one for handlers, single ones for listener and lease."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from daemon.settings import DatabaseSettings
+from daemon.store import AWAY, search_path
+
+T = TypeVar("T")
+
+ENGINE_CONNECTIONS = 6
+"""Claimer, finisher, keeper and scheduler each hold one at a time; the rest is for limits and progress."""
+
+
+class Database:
+    """One database under one schema."""
+
+    def __init__(self, dsn: str, settings: DatabaseSettings) -> None:
+        self.dsn = dsn
+        self._settings = settings
+
+    @property
+    def channel(self) -> str:
+        """Where the insert trigger of this schema sends its hints."""
+        return f"jobsd:{self._settings.schema}"[:63]
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection outside any pool, for whoever must not wait for one."""
+        return await asyncpg.connect(
+            self.dsn, timeout=self._settings.connect_timeout, server_settings=self._server_settings("")
+        )
+
+    async def engine_pool(self) -> asyncpg.Pool:
+        return await self._pool(2, ENGINE_CONNECTIONS, "")
+
+    async def handler_pool(self) -> asyncpg.Pool:
+        """Handlers' connections are their own, so that no handler can keep the engine from its work."""
+        return await self._pool(0, self._settings.pool_size, " handlers")
+
+    async def _pool(self, least: int, most: int, suffix: str) -> asyncpg.Pool:
+        return await asyncpg.create_pool(
+            self.dsn,
+            min_size=least,
+            max_size=most,
+            timeout=self._settings.connect_timeout,
+            server_settings=self._server_settings(suffix),
+        )
+
+    def _server_settings(self, suffix: str) -> dict[str, str]:
+        return {
+            "application_name": self._settings.application_name + suffix,
+            "search_path": search_path(self._settings.schema),
+            "statement_timeout": str(round(self._settings.statement_timeout * 1000)),
+            "timezone": "UTC",
+        }
+
+
+async def until_there(attempt: Callable[[], Awaitable[T]], on_failure: Callable[[BaseException], None]) -> T:
+    """The result of `attempt`, made again while the database is away: 0.1 s apart at first, 5 s in the end."""
+    pause_s = 0.1
+    while True:
+        try:
+            return await attempt()
+        except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+            on_failure(error)
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
+        pause_s = min(pause_s * 2, 5.0)

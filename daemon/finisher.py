@@ -1,0 +1,115 @@
+"""Group commit for outcomes: many attempts, one transaction, and nothing forgotten while Postgres is away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from time import perf_counter
+
+import asyncpg
+
+from daemon.observe import Observer
+from daemon.settle import Transition
+from daemon.store import AWAY, Store
+
+BATCH_MAX = 1000
+BACKLOG_MAX = 20_000
+"""Results kept in memory; beyond it nothing more is claimed, so that memory is bounded while Postgres is away."""
+
+_PAUSE_S = (0.05, 2.0)
+
+
+class Finisher:
+    """Takes transitions from anybody and writes them in batches; while one batch is on the wire the next one grows."""
+
+    def __init__(self, store: Store, observer: Observer, beat: Callable[[], None]) -> None:
+        self._store = store
+        self._observer = observer
+        self._beat = beat
+        self._pending: list[Transition] = []
+        self._writing = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.on_room: Callable[[], None] = lambda: None
+
+    @property
+    def backlog(self) -> int:
+        return len(self._pending) + self._writing
+
+    @property
+    def full(self) -> bool:
+        return self.backlog >= BACKLOG_MAX
+
+    def add(self, transition: Transition) -> None:
+        self._pending.append(transition)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write what is pending, then let run() return."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Never cancelled: close() it.  It holds what the rows do not say yet."""
+        while self._pending or not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                was_full = self.full
+                batch, self._pending = self._pending[:BATCH_MAX], self._pending[BATCH_MAX:]
+                self._writing = len(batch)
+                await self._write(batch)
+                self._writing = 0
+                self._beat()
+                if was_full and not self.full:
+                    self.on_room()
+
+    async def _write(self, batch: list[Transition]) -> None:
+        """Until it is written.  A reply that was lost is no harm: what is written already is refused by its fence."""
+        pause_s = _PAUSE_S[0]
+        while True:
+            started = perf_counter()
+            try:
+                ours = await self._store.write(batch)
+            except AWAY as error:
+                self._beat()
+                self._observer.finish_failed(error, pending=self.backlog, retry_in_s=pause_s)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
+                pause_s = min(pause_s * 2, _PAUSE_S[1])
+            except (asyncpg.PostgresError, ValueError, TypeError) as error:
+                await self._write_apart(batch, error)
+                return
+            else:
+                self._report(batch, ours, perf_counter() - started)
+                return
+
+    async def _write_apart(self, batch: list[Transition], error: Exception) -> None:
+        """Postgres refuses something in the batch: halve it until the culprit stands alone, and write that one bare."""
+        if len(batch) > 1:
+            await self._write(batch[: len(batch) // 2])
+            await self._write(batch[len(batch) // 2 :])
+            return
+        (culprit,) = batch
+        self._observer.result_unwritable(culprit.job.id, culprit.job.kind, error)
+        bare = Transition(
+            culprit.job,
+            culprit.state if culprit.result is None else "dead",
+            culprit.outcome if culprit.result is None else "dead",
+            reason=f"what it had to say could not be stored: {type(error).__name__}",
+            code="unwritable",
+            delay_s=culprit.delay_s,
+            charged=culprit.charged,
+            failed=True,
+        )
+        if culprit.code == "unwritable":  # even bare: leave the row to the rescue, and its neighbours alone
+            return
+        await self._write([bare])
+
+    def _report(self, batch: list[Transition], ours: set[int], seconds: float) -> None:
+        late = len(batch) - len(ours)
+        self._observer.finished(len(batch), seconds, late)
+        if late:
+            for t in batch:
+                if t.job.id not in ours:
+                    self._observer.late_result(t.job.id, t.job.kind, t.job.fence)

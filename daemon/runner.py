@@ -1,0 +1,226 @@
+"""Run claimed jobs, each to its transition: whatever a handler does, one comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from daemon.config import Config
+from daemon.finisher import Finisher
+from daemon.limits import Bucket
+from daemon.observe import Observer
+from daemon.settle import Transition, hand_back, refuse, settle
+from daemon.store import AWAY, Store
+from jobs.context import Context, Tools
+from jobs.model import Dead, Done, Job, Outcome, Retry
+from jobs.registry import Kind
+
+LEAK_GRACE_S = 5.0
+"""A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything an attempt works with that a reload may replace; an attempt keeps the one it started with."""
+
+    config: Config
+    tools: Tools
+    kinds: Mapping[str, Kind]
+
+
+class Running:
+    """One attempt in its slot."""
+
+    __slots__ = ("buckets", "job", "settled", "started", "task", "timer", "why")
+
+    def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
+        self.job = job
+        self.buckets = buckets
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.why: str | None = None
+        self.settled = False
+        self.started = perf_counter()
+
+
+class Runner:
+    """Owns the running attempts: starts them, ends those that overstay, and counts the slots of each queue."""
+
+    def __init__(self, setup: Setup, store: Store, finisher: Finisher, observer: Observer) -> None:
+        self.setup = setup
+        self.busy: Counter[str] = Counter()
+        self.on_free: Callable[[Running], None] = lambda running: None
+        self._store = store
+        self._finisher = finisher
+        self._observer = observer
+        self._running: set[Running] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop = asyncio.get_running_loop()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, job: Job, buckets: tuple[Bucket, ...] = ()) -> None:
+        """Run `job` in a task of its own; `on_free` is called when its slot is."""
+        running = Running(job, buckets)
+        self.busy[job.queue] += 1
+        self._running.add(running)
+        self._idle.clear()
+        running.task = self._loop.create_task(self._run(running))  # owned here, until _ended
+        running.task.add_done_callback(lambda task: self._ended(running, task))
+
+    def cancel(self, why: str) -> int:
+        """Stop every attempt; their rows are handed back untouched.  Returns how many there were."""
+        for running in self._running:
+            running.why = running.why or why
+            if running.task is not None:
+                running.task.cancel()
+        return len(self._running)
+
+    def abandon(self) -> int:
+        """Hand back the rows of attempts that do not stop when told to; for a daemon that is about to end."""
+        stubborn = [running for running in self._running if not running.settled]
+        for running in stubborn:
+            self._observer.slot_leaked(running.job)
+            self._settled(running, hand_back(running.job))
+        return len(stubborn)
+
+    async def wait_idle(self) -> None:
+        """Until no attempt runs."""
+        await self._idle.wait()
+
+    async def wait_for_current(self) -> None:
+        """Until every attempt that runs now has ended; later ones do not matter."""
+        if tasks := {running.task for running in self._running if running.task is not None}:
+            await asyncio.wait(tasks)
+
+    async def _run(self, running: Running) -> None:
+        job, setup = running.job, self.setup
+        kind = setup.kinds[job.kind]
+        policy = setup.config.policy(job.kind, job.queue, kind.retry)
+        max_attempts = job.max_attempts or policy.max_attempts
+        trace: str | None = None
+        context: Context | None = None
+        outcome = refuse(job, max_attempts)
+        if outcome is None:
+            outcome, args = _decode(kind, job)
+        if outcome is None:
+            context = Context(job, setup.tools, self._observer.log_for(job), _Progress(self._store, job))
+            self._observer.started(job, job.claimed_at - job.run_at + perf_counter() - running.started)
+            timeout_s = setup.config.timeout_s(job.kind, job.queue, kind.timeout_s)
+            running.timer = self._loop.call_later(timeout_s, self._overran, running)
+            outcome, trace = await self._call(kind, args, context, running, timeout_s)
+        if running.settled:
+            return
+        if outcome is None:
+            transition = hand_back(job)
+        else:
+            transition = settle(job, outcome, policy, max_attempts, random.random())  # noqa: S311  jitter, no secret
+            transition.trace = trace
+            transition.keep = _kept(setup.config, transition)
+        if context is not None and context.records:
+            transition.records = context.records
+        self._settled(running, transition)
+
+    async def _call(
+        self, kind: Kind, args: Any, context: Context, running: Running, timeout_s: float
+    ) -> tuple[Outcome | None, str | None]:
+        """The handler's outcome, and the trace of what it raised; None when it was told to stop: the row goes back."""
+        try:
+            reply = await kind.handler(args, context)
+        except Outcome as said:
+            return said, None
+        except asyncio.CancelledError:
+            if running.why == "timeout":
+                return Retry(f"no end within {timeout_s:g} s", code="timeout"), None
+            if running.why is None:  # not by us: something the handler waited for was cancelled under it
+                return Retry("cancelled from inside", code="cancelled_inside"), None
+            return None, None
+        except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
+            detail = {"class": type(error).__qualname__}
+            return Retry(str(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
+        return (reply if isinstance(reply, Outcome) else Done(reply)), None
+
+    def _overran(self, running: Running) -> None:
+        running.why = running.why or "timeout"
+        if running.task is not None:
+            running.task.cancel()
+        running.timer = self._loop.call_later(LEAK_GRACE_S, self._leaked, running)
+
+    def _leaked(self, running: Running) -> None:
+        """It swallows its cancellation: settle the row, so that it is tried elsewhere, but keep the slot counted."""
+        if running.settled:
+            return
+        kind = self.setup.kinds.get(running.job.kind)
+        policy = self.setup.config.policy(running.job.kind, running.job.queue, kind.retry if kind else None)
+        reason = Retry("did not stop when its time was over", code="timeout")
+        most = running.job.max_attempts or policy.max_attempts
+        self._observer.slot_leaked(running.job)
+        self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
+
+    def _settled(self, running: Running, transition: Transition) -> None:
+        running.settled = True
+        t = transition
+        if t.code == "invalid_args":
+            self._observer.poison(t.job.id, t.job.kind, t.code)
+        else:
+            duration_s = perf_counter() - running.started
+            self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
+        self._finisher.add(t)
+
+    def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
+        """The slot is free.  A task that was cancelled before its first step, or a fault of ours, settled nothing."""
+        if running.timer is not None:
+            running.timer.cancel()
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._observer.task_died(f"attempt of job {running.job.id}", fault)
+        if not running.settled:
+            self._settled(running, hand_back(running.job, delay_s=None if task.cancelled() else 60.0))
+        self.busy[running.job.queue] -= 1
+        self._running.discard(running)
+        if not self._running:
+            self._idle.set()
+        self.on_free(running)
+
+
+class _Progress:
+    """ctx.progress of one attempt."""
+
+    __slots__ = ("_job", "_store")
+
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store = store
+        self._job = job
+
+    async def __call__(self, percent: float, **fields: Any) -> None:
+        try:
+            await self._store.progress(self._job, {"percent": percent, **fields})
+        except AWAY:
+            return  # nobody can read it now; the next call may get through
+
+
+def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:
+    """The args as the kind's type; Dead when they do not fit or are no JSON that any parser here reads."""
+    try:
+        args = kind.decode(job.args_json)
+        if job.lane is None and kind.lane is not None:
+            job.lane = kind.lane(args)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        return Dead(f"args: {error}", code="invalid_args"), None
+    return None, args
+
+
+def _kept(config: Config, transition: Transition) -> bool:
+    """Whether the queue's settings keep such a row in history."""
+    queue = config.queue(transition.job.queue)
+    keep_s = queue.keep_done if transition.state == "done" else queue.keep_dead
+    return keep_s is None or keep_s > 0

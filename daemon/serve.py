@@ -1,0 +1,54 @@
+"""The process around a daemon: event loop, signals, log, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from daemon.app import Daemon
+from daemon.config import Config
+from daemon.embedded import EmbeddedError
+from daemon.handlers import HandlerError
+from daemon.log import Logger, hear_libraries
+from daemon.migrate import SchemaError
+from daemon.observe import Observer
+
+CONFIG_EXIT = 78
+DATABASE_EXIT = 69
+
+
+def serve(config: Config, load: Callable[[], Config]) -> int:
+    """Run the daemon in this process until it is told to stop; returns the exit code.
+
+    SIGTERM and SIGINT drain, a second one forces; SIGHUP calls `load` for the new config.
+    """
+    logger = Logger(sys.stdout, config.log.level, config.log.format)
+    observer = Observer(logger)
+    observer.configure(config.log.level, config.log.format, config.log.started)
+    hear_libraries(observer)
+    try:
+        return uvloop.run(_run(config, load, observer))
+    except (SchemaError, HandlerError) as error:
+        return _refuse(CONFIG_EXIT, error)
+    except (EmbeddedError, OSError) as error:
+        return _refuse(DATABASE_EXIT, error)
+    finally:
+        logger.close()
+
+
+async def _run(config: Config, load: Callable[[], Config], observer: Observer) -> int:
+    daemon = Daemon(config, load, observer)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    return await daemon.run()
+
+
+def _refuse(code: int, error: Exception) -> int:
+    sys.stderr.write(f"jobsd: {error}\n")
+    return code

@@ -1,0 +1,123 @@
+"""The claimer's map: which (queue, gate) may have due rows, and how many to ask each for.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from daemon.limits import GATE
+from daemon.pattern import matches
+from daemon.store import Source
+
+KIND_GATE = "kind:"
+MOST = 1000
+"""(queue, gate) pairs known at once; the rest is found when these are empty."""
+
+Place = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _State:
+    ripe: bool = True
+    due_at: float | None = None  # when its next row is due
+    shut_until: float = 0.0  # a limit's gate: not before a token can be there
+    shut_at: float = 0.0
+    token_s: float | None = None
+
+
+class Sources:
+    """Knows `places`; a place is ripe while a claim may find rows in it."""
+
+    def __init__(self, queues: Iterable[str], kinds: Iterable[str]) -> None:
+        self._patterns: tuple[str, ...] = ()
+        self._kinds: frozenset[str] = frozenset()
+        self._states: dict[Place, _State] = {}
+        self.serve(queues, kinds)
+
+    def serve(self, queues: Iterable[str], kinds: Iterable[str]) -> None:
+        """What this daemon takes; places it no longer serves are forgotten."""
+        self._patterns, self._kinds = tuple(queues), frozenset(kinds)
+        self._states = {place: state for place, state in self._states.items() if self._served(place)}
+        for queue in self._patterns:
+            if "*" not in queue:
+                self._states.setdefault((queue, ""), _State())
+
+    def _served(self, place: Place) -> bool:
+        queue, gate = place
+        if gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds:
+            return False
+        return any(matches(pattern, queue) for pattern in self._patterns)
+
+    def hinted(self) -> None:
+        """Somebody inserted something somewhere."""
+        for (_queue, gate), state in self._states.items():
+            state.ripe = state.ripe or gate == ""
+
+    def found(self, sources: Iterable[Source], now: float) -> None:
+        """What a look saw: the whole truth about ready rows at that moment."""
+        seen: set[Place] = set()
+        for source in sources:
+            place = (source.queue, source.gate)
+            if not self._served(place):
+                continue
+            seen.add(place)
+            state = self._states.setdefault(place, _State(ripe=False))
+            state.due_at = now + source.next_s
+            state.ripe = state.ripe or source.next_s <= 0
+        for place in [place for place in self._states if place not in seen]:
+            if place[1] or len(self._states) > MOST:
+                del self._states[place]
+            else:
+                self._states[place].due_at = None
+
+    def claimed(self, asked: Mapping[Place, int], got: Mapping[Place, int]) -> None:
+        """Fewer than asked for: there is nothing more for now."""
+        for place, count in asked.items():
+            state = self._states.get(place)
+            if state is not None:
+                state.ripe = got.get(place, 0) >= count
+                state.due_at = None
+
+    def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
+        """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
+        state = self._states.setdefault((queue, gate), _State())
+        state.ripe = True
+        state.shut_at, state.token_s = now, token_s
+        state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
+
+    def place_free(self, gate: str) -> None:
+        """A place of a concurrency limit came free."""
+        for (_queue, other), state in self._states.items():
+            if other == gate:
+                state.shut_until = 0.0
+
+    def waiting(self, queue: str, gate: str) -> bool:
+        """Whether rows stand at this gate, so that a newcomer must queue behind them."""
+        return (queue, gate) in self._states
+
+    def wanted(self, now: float, free: Callable[[str], int], most: int) -> dict[Place, int]:
+        """How many rows to ask each ripe place for.  `free` slots of a queue are shared by its gates, the gates first:
+        their rows have waited longer."""
+        asked: dict[Place, int] = {}
+        room: dict[str, int] = {}
+        for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
+            queue, gate = place
+            if state.due_at is not None and state.due_at <= now:
+                state.ripe = True
+            if not state.ripe or state.shut_until > now or most <= 0:
+                continue
+            left = room.setdefault(queue, free(queue))
+            count = min(left, most)
+            if gate.startswith(GATE) and state.token_s is not None:
+                count = min(count, 1 + int((now - state.shut_at) / state.token_s))
+            if count > 0:
+                asked[place] = count
+                room[queue] -= count if gate else 0
+                most -= count
+        return asked
+
+    def next_at(self, now: float) -> float | None:
+        """When something that is known becomes claimable by the clock alone."""
+        times = [state.due_at for state in self._states.values() if not state.ripe and state.due_at is not None]
+        times += [state.shut_until for state in self._states.values() if state.ripe and state.shut_until > now]
+        return min(times, default=None)

@@ -1,0 +1,291 @@
+"""The only module that touches the job tables.  One method, one statement."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+import sql
+from daemon.limits import Bucket, Grant
+from daemon.settle import Transition
+from daemon.texts import json_text, plain
+from daemon.work_settings import ScheduleSettings
+from jobs.context import Ledger
+from jobs.model import Job
+
+_QUEUE = sql.load("queue.sql")
+_WORKER = sql.load("worker.sql")
+_UPKEEP = sql.load("upkeep.sql")
+_LEDGERS = sql.load("ledgers.sql")
+_LIMITS = sql.load("limits.sql")
+_SCHEDULES = sql.load("schedules.sql")
+
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,  # 57P01 shutdown, 57P03 starting up, 57014 cancelled
+    asyncpg.InsufficientResourcesError,  # 53xxx: too many connections, disk full
+    asyncpg.TransactionRollbackError,  # 40001, 40P01: run it again
+    asyncpg.ReadOnlySQLTransactionError,  # 25006: a failover is going on
+    asyncpg.LockNotAvailableError,
+)
+"""What means "not now": the statement may be sent again, after a pause and on another connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A (queue, gate) that has ready rows; `next_s` is when its first is due, negative when it is due already."""
+
+    queue: str
+    gate: str
+    next_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What waits in one (queue, gate), counted up to a bound."""
+
+    queue: str
+    gate: str
+    ready: int
+    scheduled: int
+    oldest_s: float
+
+
+class Tick(NamedTuple):
+    """Whether we were the one to insert it, its id unless an earlier one is unfinished, and what was before."""
+
+    won: bool
+    job_id: int | None
+    last: datetime
+    paused: bool
+
+
+def search_path(schema: str) -> str:
+    """The search_path under which every statement runs; pg_temp last, so that no temporary table can stand in."""
+    return '"' + schema.replace('"', '""') + '", pg_temp'
+
+
+class Store:
+    """Statements on a pool whose connections see the schema.  Raises one of AWAY when Postgres is."""
+
+    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float = 30.0) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    async def claim(self, slots: Mapping[tuple[str, str], int], worker_id: int, kinds: Sequence[str]) -> list[Job]:
+        """Take up to slots[queue, gate] due rows of each; rows of kinds not served come back with their gate set."""
+        queues, gates = zip(*slots, strict=True)
+        rows = await self._pool.fetch(
+            _QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None, timeout=self._timeout_s
+        )
+        claimed = [Job(*row) for row in rows]
+        claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        return claimed
+
+    async def look(self, most: int) -> list[Source]:
+        """The (queue, gate) pairs with ready rows."""
+        return [Source(*row) for row in await self._pool.fetch(_QUEUE["look"], most, timeout=self._timeout_s)]
+
+    async def count(self, up_to: int, most: int) -> list[Count]:
+        return [Count(*row) for row in await self._pool.fetch(_UPKEEP["count"], up_to, most, timeout=self._timeout_s)]
+
+    async def count_running(self, up_to: int) -> dict[str, int]:
+        rows = await self._pool.fetch(_UPKEEP["count_running"], up_to, timeout=self._timeout_s)
+        return {row[0]: row[1] for row in rows}
+
+    async def count_dead(self, up_to: int) -> dict[str, int]:
+        rows = await self._pool.fetch(_UPKEEP["count_dead"], up_to, timeout=self._timeout_s)
+        return {row[0]: row[1] for row in rows}
+
+    async def write(self, batch: Sequence[Transition]) -> set[int]:
+        """Record how attempts ended, in one commit; return the ids that were still ours."""
+        ended = sorted((t for t in batch if t.state != "ready"), key=lambda t: t.job.id)
+        back = sorted((t for t in batch if t.state == "ready"), key=lambda t: t.job.id)
+        ledgers = _ledger_rows(batch)
+        async with self._pool.acquire(timeout=self._timeout_s) as conn:
+            if ended and not back and not ledgers:  # the common case is one statement, and so its own transaction
+                return await self._finish(conn, ended)
+            async with conn.transaction():
+                ours = await self._finish(conn, ended) | await self._put_back(conn, back)
+                for ledger, rows in ledgers.items():
+                    await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
+            return ours
+
+    async def _finish(self, conn: Any, batch: Sequence[Transition]) -> set[int]:
+        if not batch:
+            return set()
+        rows = await conn.fetch(
+            _QUEUE["finish"],
+            [t.job.id for t in batch],
+            [t.job.fence for t in batch],
+            [t.state for t in batch],
+            [None if t.reason is None else plain(t.reason) for t in batch],
+            [error_text(t) for t in batch],
+            [None if t.result is None else json_text(t.result) for t in batch],
+            [t.job.lane for t in batch],
+            [t.code for t in batch],
+            [t.keep for t in batch],
+            timeout=self._timeout_s,
+        )
+        return {row[0] for row in rows}
+
+    async def _put_back(self, conn: Any, batch: Sequence[Transition]) -> set[int]:
+        if not batch:
+            return set()
+        rows = await conn.fetch(
+            _QUEUE["put_back"],
+            [t.job.id for t in batch],
+            [t.job.fence for t in batch],
+            [t.delay_s for t in batch],
+            [t.charged for t in batch],
+            [t.gate for t in batch],
+            [error_text(t) for t in batch],
+            [t.job.lane for t in batch],
+            [t.code for t in batch],
+            [t.failed for t in batch],
+            timeout=self._timeout_s,
+        )
+        return {row[0] for row in rows}
+
+    async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
+        """Store how far a running job is; false when the row is no longer this attempt's."""
+        row = await self._pool.fetchval(
+            _QUEUE["progress"], job.id, job.fence, json_text(value), timeout=self._timeout_s
+        )
+        return row is not None
+
+    async def take(self, worker_id: int, wanted: Mapping[Bucket, int]) -> dict[Bucket, Grant]:
+        """Tokens and places of each bucket, exact over all daemons."""
+        buckets = list(wanted)
+        rows = await self._pool.fetch(
+            _LIMITS["take"],
+            worker_id,
+            [b.name for b in buckets],
+            [b.key for b in buckets],
+            list(wanted.values()),
+            [b.token_s for b in buckets],
+            [b.burst for b in buckets],
+            [b.places for b in buckets],
+            timeout=self._timeout_s,
+        )
+        return {bucket: Grant(*row) for bucket, row in zip(buckets, rows, strict=True)}
+
+    async def give(self, worker_id: int, places: Mapping[Bucket, int], tokens: Mapping[Bucket, int]) -> None:
+        """Give back places that came free, and tokens that were taken but not used."""
+        buckets = list({**places, **tokens})
+        await self._pool.execute(
+            _LIMITS["give"],
+            worker_id,
+            [b.name for b in buckets],
+            [b.key for b in buckets],
+            [places.get(b, 0) for b in buckets],
+            [tokens.get(b, 0) * (b.token_s or 0.0) for b in buckets],
+            timeout=self._timeout_s,
+        )
+
+    async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
+        """Make a schedule of the config known; (its last tick, whether it is paused)."""
+        (row,) = await self._pool.fetch(_SCHEDULES["adopt"], name, kind, cron, timezone, timeout=self._timeout_s)
+        return row[0], row[1]
+
+    async def tick(self, name: str, tick: datetime, row: ScheduleSettings) -> Tick:
+        """Insert the row of a tick, once over all daemons."""
+        unique_key = f"schedule:{name}" if row.overlap == "skip" else None
+        (found,) = await self._pool.fetch(
+            _SCHEDULES["tick"],
+            name,
+            tick,
+            row.kind,
+            json_text(row.args),
+            row.queue,
+            row.org_id,
+            row.priority,
+            unique_key,
+            timeout=self._timeout_s,
+        )
+        return Tick(*found)
+
+    async def pass_over(self, name: str, tick: datetime) -> bool:
+        """Count ticks up to this one as over without a row; whether we were the one."""
+        return await self._pool.fetchval(_SCHEDULES["pass_over"], name, tick, timeout=self._timeout_s) is not None
+
+    async def register(
+        self, name: str, version: str, kinds: Sequence[str], queues: Sequence[str], lease_s: float
+    ) -> int:
+        worker_id: int = await self._pool.fetchval(_WORKER["register"], name, version, kinds, queues, lease_s)
+        return worker_id
+
+    async def leave(self, worker_id: int) -> None:
+        await self._pool.execute(_WORKER["leave"], worker_id)
+
+    async def lost(self, most: int) -> list[int]:
+        """Workers that hold rows, or a lease, but no longer live."""
+        return [row[0] for row in await self._pool.fetch(_WORKER["lost"], most, timeout=self._timeout_s)]
+
+    async def rescue(self, worker_id: int, crash_limit: int, most: int) -> tuple[int, int]:
+        """Return up to `most` rows of a lost worker to their queues; (returned, buried)."""
+        row = await self._pool.fetchrow(_WORKER["rescue"], worker_id, crash_limit, most, timeout=self._timeout_s)
+        return (row["back"], row["dead"]) if row else (0, 0)
+
+    async def forget(self, worker_id: int) -> None:
+        await self._pool.execute(_WORKER["forget"], worker_id)
+
+    async def hint(self) -> None:
+        await self._pool.execute(_WORKER["hint"])
+
+    async def expire(self, most: int) -> int:
+        return len(await self._pool.fetch(_UPKEEP["expire"], most, timeout=self._timeout_s))
+
+    async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
+        return [row[0] for row in await self._pool.fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
+
+    async def drop_partitions(self, parent: str, keep_s: float, most: int) -> list[str]:
+        return [row[0] for row in await self._pool.fetch(_UPKEEP["partitions_drop"], parent, keep_s, most)]
+
+    async def forget_keys(self, keep_s: float, most: int) -> int:
+        return _rows(await self._pool.execute(_UPKEEP["forget_keys"], keep_s, most))
+
+    async def forget_audit(self, keep_s: float, most: int) -> int:
+        return _rows(await self._pool.execute(_UPKEEP["forget_audit"], keep_s, most))
+
+
+def error_text(transition: Transition) -> str | None:
+    """jobs.last_error: {"code", "message", "detail"?, "trace"?} of a failed or put-off attempt."""
+    if transition.reason is None and transition.code is None:
+        return None
+    error: dict[str, Any] = {"code": transition.code, "message": plain(transition.reason or "")}
+    if transition.detail is not None:
+        error["detail"] = transition.detail
+    if transition.trace is not None:
+        error["trace"] = plain(transition.trace, 16_000)
+    return json_text(error)
+
+
+def _ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
+    """What the attempts recorded, with what every channel's log has in common."""
+    found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
+    for t in batch:
+        for ledger, row in t.records or ():
+            found[ledger].append(
+                {
+                    **row,
+                    "job_id": t.job.id,
+                    "attempt": t.job.attempt,
+                    "org_id": t.job.org_id,
+                    "correlation_id": t.job.correlation_id,
+                    "retry_in_s": t.delay_s if t.state == "ready" else None,
+                }
+            )
+    return found
+
+
+def _rows(tag: str) -> int:
+    """asyncpg's command tag, "DELETE 12" → 12."""
+    return int(tag.rpartition(" ")[2])

@@ -1,0 +1,62 @@
+"""The clients a daemon opens once from its settings and hands to every attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from jobs.dns.resolver import Resolver
+from jobs.dns.settings import DnsSettings
+from jobs.email.relay import Mail
+from jobs.email.settings import EmailSettings
+from jobs.secrets import Secrets
+from jobs.webhook.settings import WebhookSettings
+from jobs.webhook.transport import HttpClient, open_http
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The settings the clients are made of."""
+
+    webhook: WebhookSettings
+    email: EmailSettings
+    dns: DnsSettings
+
+
+@dataclass(slots=True)
+class Clients:
+    """`jobs.context.Tools`, open.  Close it when the last attempt that uses it has ended."""
+
+    wanted: Wanted
+    db: asyncpg.Pool
+    http: HttpClient
+    mail: Mail
+    dns: Resolver
+    secrets: Secrets
+
+    @property
+    def webhook(self) -> WebhookSettings:
+        return self.wanted.webhook
+
+    async def close(self, *, kept_by: Clients | None = None) -> None:
+        """Close what `kept_by` does not go on using; the pool belongs to the daemon."""
+        if kept_by is None or self.http is not kept_by.http:
+            await self.http.aclose()
+        if kept_by is None or self.mail is not kept_by.mail:
+            await self.mail.close()
+        if kept_by is None or self.dns is not kept_by.dns:
+            await self.dns.close()
+
+
+def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
+    """Clients for these settings; those whose settings are as they were `before` are kept, with their connections.
+
+    Whatever cannot be opened raises here, before anything is replaced.
+    """
+    if before is not None and before.secrets is not secrets:
+        before = None
+    http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
+    mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
+    dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
+    return Clients(wanted, db, http, mail, dns, secrets)

@@ -1,0 +1,78 @@
+"""The MIME part of a message: text, HTML and attachments, in ASCII lines that no relay needs to change."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from email import charset, policy
+from email.mime.base import MIMEBase
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from typing import Annotated
+
+import msgspec
+
+from jobs.email.header import refuse_controls
+
+_TYPE = re.compile(r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}")
+_PLAIN_FILENAME = re.compile(r"[A-Za-z0-9._()+-]+(?: [A-Za-z0-9._()+-]+)*")
+_POLICY = policy.compat32.clone(linesep="\r\n")
+
+
+class Attachment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A file.  `content` is Base64 in JSON."""
+
+    filename: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    content: bytes
+    content_type: str = "application/octet-stream"
+
+
+def body(text: str | None, html: str | None, attachments: Sequence[Attachment], *, boundary: str) -> bytes:
+    """The entity with its own headers (MIME-Version, Content-…): text and HTML as alternatives, then the files.
+
+    `boundary` goes into the lines between the parts.  "=_" before it occurs neither in quoted-printable nor in Base64
+    (RFC 2045, 6.7), and a part is always in one of the two.
+    """
+    forms = [_text(content, kind) for content, kind in ((text, "plain"), (html, "html")) if content is not None]
+    if not forms:
+        raise ValueError("there is nothing to say: neither `text` nor `html`")
+    entity: MIMEBase = forms[0] if len(forms) == 1 else _multipart("alternative", forms, boundary)
+    if attachments:
+        entity = _multipart("mixed", [entity, *map(_file, attachments)], boundary)
+    entity["MIME-Version"] = "1.0"
+    return entity.as_bytes(policy=_POLICY)
+
+
+def _text(content: str, kind: str) -> MIMEBase:
+    """Quoted-printable, as readable as can be for filters and people, unless Base64 is shorter."""
+    lines = content.replace("\r\n", "\n").replace("\r", "\n")
+    utf8 = charset.Charset("utf-8")
+    beyond_ascii = len(lines.encode()) - sum(map(str.isascii, lines))
+    utf8.body_encoding = charset.BASE64 if beyond_ascii * 6 > len(lines.encode()) else charset.QP
+    part = MIMEText(lines, kind, utf8)  # type: ignore[arg-type]  # takes a Charset, as its documentation says
+    del part["MIME-Version"]
+    return part
+
+
+def _file(attachment: Attachment) -> MIMEBase:
+    name = attachment.filename
+    refuse_controls(name)
+    if "/" in name or "\\" in name or len(name.encode()) > 255:
+        raise ValueError(f"{name!r} is no file name")
+    if not _TYPE.fullmatch(attachment.content_type):
+        raise ValueError(f"{attachment.content_type[:100]!r} is no content type that can be attached")
+    part = MIMEBase(*attachment.content_type.split("/"))
+    del part["MIME-Version"]
+    part["Content-Transfer-Encoding"] = "base64"
+    # RFC 2231 percent-encoding for all but the plainest names: nothing in them is left to be parsed
+    plain = _PLAIN_FILENAME.fullmatch(name) is not None
+    part.add_header("Content-Disposition", "attachment", filename=name if plain else ("utf-8", "", name))
+    part.set_payload(base64.encodebytes(attachment.content).decode("ascii"))
+    return part
+
+
+def _multipart(kind: str, parts: Sequence[MIMEBase], boundary: str) -> MIMEBase:
+    multipart = MIMEMultipart(kind, boundary=f"=_{kind}_{boundary}", _subparts=list(parts))
+    del multipart["MIME-Version"]
+    return multipart

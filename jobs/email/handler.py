@@ -1,0 +1,113 @@
+"""The job kind `email`: one message to each of its recipients, once."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.context import Context, Ledger
+from jobs.email.decide import decide
+from jobs.email.judge import Verdict, judge
+from jobs.email.message import EmailArgs, Message, Unsendable, compose
+from jobs.email.past import Past, delivered
+from jobs.email.relay import UnknownRelay
+from jobs.email.reply import Answer, DeliveryReport
+from jobs.email.settings import MAIN
+from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry
+from jobs.registry import job
+
+RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
+"""Eight attempts over some 41 hours; RFC 5321 4.5.4.1 asks for patience of days, readers of a notification do not."""
+
+LEDGER = Ledger("email_deliveries")
+
+
+@job("email", args=EmailArgs, retry=RETRY, timeout="30m", lane=lambda args: args.relay or MAIN)
+async def email(args: EmailArgs, ctx: Context) -> Outcome:
+    """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
+    try:
+        message = compose(args, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+    except Unsendable as error:
+        return Dead(str(error), code="unsendable")
+    if ctx.dry_run:
+        return Done(_would_send(message, args))
+    past = await _past(ctx, message)
+    pending = past.pending(message.recipients)
+    if not pending:
+        return Done({"recipients": {r.address: "delivered" for r in message.recipients}})
+    try:
+        report = await ctx.mail.send(message, pending, message.sender, args.relay)
+    except UnknownRelay as error:
+        return Retry(str(error.args[0]), code="relay_unknown")
+    verdicts = {answer.recipient: judge(answer) for answer in report.answers}
+    _record(ctx, message, report, verdicts, past)
+    return decide(
+        _before(past, message) | verdicts,
+        attempt=ctx.job.attempt,
+        after_s=report.after_s,
+        asked_before=past.unknown,
+        dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
+    )
+
+
+def _identity(job: Job) -> str:
+    """The same for every attempt of a row.  The args are part of it, since a database made anew counts from 1 again."""
+    return f"{job.id}\n{job.args_json}"
+
+
+async def _past(ctx: Context, message: Message) -> Past:
+    """Asked for only where there can be one: a first attempt for one recipient has none that matters."""
+    if ctx.job.attempt == 1 and len(message.recipients) == 1:
+        return Past()
+    return await delivered(ctx.db, ctx.job.id)
+
+
+def _before(past: Past, message: Message) -> dict[str, Verdict]:
+    """Verdicts of earlier attempts, for those who are not tried again."""
+    verdicts: dict[str, Verdict] = {}
+    for address in (r.address for r in message.recipients):
+        if address in past.delivered:
+            verdicts[address] = Verdict("delivered", "delivered")
+        elif address in past.refused:
+            verdicts[address] = Verdict("hard", "refused_before")
+        elif past.unknown[address]:
+            verdicts[address] = Verdict("unknown", "unknown_before")
+    return verdicts
+
+
+def _record(ctx: Context, message: Message, report: DeliveryReport, verdicts: dict[str, Verdict], past: Past) -> None:
+    for answer in report.answers:
+        if answer.phase == "queue":
+            continue  # nothing was tried, and rows that wait may wait a hundred times
+        again = past.unknown[answer.recipient] > 0 or ctx.job.crashes > 0
+        if again:
+            ctx.log.warning("email_possible_duplicate", recipient=answer.recipient, message_id=message.message_id)
+        ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], report.relay, message.message_id, again))
+
+
+def _row(answer: Answer, verdict: Verdict, relay: str, message_id: str, again: bool) -> dict[str, Any]:
+    reply = answer.reply
+    return {
+        "recipient": answer.recipient,
+        "relay": relay,
+        "message_id": message_id,
+        "outcome": verdict.result,
+        "code": verdict.code,
+        "smtp_code": reply.code if reply else None,
+        "enhanced": reply.enhanced if reply else None,
+        "reply": reply.words if reply else answer.note[:1024] or None,
+        "phase": answer.phase,
+        "duration_ms": answer.duration_ms,
+        "possible_duplicate": again,
+    }
+
+
+def _would_send(message: Message, args: EmailArgs) -> dict[str, Any]:
+    return {
+        "message_id": message.message_id,
+        "from": message.sender.address,
+        "recipients": [r.address for r in message.recipients],
+        "relay": args.relay or MAIN,
+        "bytes": len(message.wire),
+    }

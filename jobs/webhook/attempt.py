@@ -1,0 +1,127 @@
+"""One POST from the name's lookup to the last byte kept, under one deadline; what came of it is a value."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+import aiohttp
+
+from jobs.webhook import trip as trips
+from jobs.webhook.faults import Fault
+from jobs.webhook.settings import WebhookSettings
+from jobs.webhook.target import Target
+from jobs.webhook.transport import Transport
+
+_STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may have reached the receiver's code
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A POST ready to be written."""
+
+    target: Target
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is known of an attempt, filled while it runs, so that a deadline leaves what came until then.
+
+    `status` None: no readable head of a response came; `fault` says why.  Once there is a head it decides, and a body
+    that breaks off is only marked `truncated`: the receiver has spoken.
+    """
+
+    trip: trips.Trip = field(default_factory=trips.Trip)
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    truncated: bool = False
+    fault: Fault | None = None
+    duration_s: float = 0.0
+
+    @property
+    def sent(self) -> bool:
+        """Bytes of the request may have left."""
+        return self.trip.sent_at is not None
+
+
+async def post(
+    transport: Transport, message: Message, settings: WebhookSettings, timeout_s: float, into: Reply
+) -> None:
+    """Send `message` and fill `into`.  Raises nothing but cancellation.
+
+    When a connection out of the pool turns out to be dead before any byte of a response, the message goes out a second
+    time at once: the commonest false failure, and receivers know a repeated `webhook-id`.
+    """
+    began = monotonic()
+    try:
+        async with asyncio.timeout(timeout_s):
+            try:
+                await _once(transport, message, settings, into)
+            except Fault as fault:
+                if not _is_stale(into, fault):
+                    raise
+                await _once(transport, message, settings, into)
+    except Fault as fault:
+        into.fault = fault
+    except TimeoutError:
+        into.fault = Fault(_late(into.trip))
+        into.truncated = into.status is not None
+    finally:
+        into.duration_s = monotonic() - began
+
+
+async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
+    into.trip = trip = trips.begin()
+    response = await transport.open("POST", message.target, message.headers, message.body, trip)
+    try:
+        into.status = response.status
+        into.headers = response.headers
+        began = _note_head(trip)
+        await _read(response, settings, into)
+        trip.phases_s["body"] = monotonic() - began
+    finally:
+        response.release()  # back to the pool when read to its end, closed otherwise
+
+
+def _note_head(trip: trips.Trip) -> float:
+    now = monotonic()
+    sent_at = now if trip.sent_at is None else trip.sent_at
+    trip.phases_s["connect"] = max(0.0, sent_at - trip.started_at - trip.phases_s.get("dns", 0.0))
+    trip.phases_s["first_byte"] = now - sent_at
+    return now
+
+
+async def _read(response: aiohttp.ClientResponse, settings: WebhookSettings, into: Reply) -> None:
+    """Keep the first `response_keep` bytes as they came off the wire, undecoded, and stop at `response_max`: a small
+    rest is read, so that the connection can be used again."""
+    content, seen = response.content, 0
+    try:
+        while chunk := await content.readany():
+            seen += len(chunk)
+            into.body += chunk[: settings.response_keep - len(into.body)]
+            if seen > settings.response_max:
+                response.close()
+                break
+    except (aiohttp.ClientError, OSError):
+        into.truncated = True  # the head stands; see Reply
+    into.truncated |= seen > len(into.body)
+
+
+def _is_stale(reply: Reply, fault: Fault) -> bool:
+    trip = reply.trip
+    dead = fault.code in ("connection_closed", "connection_reset") and not fault.had_reply
+    return dead and trip.reused and monotonic() - trip.started_at < _STALE_S
+
+
+def _late(trip: trips.Trip) -> str:
+    """What the whole attempt's deadline interrupted."""
+    if trip.sent_at is not None:
+        return "timeout"
+    if trip.dialled:
+        return "connect_timeout"
+    return "dns_timeout" if trip.resolving else "pool_timeout"

@@ -1,0 +1,79 @@
+"""The delivery log's row: one per attempt, safe for Postgres and free of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.context import Ledger
+
+LEDGER = Ledger("webhook_deliveries")
+
+# Enough to see who answered and why; others may carry the receiver's cookies and tokens.
+_SHOWN = (
+    *("cf-ray", "content-length", "content-type", "date", "location", "request-id", "retry-after", "server", "via"),
+    *("x-amzn-requestid", "x-request-id"),
+)
+_MAX_VALUE = 1024
+
+
+def row(
+    *,
+    word: str,
+    code: str,
+    url: str,
+    event: str | None = None,
+    status: int | None = None,
+    address: str | None = None,
+    phases_s: Mapping[str, float] | None = None,
+    duration_s: float = 0.0,
+    request_bytes: int = 0,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    truncated: bool = False,
+) -> dict[str, Any]:
+    """`endpoint` is null until rows can name one.  `address` is for operators only.  Phases and duration in
+    milliseconds; `response_body` is text whatever the bytes were."""
+    return {
+        "endpoint": None,
+        "event": event,
+        "url": shown_url(url),
+        "outcome": word,
+        "code": code,
+        "status": status,
+        "address": address,
+        "phases": {name: _ms(seconds) for name, seconds in (phases_s or {}).items()},
+        "duration_ms": _ms(duration_s),
+        "request_bytes": request_bytes,
+        "response_headers": shown_headers(headers or {}),
+        "response_body": clean(body.decode("utf-8", "replace")),
+        "response_truncated": truncated,
+    }
+
+
+def clean(text: str) -> str:
+    """`text` without what Postgres refuses: NUL and lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
+def shown_url(url: str) -> str:
+    """`url` without user name and password, its query's values masked: that is where receivers put their tokens."""
+    base, _, _ = url.partition("#")
+    base, mark, query = base.partition("?")
+    scheme, slashes, rest = base.partition("//")
+    authority, slash, path = rest.partition("/")
+    keys = "&".join(f"{pair.partition('=')[0]}=***" if "=" in pair else "***" for pair in query.split("&"))
+    shown = f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}{mark}{keys if query else ''}"
+    return clean(shown)[:_MAX_VALUE]
+
+
+def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of the allow list, values shortened; Location is masked as a URL."""
+    shown = {name: clean(headers[name])[:_MAX_VALUE] for name in _SHOWN if name in headers}
+    if "location" in shown:
+        shown["location"] = shown_url(headers["location"])
+    return shown
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

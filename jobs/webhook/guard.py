@@ -1,0 +1,136 @@
+"""The SSRF guard: judges a URL before it is used, every address of its name, and each socket before it exists."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from jobs.webhook.addresses import is_allowed, networks
+from jobs.webhook.settings import WebhookSettings
+from jobs.webhook.target import Target, parse
+from jobs.webhook.trip import current
+
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
+"""The addresses of a host name, as text; OSError (gaierror) when it has none."""
+
+# getaddrinfo cannot be cancelled: a thread stays with a slow name server until that gives up.  A pool of our own keeps
+# that away from everything else that uses threads, and its size bounds how many can be stuck.
+_LOOKUP_THREADS = 16
+
+
+class Blocked(OSError):
+    """The guard refused.  The message is for tenants: it never holds an address, or the log would be a port scanner."""
+
+
+class Unresolved(OSError):
+    """The host name has no address for us; `code` is `dns_error` or `dns_timeout`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Guard:
+    """One reading of the settings: schemes, ports and address exceptions.  `lookup` None: the system's resolver."""
+
+    def __init__(self, settings: WebhookSettings, lookup: Lookup | None = None) -> None:
+        self._schemes = ("http", "https") if settings.allow_http else ("https",)
+        self._ports = settings.ports
+        self._exceptions = networks(settings.allow_addresses)
+        self._dns_timeout_s = settings.dns_timeout
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._lookup = lookup or self._system_lookup
+
+    def target(self, text: str) -> Target:
+        """What the URL `text` leads to; BadUrl, or Blocked for a scheme, port or literal address not allowed."""
+        target = parse(text)
+        if target.scheme not in self._schemes:
+            raise Blocked("only https:// URLs are allowed")
+        if target.port not in self._ports:
+            raise Blocked(f"port {target.port} is not allowed")
+        if target.is_literal:
+            self._judge(target.host)
+        return target
+
+    async def addresses(self, target: Target) -> list[str]:
+        """Every address of the target; Blocked if any single one is not allowed, Unresolved if there is none."""
+        if target.is_literal:
+            return [target.host]
+        return await self.resolve(target.host)
+
+    async def resolve(self, host: str) -> list[str]:
+        """The addresses of the name `host`, all of them judged: an attacker's name may have one good and one bad."""
+        try:
+            async with asyncio.timeout(self._dns_timeout_s):
+                found = await self._lookup(host)
+        except TimeoutError:
+            raise Unresolved("dns_timeout") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: labels the idna codec refuses
+            raise Unresolved("dns_error") from error
+        if not found:
+            raise Unresolved("dns_error")
+        for address in found:
+            self._judge(address)
+        return list(found)
+
+    def make_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
+        """The connector's last step before a connection: judges the very address that is connected to."""
+        family, kind, protocol, _name, address = addr_info
+        trip = current()
+        try:
+            self._judge(address[0])
+        except Blocked:
+            trip.was_blocked = True
+            raise
+        trip.dialled = True
+        return socket.socket(family, kind, protocol)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _judge(self, address: str) -> None:
+        if not is_allowed(address, self._exceptions):
+            raise Blocked("the URL's host is not on the public internet")
+
+    async def _system_lookup(self, host: str) -> Sequence[str]:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _getaddrinfo, host)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _getaddrinfo(host: str) -> list[tuple[Any, ...]]:
+    return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+
+
+class GuardedResolver(AbstractResolver):
+    """The guard as the connector's resolver.  It is not asked about IP literals; `make_socket` sees those."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        trip = current()
+        trip.resolving = True
+        with trip.phase("dns"):
+            found = await self._guard.resolve(host)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to do: the guard outlives the connector and is closed by its owner."""

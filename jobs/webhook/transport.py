@@ -1,0 +1,204 @@
+"""The guarded HTTP client: the httpx API over an aiohttp connector, with the SSRF guard where connections are made."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from time import monotonic
+from typing import cast
+
+import aiohttp
+import httpx2
+
+from jobs.webhook import trip as trips
+from jobs.webhook.faults import Fault, as_httpx, fault_of
+from jobs.webhook.guard import Guard, GuardedResolver, Lookup
+from jobs.webhook.settings import WebhookSettings
+from jobs.webhook.target import Target
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
+
+_DNS_CACHE_S = 10  # concurrent requests share one lookup; each connection's address is judged again all the same
+_DNS_CACHE_NAMES = 10_000
+_INLINE_BODY = 1024 * 1024  # above this a body is written in pieces, so that one upload does not hold up the loop
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+
+
+class _Request(aiohttp.ClientRequest):
+    """Notes the moment between "connected" and "sent", which decides whether a failure may have had an effect."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        trip = trips.current()
+        trip.sent_at = monotonic()
+        if conn.transport is not None and (peer := conn.transport.get_extra_info("peername")):
+            trip.address = str(peer[0])
+        return await super().send(conn)
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Pools connections, keeps them alive, caches the TLS context; follows nothing, stores no cookies, asks no
+    environment for proxies, decodes no bodies.  Make it inside a running loop."""
+
+    def __init__(
+        self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.guard = Guard(settings, lookup)
+        self._timeout = _timeout(sock_connect=settings.connect_timeout)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=GuardedResolver(self.guard),
+                socket_factory=self.guard.make_socket,
+                ssl=tls or True,
+                limit=settings.max_connections,
+                limit_per_host=settings.max_connections_per_host,
+                keepalive_timeout=settings.keepalive,
+                ttl_dns_cache=_DNS_CACHE_S,
+                dns_cache_max_size=_DNS_CACHE_NAMES,
+                timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
+            ),
+            request_class=_Request,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=64 * 1024,
+            max_line_size=settings.max_header,
+            max_field_size=settings.max_header,
+            max_headers=settings.max_headers,
+        )
+
+    async def open(
+        self,
+        method: str,
+        target: Target,
+        headers: Headers,
+        data: bytes | AsyncIterable[bytes] | None,
+        trip: trips.Trip,
+        *,
+        limits: aiohttp.ClientTimeout | None = None,
+        skip: Iterable[str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request and return once the response's head is read; Fault if it never comes.
+
+        `trip` is this task's current one; `skip` names headers that are not to be added when missing.  The caller
+        bounds the time, reads the body and releases the response.
+        """
+        try:
+            return await self._session.request(
+                method,
+                target.url,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                timeout=limits or self._timeout,
+                skip_auto_headers=skip,
+            )
+        except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
+            raise fault_of(error, trip) from error
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One request of the httpx client; each hop of a redirect that a caller follows comes through here too."""
+        trip = trips.begin()
+        try:
+            data = _body(request)
+            response = await self.open(
+                request.method,
+                self.guard.target(str(request.url)),
+                _sendable(request.headers, whole=not isinstance(data, AsyncIterable)),
+                data,
+                trip,
+                limits=_timeout_of(request),
+                skip=("content-type",),
+            )
+        except (Fault, OSError, ValueError) as error:
+            fault = fault_of(error, trip)
+            raise as_httpx(fault, request) from fault
+        return httpx2.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=_Stream(response, trip, request),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+        self.guard.close()
+
+
+class HttpClient(httpx2.AsyncClient):
+    """`ctx.http`: the httpx API.  `guarded` is the transport below it, for callers who count microseconds."""
+
+    def __init__(self, guarded: Transport, settings: WebhookSettings) -> None:
+        super().__init__(
+            transport=guarded,
+            headers={"user-agent": settings.user_agent, "accept-encoding": "identity"},
+            timeout=httpx2.Timeout(settings.timeout, connect=settings.connect_timeout),
+            trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one tenant's cookies are not another's
+        )
+        self.guarded = guarded
+
+
+def open_http(
+    settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
+) -> HttpClient:
+    """The client that handlers get as `ctx.http`; call it inside the running loop and `aclose()` it there.
+
+    Raises httpx exceptions whose text begins with a code of `faults.SENTENCES` and whose `__cause__` is the Fault.
+    `lookup` and `tls` replace the system's name resolution and certificate store.
+    """
+    return HttpClient(Transport(settings, lookup=lookup, tls=tls), settings)
+
+
+class _Stream(httpx2.AsyncByteStream):
+    """A response's body as it comes off the wire."""
+
+    def __init__(self, response: aiohttp.ClientResponse, trip: trips.Trip, request: httpx2.Request) -> None:
+        self._response = response
+        self._trip = trip
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            fault = fault_of(error, self._trip)
+            raise as_httpx(fault, self._request) from fault
+
+    async def aclose(self) -> None:
+        self._response.release()  # back to the pool if read to its end, closed otherwise
+
+
+def _sendable(headers: httpx2.Headers, *, whole: bool) -> list[tuple[str, str]]:
+    """The caller's headers without those that frame the message: two opinions on where a request ends is how another
+    is smuggled in.  Only a body sent in pieces keeps its length, which we could not know."""
+    dropped = _HOP_BY_HOP | {"content-length"} if whole else _HOP_BY_HOP
+    return [(name, value) for name, value in headers.multi_items() if name not in dropped]
+
+
+def _body(request: httpx2.Request) -> bytes | AsyncIterable[bytes] | None:
+    try:
+        content = request.content
+    except httpx2.RequestNotRead:
+        return _chunks(request)
+    if len(content) > _INLINE_BODY:
+        return _chunks(request)
+    return content or None
+
+
+async def _chunks(request: httpx2.Request) -> AsyncIterator[bytes]:
+    async for chunk in cast(httpx2.AsyncByteStream, request.stream):
+        for start in range(0, len(chunk), _INLINE_BODY):
+            yield chunk[start : start + _INLINE_BODY]
+
+
+def _timeout_of(request: httpx2.Request) -> aiohttp.ClientTimeout:
+    limits = request.extensions.get("timeout", {})
+    return _timeout(sock_connect=limits.get("connect"), sock_read=limits.get("read"))
+
+
+def _timeout(*, sock_connect: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
+    """No total: `asyncio.timeout` around the whole attempt is the one deadline."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=sock_connect, sock_read=sock_read, ceil_threshold=3600)

@@ -1,0 +1,55 @@
+"""What one request saw on its way, noted by the parts of the HTTP client that see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import monotonic
+
+
+@dataclass(slots=True)
+class Trip:
+    """Kept small: a connection's callbacks hold the context, and so the trip, that opened it for as long as it lives.
+
+    `dialled`: a socket was made, so the connection was not out of the pool.  `sent_at`: when a connection stood and
+    writing began; None means that no byte of the request left.  `address` is the peer's, for operators only.
+    """
+
+    started_at: float = field(default_factory=monotonic)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    dialled: bool = False
+    was_blocked: bool = False
+    resolving: bool = False
+    sent_at: float | None = None
+    address: str | None = None
+
+    @property
+    def reused(self) -> bool:
+        """The request went out on a connection that had been idle in the pool."""
+        return self.sent_at is not None and not self.dialled
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Note how long the block took, also when it fails."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.phases_s[name] = monotonic() - began
+
+
+_CURRENT: ContextVar[Trip] = ContextVar("trip")
+
+
+def begin() -> Trip:
+    """The trip of the request this task makes next."""
+    trip = Trip()
+    _CURRENT.set(trip)
+    return trip
+
+
+def current() -> Trip:
+    """The running request's trip.  The client's own sub-tasks inherit it with their context."""
+    return _CURRENT.get()

@@ -1,0 +1,29 @@
+-- Channel logs: each statement takes one jsonb array of rows.  The daemon adds job_id, attempt, org_id, correlation_id and
+-- retry_in_s (seconds until the next attempt, null when there is none) to what the channel recorded.
+
+-- name: webhook_deliveries
+insert into webhook_deliveries (job_id, attempt, org_id, correlation_id, endpoint, event, url, outcome, code, status, address,
+    phases, duration_ms, request_bytes, response_headers, response_body, response_truncated, next_attempt_at)
+select job_id, attempt, org_id, correlation_id, endpoint, event, url, outcome, code, status, address,
+    phases, duration_ms, request_bytes, response_headers, response_body, coalesce(response_truncated, false),
+    now() + retry_in_s * interval '1 second'
+from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
+    endpoint text, event text, url text, outcome text, code text, status int, address text, phases jsonb, duration_ms real,
+    request_bytes int, response_headers jsonb, response_body text, response_truncated boolean, retry_in_s float8);
+
+-- name: email_deliveries
+insert into email_deliveries (job_id, attempt, org_id, correlation_id, recipient, relay, message_id, outcome, code, smtp_code,
+    enhanced, reply, phase, duration_ms, possible_duplicate, next_attempt_at)
+select job_id, attempt, org_id, correlation_id, recipient, relay, message_id, outcome, code, smtp_code,
+    enhanced, reply, phase, duration_ms, coalesce(possible_duplicate, false), now() + retry_in_s * interval '1 second'
+from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
+    recipient text, relay text, message_id text, outcome text, code text, smtp_code int, enhanced text, reply text,
+    phase text, duration_ms real, possible_duplicate boolean, retry_in_s float8);
+
+-- name: domain_checks
+insert into domain_checks (job_id, attempt, org_id, correlation_id, domain, verdict, records, servers, duration_ms,
+    next_attempt_at)
+select job_id, attempt, org_id, correlation_id, domain, verdict, records, servers, duration_ms,
+    now() + retry_in_s * interval '1 second'
+from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
+    domain text, verdict text, records jsonb, servers jsonb, duration_ms real, retry_in_s float8);

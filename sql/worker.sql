@@ -1,0 +1,86 @@
+-- Who runs, and what happens to the rows of those who no longer do.
+
+-- name: register
+-- A worker's first sign of life.  $1 name, $2 version, $3 kinds, $4 queue patterns, $5 lease seconds
+insert into job_workers (name, version, kinds, queues, lease_until)
+values ($1, $2, $3::text[], $4::text[], now() + $5::float8 * interval '1 second')
+returning id;
+
+-- name: heartbeat
+-- Prolong the lease, unless it ran out: a lease is never brought back, since its rows may have gone to others.  No row
+-- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds.  index job_workers_pkey
+update job_workers
+set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[]
+where id = $1 and lease_until > now()
+returning date_part('epoch', now());
+
+-- name: leave
+-- Remove a worker that has handed back all its rows, with the limits it held.  $1 worker.  index job_workers_pkey
+with holds as (delete from job_limit_holds where worker_id = $1)
+delete from job_workers where id = $1;
+
+-- name: lost
+-- Workers that hold rows or a lease but no longer live.  At most $1.
+-- index jobs_running, walked loosely: one probe for each worker that holds rows, not one for each row
+with recursive holder as (
+    (select worker_id from jobs where state = 'running' order by worker_id limit 1)
+    union all
+    select next.worker_id
+    from holder
+    cross join lateral (
+        select worker_id from jobs where state = 'running' and worker_id > holder.worker_id order by worker_id limit 1
+    ) as next
+)
+(select worker_id as id from holder
+ where worker_id is not null
+   and not exists (select from job_workers where id = holder.worker_id and lease_until > now())
+ limit $1)
+union
+(select id from job_workers where lease_until <= now() limit $1);
+
+-- name: rescue
+-- Return the rows of a lost worker to their queues, and bury those that have now lost $2 workers: such a row is more likely
+-- the cause than the victim.  $1 worker, $2 crash limit, $3 rows at most.  Called until it returns none.
+-- index jobs_running; rows that another daemon is rescuing are skipped
+with lost as materialized (
+    select id, crashes from jobs where state = 'running' and worker_id = $1 limit $3 for update skip locked
+), dead as (
+    delete from jobs where id = any (array(select id from lost where crashes + 1 >= $2)) returning *
+), buried as (
+    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
+        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
+    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
+        crashes + 1, worker_id, started_at, now(), progress,
+        jsonb_build_object('code', 'crashed', 'message', 'its worker died ' || crashes + 1 || ' times while it ran'),
+        'crashed'
+    from dead
+), back as (
+    update jobs
+    set state = 'ready', gate = '', fence = fence + 1, crashes = crashes + 1, worker_id = null, started_at = null
+    where id = any (array(select id from lost where crashes + 1 < $2))
+    returning id, kind, queue, org_id, correlation_id, attempt
+), failed as (
+    insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
+        code)
+    select id, attempt, kind, queue, org_id, correlation_id, $1, null, now(), 'crashed', 'crashed' from back
+    union all
+    select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
+)
+select (select count(*) from back) as back, (select count(*) from dead) as dead;
+
+-- name: forget
+-- Remove a lost worker once it holds no row.  $1 worker.  index job_workers_pkey, jobs_running
+with gone as (
+    delete from job_workers
+    where id = $1 and lease_until <= now()
+      and not exists (select from jobs where state = 'running' and worker_id = $1)
+    returning id
+)
+delete from job_limit_holds where worker_id = $1 and not exists (
+    select from job_workers where id = $1 and lease_until > now());
+
+-- name: hint
+-- Wake every daemon of this schema, as the insert trigger does.
+select pg_notify(left('jobsd:' || current_schema(), 63), '');
