@@ -53,6 +53,7 @@ class Admin:
         self._live = live or {}
         # Not the event loop's own threads: handlers may hold all of those, waiting for name servers and disks.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        # Without lingering: a body is never read, the connection is closed instead.
         self._runner = web.AppRunner(
             self._pages(), access_log=None, keepalive_timeout=30.0, lingering_time=0.0, shutdown_timeout=1.0
         )
@@ -131,8 +132,6 @@ class Admin:
         except Exception as error:
             self._observe.admin_failed(page, error)
             response = _json(500, {"error": {"status": 500, "message": "Internal Server Error"}})
-        if request.body_exists:
-            response.force_close()  # nobody reads it, so nothing after it can be understood
         response.headers.update(HEADERS)
         self._observe.admin_answered(page, response.status)
         return response

@@ -27,6 +27,9 @@ BATCH_MAX = 1000
 ECHO_S = 0.012
 """After a hint, look once more: producers send none while another's is younger than 5 ms, and may commit later."""
 
+PUZZLED_S = 0.1
+"""Hints that no known queue explains make us look for new queues, but not more often than this."""
+
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
 
@@ -57,11 +60,12 @@ class Claimer:
         self._held: Counter[Bucket] = Counter()  # places that came free and are to be given back
         self._look_at = 0.0
         self._echo_at: float | None = None
-        self._looked_for_hint = 0.0
+        self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
+        self._puzzled_at = 0.0
         self.answered_at = monotonic()
         config = runner.setup.config
         self._limits = Limits(config.limits)
-        self._sources = Sources(config.daemon.queues, runner.setup.kinds)
+        self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
 
@@ -69,7 +73,7 @@ class Claimer:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
         self._limits = Limits(config.limits)
-        self._sources.serve(config.daemon.queues, self._runner.setup.kinds)
+        self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self._look_at = 0.0
         self._wake.set()
 
@@ -77,7 +81,7 @@ class Claimer:
         """A notification came: something was inserted."""
         self._sources.hinted()
         self._echo_at = monotonic() + ECHO_S
-        self._looked_for_hint = 0.0
+        self._puzzled = True
         self._wake.set()
 
     def look_again(self) -> None:
@@ -124,14 +128,14 @@ class Claimer:
         if now >= self._look_at:
             await self._look()
         asked = self._sources.wanted(monotonic(), self._free, BATCH_MAX)
-        if not asked:
-            return self._sleep_s()
-        got = await self._claim(asked, worker_id)
-        if got == 0 and self._echo_at is not None and self._looked_for_hint == 0.0:
-            self._looked_for_hint = now  # a hint, and nothing in the queues we know: it may be for a new one
+        got = await self._claim(asked, worker_id) if asked else 0
+        if got:
+            return 0.0
+        if self._puzzled and now >= self._puzzled_at:
+            self._puzzled, self._puzzled_at = False, now + PUZZLED_S
             await self._look()
             return 0.0
-        return 0.0 if got else self._sleep_s()
+        return self._sleep_s()
 
     async def _look(self) -> None:
         poll_s = self._runner.setup.config.daemon.poll_interval
@@ -148,6 +152,7 @@ class Claimer:
         except asyncpg.UniqueViolationError:
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
         self._observer.claimed(len(rows), perf_counter() - started)
+        self._puzzled = self._puzzled and not rows
         served = self._runner.setup.kinds
         jobs = [job for job in rows if job.kind in served]
         self._sources.claimed(asked, Counter((job.queue, _source_gate(job, served)) for job in rows))
@@ -230,7 +235,8 @@ class Claimer:
             self._sources.place_free(bucket.gate)
 
     def _freed(self, running: Running) -> None:
-        self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
+        if running.buckets:
+            self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
         self._wake.set()
 
     def _free(self, queue: str) -> int:
@@ -239,6 +245,7 @@ class Claimer:
     def _sleep_s(self) -> float:
         now = monotonic()
         times = [self._look_at, self._echo_at, self._sources.next_at(now)]
+        times.append(max(self._puzzled_at, now) if self._puzzled else None)
         return max(0.001, min(at for at in times if at is not None) - now)
 
     async def _nap(self, seconds: float) -> None:

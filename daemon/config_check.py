@@ -15,6 +15,7 @@ from daemon.secret_file import read_secret
 
 _NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,63}"), "letters, digits and _ . : @ -, at most 64")
 _FIELD = re.compile(r"(\w+):\s*")
+_WORD = re.compile(r"\w+")
 
 Path = tuple[str, ...]
 
@@ -45,18 +46,55 @@ class Checker:
         seen = len(self.problems)
         given = self._known(kind, table, path)
         self._secrets(kind, given, path)
-        values = {
-            key.attribute: self._value(key, given.get(key.name), table, (*path, key.name))
-            for key in keys_of(kind).values()
-            if key.attribute
-        }
-        if len(self.problems) > seen:
-            return None
-        try:
-            return kind(**values)
-        except ValueError as error:  # a rule of the section's own, about several keys or the inside of one
-            self._refused(str(error), keys_of(kind), given, table.origin, path)
-            return None
+        values, wrong = self._values(kind, given, table, path)
+        if not any(key.required for key in wrong):
+            built = self._build(kind, values, {key.name for key in wrong}, given, table, path)
+            return built if len(self.problems) == seen else None
+        return None
+
+    def _values(
+        self, kind: type[Any], given: dict[str, Table | Given], table: Table, path: Path
+    ) -> tuple[dict[str, Any], list[Key]]:
+        """By attribute; and the keys whose values are wrong and have been replaced by their defaults."""
+        values: dict[str, Any] = {}
+        wrong: list[Key] = []
+        for key in keys_of(kind).values():
+            if key.attribute:
+                seen = len(self.problems)
+                values[key.attribute] = self._value(key, given.get(key.name), table, (*path, key.name))
+                if len(self.problems) > seen:
+                    wrong.append(key)
+                    values[key.attribute] = key.default
+        return values, wrong
+
+    def _build(
+        self,
+        kind: type[Any],
+        values: dict[str, Any],
+        wrong: set[str],
+        given: dict[str, Table | Given],
+        table: Table,
+        path: Path,
+    ) -> Any:
+        """Asks the section itself, which raises ValueError for the first thing it refuses: a rule about several keys,
+        or the inside of one.  With that replaced by its default it is asked again, so that nothing stays unsaid."""
+        keys = keys_of(kind)
+        while True:
+            try:
+                return kind(**values)
+            except ValueError as error:
+                message = str(error)
+            match = _FIELD.match(message)
+            name = match[1].removesuffix("_") if match and match[1].removesuffix("_") in keys else ""
+            if match and name:
+                message = message[match.end() :]
+            if name not in wrong and not wrong & set(_WORD.findall(message)):  # else it may be about the replacement
+                origin = given[name].origin if name in given else table.origin
+                self._problem(origin, (*path, name) if name else path, message)
+            if not name or name in wrong or keys[name].required:
+                return None
+            wrong = wrong | {name}
+            values[str(keys[name].attribute)] = keys[name].default
 
     def _known(self, kind: type[Any], table: Table, path: Path) -> dict[str, Table | Given]:
         """What `table` has under keys that `kind` knows; `"args.account"` is `args.account`."""
@@ -107,8 +145,8 @@ class Checker:
 
     def _read_secret(self, given: dict[str, Table | Given], key: Key, file: Given, path: Path) -> None:
         name = f"{key.name}_file"
+        origin = replace(file.origin, text=f"{file.origin.text} ({name})") if file.origin.line else file.origin
         try:
-            origin = replace(file.origin, text=f"{file.origin.text} ({name})")
             given[key.name] = Given(read_secret(file.value), origin)
         except ValueError as error:
             self._problem(file.origin, (*path, name), str(error))
@@ -164,15 +202,6 @@ class Checker:
                     return _within(key, scalar, value)
         except ValueError as error:
             self._problem(item.origin, path, str(error))
-
-    def _refused(
-        self, message: str, keys: Collection[str], given: dict[str, Table | Given], section: Origin, path: Path
-    ) -> None:
-        match = _FIELD.match(message)
-        name = match[1].removesuffix("_") if match else ""
-        if match and name in keys:
-            message, path = message[match.end() :], (*path, name)
-        self._problem(given[name].origin if name in given else section, path, message)
 
     def _problem(self, origin: Origin, path: Path, message: str) -> None:
         self.problems.append(Problem(origin, dotted(path), message))

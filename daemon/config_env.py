@@ -13,8 +13,8 @@ from daemon.config_values import parse_json
 
 PREFIX = "JOBSD_"
 CONFIG_VARIABLE = "JOBSD_CONFIG"
-NOT_SETTINGS = ("JOBSD_SECRET_", CONFIG_VARIABLE)
-"""Secrets by name (jobs.secrets), and where the file is."""
+NOT_SETTINGS = ("JOBSD_SECRET_", "JOBSD_TEST_", CONFIG_VARIABLE)
+"""Secrets by name (jobs.secrets), what the tests are told, and where the file is."""
 
 _NAME = re.compile(r"[A-Z0-9_]+")
 

@@ -113,11 +113,18 @@ def _read_bool(value: Any) -> bool:
     return value
 
 
+def _short(text: str) -> str:
+    """The expressions that take amounts apart need the square of a long text's length."""
+    if len(text) > 60:
+        raise ValueError(f"{quoted(shortened(text))} is too long")
+    return text
+
+
 def _read_duration(value: Any) -> Duration:
     if not isinstance(value, str):
         hint = f'; write it with its unit, like "{value}s"' if type(value) in (int, float) else ""
         raise ValueError(f"{found(value)} stands where a duration belongs{hint}")
-    seconds = duration(value)
+    seconds = duration(_short(value))
     if seconds and not 0.001 <= seconds <= MAX_DURATION_S:
         raise ValueError(f"{quoted(shortened(value))} is out of range: 0, or 1ms to 36500d")
     return seconds
@@ -126,14 +133,14 @@ def _read_duration(value: Any) -> Duration:
 def _read_size(value: Any) -> Size:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"{found(value)} stands where a size belongs")
-    count = size(value)
+    count = size(value if isinstance(value, int) else _short(value))
     if not 0 <= count <= MAX_SIZE:
         raise ValueError(f"{found(value)} is out of range: 0 to 1048576GiB")
     return count
 
 
 def _read_rate(value: Any) -> Rate:
-    read = rate(_read_str(value))
+    read = rate(_short(_read_str(value)))
     if not 1e-6 <= read.per_second <= 1e6:
         raise ValueError(f"{quoted(shortened(value))} is out of range: up to a million a second, from one in ten days")
     return read

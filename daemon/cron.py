@@ -188,7 +188,7 @@ class Cron:
     def _change(self, after: datetime, until: datetime) -> datetime | None:
         """The first instant in (after, until] at which the zone's offset is no longer that of `after`.
 
-        Looks once a day: since 1970 no zone has changed twice within a week.
+        Looks once a day: since 1970 no zone has changed twice within a week.  `until` is a whole second.
         """
         offset = self._offset(after)
         low = after.replace(microsecond=0)

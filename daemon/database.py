@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -37,19 +37,22 @@ class Database:
         )
 
     async def engine_pool(self) -> asyncpg.Pool:
-        return await self._pool(2, ENGINE_CONNECTIONS, "")
+        return await self._pool(2, ENGINE_CONNECTIONS, "", reset=_as_it_is)
 
     async def handler_pool(self) -> asyncpg.Pool:
         """Handlers' connections are their own, so that no handler can keep the engine from its work."""
         return await self._pool(0, self._settings.pool_size, " handlers")
 
-    async def _pool(self, least: int, most: int, suffix: str) -> asyncpg.Pool:
+    async def _pool(
+        self, least: int, most: int, suffix: str, *, reset: Callable[[Any], Awaitable[None]] | None = None
+    ) -> asyncpg.Pool:
         return await asyncpg.create_pool(
             self.dsn,
             min_size=least,
             max_size=most,
             timeout=self._settings.connect_timeout,
             server_settings=self._server_settings(suffix),
+            reset=reset,
         )
 
     def _server_settings(self, suffix: str) -> dict[str, str]:
@@ -59,6 +62,10 @@ class Database:
             "statement_timeout": str(round(self._settings.statement_timeout * 1000)),
             "timezone": "UTC",
         }
+
+
+async def _as_it_is(_conn: Any) -> None:
+    """The engine's statements leave nothing behind in a session; resetting it would double their number."""
 
 
 async def until_there(attempt: Callable[[], Awaitable[T]], on_failure: Callable[[BaseException], None]) -> T:

@@ -6,6 +6,7 @@ import re
 import traceback
 from typing import Any
 
+from daemon.lines import redact
 from daemon.log import Logger
 from jobs.model import Job
 
@@ -95,4 +96,4 @@ class JobLog:
             return
         if not _LINE.isdisjoint(fields):  # ts and level belong to the line
             fields = {f"{name}_" if name in _LINE else name: value for name, value in fields.items()}
-        self._log.emit(level, event, {**fields, **job_fields(self._job)})
+        self._log.emit(level, event, {**redact(fields), **job_fields(self._job)})

@@ -45,7 +45,7 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._tasks = (
-            Task("rescue", 1.0, self.rescue),
+            Task("rescue", 1.5, self.rescue),
             Task("expire", 5.0, self.expire),
             Task("count", 15.0, self.count),
             Task("partitions", 600.0, self.partitions),

@@ -76,7 +76,7 @@ def _unknown(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return redact(dict(value))
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)
     if isinstance(value, timedelta):
@@ -86,7 +86,7 @@ def _unknown(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return value.decode(errors="backslashreplace")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return redact({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     return _described(value)
 
 
@@ -168,23 +168,26 @@ _URL = re.compile(rb'(://[^\s:/@"\\]*:)(?!\d{1,5}[/?#"\s\\])' + _CHARACTER + rb"
 # password=…, password='…' in a keyword DSN or a query
 _KEYWORD = re.compile(rb"""(?i)((?:password|passwd|secret|api_?key)=)('[^'"]*'|(?:\\.|[^\s"\\&])+)""")
 # "password":"…" as a field of the line
-_FIELD = re.compile(
-    rb'(?i)("(?:\w*_)?(?:password|passwd|secret|api_?key|authorization)":)(?:"(?:\\.|[^"\\])*"|[^\s",{}\[\]]+)'
-)
-_SUSPECT = (b"passw", b"secret", b"api_key", b"apikey", b"authorization")
+_NAMES = ("password", "passwd", "secret", "api_key", "apikey", "authorization")
 
 
-def mask(lines: bytes) -> bytes:
-    """`lines` with the passwords of URLs and DSNs, and fields called password, secret and the like, as `***`.
+def mask(line: bytes) -> bytes:
+    """`line` with passwords inside URLs and DSNs as `***`."""
+    if b"@" in line:  # one byte is found in 0.03 µs, a word in 0.5 (measured)
+        line = _URL.sub(rb"\1***@", line)
+    return _KEYWORD.sub(rb"\1***", line) if b"=" in line else line
 
-    A batch in which nothing looks like one costs about 0.1 µs a line.
-    """
-    low = lines.lower()
-    if b"://" in low:
-        lines = _URL.sub(rb"\1***@", lines)
-    if any(word in low for word in _SUSPECT):
-        lines = _FIELD.sub(rb'\1"***"', _KEYWORD.sub(rb"\1***", lines))
-    return lines
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """`value` with everything in it that is called a password, a secret and the like as `***`."""
+    if depth < DEPTH_MAX and isinstance(value, dict):
+        return {
+            name: MASK if isinstance(name, str) and name.lower().endswith(_NAMES) else redact(inner, depth + 1)
+            for name, inner in value.items()
+        }
+    if depth < DEPTH_MAX and isinstance(value, list):
+        return [redact(inner, depth + 1) for inner in value]
+    return value
 
 
 # --- text for a terminal -------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Logger:
         buffer_bytes: int = 4 * 1024 * 1024,
         linger_s: float = 0.02,
     ) -> None:
+        self._stream = stream  # kept, or its descriptor would be closed with it
         self._fd = stream.fileno()
         self._prefixed = is_journal(self._fd, os.environ)
         self._limit = buffer_bytes
@@ -70,10 +71,13 @@ class Logger:
         return LEVELS[level] >= self._threshold
 
     def emit(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        """One line, unless `level` is below the threshold.  `fields` must not hold ts, level or event."""
+        """One line, unless `level` is below the threshold.  `fields` must not hold ts, level or event; where the names
+        are a stranger's, `redact` them first."""
         if LEVELS[level] < self._threshold:
             return
-        line = self._line(level, event, fields)
+        line = mask(self._encode(level, event, fields))
+        if self._prefixed:
+            line = _PRIORITY[level] + line
         with self._lock:
             if self._closing or self._bytes + len(line) > self._limit:
                 self.dropped += 1
@@ -93,10 +97,6 @@ class Logger:
         self._thread.join(timeout_s)
         atexit.unregister(self.close)
 
-    def _line(self, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
-        line = self._encode(level, event, fields)
-        return _PRIORITY[level] + line if self._prefixed else line
-
     def _hurry(self) -> None:
         if not self._urgent:
             self._urgent = True
@@ -108,7 +108,7 @@ class Logger:
             with self._lock:
                 lines, self._lines, self._urgent = self._lines, [], False
             data = b"".join(lines)
-            lost = _write(self._fd, mask(data))
+            lost = _write(self._fd, data)
             with self._lock:
                 self._bytes -= len(data)
                 self.dropped += lost
@@ -130,7 +130,8 @@ class Logger:
         lines = self.dropped - self._reported
         if lines:
             self._reported += lines
-            _write(self._fd, self._line(LOG_LINES_DROPPED.level, LOG_LINES_DROPPED.name, {"lines": lines}))
+            line = self._encode(LOG_LINES_DROPPED.level, LOG_LINES_DROPPED.name, {"lines": lines})
+            _write(self._fd, _PRIORITY[LOG_LINES_DROPPED.level] + line if self._prefixed else line)
 
 
 def _write(fd: int, data: bytes) -> int:
@@ -138,7 +139,8 @@ def _write(fd: int, data: bytes) -> int:
     rest = memoryview(data)
     while rest:
         try:
-            rest = rest[os.write(fd, rest[:65536]) :]
+            # The whole of it: after each call this thread may wait 5 ms for the interpreter, while the loop is busy.
+            rest = rest[os.write(fd, rest) :]
         except BlockingIOError:  # somebody made our standard output non-blocking
             poll = select.poll()
             poll.register(fd, select.POLLOUT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from daemon.limits import GATE
-from daemon.pattern import matches
+from daemon.pattern import is_pattern, matches
 from daemon.store import Source
 
 KIND_GATE = "kind:"
@@ -28,18 +28,19 @@ class _State:
 class Sources:
     """Knows `places`; a place is ripe while a claim may find rows in it."""
 
-    def __init__(self, queues: Iterable[str], kinds: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
         self._patterns: tuple[str, ...] = ()
         self._kinds: frozenset[str] = frozenset()
         self._states: dict[Place, _State] = {}
-        self.serve(queues, kinds)
+        self.serve(patterns, names, kinds)
 
-    def serve(self, queues: Iterable[str], kinds: Iterable[str]) -> None:
-        """What this daemon takes; places it no longer serves are forgotten."""
-        self._patterns, self._kinds = tuple(queues), frozenset(kinds)
+    def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
+        """What this daemon takes: queues that match `patterns`, some known by name before a row is seen in them.
+        Places it no longer serves are forgotten."""
+        self._patterns, self._kinds = tuple(patterns), frozenset(kinds)
         self._states = {place: state for place, state in self._states.items() if self._served(place)}
-        for queue in self._patterns:
-            if "*" not in queue:
+        for queue in {*self._patterns, *names}:
+            if not is_pattern(queue) and self._served((queue, "")):
                 self._states.setdefault((queue, ""), _State())
 
     def _served(self, place: Place) -> bool:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from daemon.cron import parse
 from jobs.values import Duration, Rate, key
 
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
@@ -104,6 +105,11 @@ class ScheduleSettings:
             raise ValueError("org_id: takes 1 to 128 printable characters")
         if len(json.dumps(self.args)) > 200_000:
             raise ValueError("args: are over 200 KB of JSON; a row takes 256 KiB")
+        try:
+            parse(self.cron, self.timezone)
+        except ValueError as error:
+            field = "" if str(error).startswith("timezone: ") else "cron: "
+            raise ValueError(f"{field}{error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

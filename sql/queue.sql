@@ -6,9 +6,12 @@
 -- daemon does not serve is not taken but moved to the gate 'kind:…' of its queue, where it costs later claims nothing.
 -- $1 queues, $2 gates, $3 free slots of each, $4 worker, $5 kinds served, $6 now (null: the database clock)
 -- index jobs_ready, one probe for each source and class; future rows lie behind the probe's end.  The picked ids go through
--- an array, since a join lets the planner scan the whole table.  Of an ordering key only the oldest row is eligible;
+-- an array, since a join lets the planner scan the whole table.  Of an ordering key only the oldest row is eligible
+-- (jobs_ordered), while none runs (jobs_ordered_running; two questions, since their `or` would read every row of the key).
 -- jobs_ordered_running raises 23505 should two claimers see it differently, and the claim is made again.
 -- A lost claim is only claimed again, so its commit need not be synchronous; a worker whose lease ran out gets nothing.
+-- Args are cut where the table's check on their size ends, since a few bytes like 1e131071 print to as many digits: what is
+-- cut is no JSON any more, and dies as such.
 with relaxed as materialized (
     select set_config('synchronous_commit', 'off', true)
 ), picked as materialized (
@@ -21,10 +24,14 @@ with relaxed as materialized (
             select id from jobs
             where queue = source.queue and gate = source.gate and priority = class.priority and state = 'ready'
               and run_at <= coalesce($6::timestamptz, now())
-              and (ordering_key is null or not exists (
-                  select from jobs other
-                  where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key
-                    and (other.id < jobs.id or (other.state = 'running' and other.id <> jobs.id))))
+              and (ordering_key is null
+                   or not exists (
+                       select from jobs other
+                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key and other.id < jobs.id)
+                   and not exists (
+                       select from jobs other
+                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key
+                         and other.state = 'running'))
             order by run_at, id
             limit source.slots
             for update skip locked
@@ -42,9 +49,9 @@ set state      = case when kind = any ($5::text[]) then 'running' else 'ready' e
     worker_id  = case when kind = any ($5::text[]) then $4::bigint end,
     started_at = case when kind = any ($5::text[]) then coalesce($6::timestamptz, now()) end
 where id = any (array(select id from picked))
-returning id, fence, kind, queue, priority, attempt, args::text, date_part('epoch', run_at),
-          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane, correlation_id, traceparent, actor_id, project_id, gate,
-          crashes;
+returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
+          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
+          correlation_id, traceparent, actor_id, project_id, gate, crashes;
 
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
@@ -80,7 +87,8 @@ select id from gone;
 -- name: put_back
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
--- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts)
+-- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
+-- the start that the row had before: what the statement's snapshot still shows)
 -- index jobs_pkey
 with back as (
     update jobs
@@ -97,8 +105,11 @@ with back as (
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
     returning id, kind, queue, org_id, correlation_id, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
-    insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, ended_at, outcome, code, error, retry_at)
-    select id, attempt, kind, queue, org_id, correlation_id, now(), 'retry', ($8::text[])[n], ($6::text[])[n]::jsonb, run_at
+    insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
+        code, error, retry_at)
+    select id, attempt, kind, queue, org_id, correlation_id,
+        (select worker_id from jobs where jobs.id = back.id), (select started_at from jobs where jobs.id = back.id), now(),
+        'retry', ($8::text[])[n], ($6::text[])[n]::jsonb, run_at
     from back
     where ($9::bool[])[n]
 )
@@ -106,7 +117,9 @@ select id from back;
 
 -- name: look
 -- Which (queue, gate) pairs have ready rows, whether one is due now, and in how many seconds the next one is: the claimer's
--- map.  Paused queues are left out.  At most $1 pairs.  index jobs_ready, walked loosely: one probe for each pair, four for its due times
+-- map.  Paused queues are left out.  At most $1 pairs.
+-- index jobs_ready, walked loosely: one probe for each pair, four for its due times.  Seconds are subtracted, not times:
+-- Postgres 16 refuses to subtract 'infinity'.
 with recursive pair as (
     (select queue, gate from jobs where state = 'ready' order by queue, gate limit 1)
     union all
@@ -122,7 +135,7 @@ with recursive pair as (
     where not exists (select from job_queues where name = pair.queue and paused_at is not null)
     limit $1
 )
-select listed.queue, listed.gate, date_part('epoch', min(head.run_at) - now()) as next_s
+select listed.queue, listed.gate, date_part('epoch', min(head.run_at)) - date_part('epoch', now()) as next_s
 from listed
 cross join (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
 cross join lateral (

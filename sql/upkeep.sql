@@ -25,16 +25,18 @@ select job_partitions_make($1, $2);
 select job_partitions_drop($1, $2::float8 * interval '1 second', $3);
 
 -- name: forget_keys
--- Idempotency keys older than $1 seconds; $2 rows at most.  index job_keys_age
+-- Idempotency keys older than $1 seconds; $2 rows at most.  index job_keys_age; the locked rows by their place
 delete from job_keys
-where (kind, key) in (
-    select kind, key from job_keys where created_at < now() - $1::float8 * interval '1 second'
-    order by created_at limit $2 for update skip locked);
+where ctid = any (array(
+    select ctid from job_keys where created_at < now() - $1::float8 * interval '1 second'
+    order by created_at limit $2 for update skip locked));
 
 -- name: forget_audit
--- Audit rows older than $1 seconds; $2 rows at most.  index job_audit_at
+-- Audit rows older than $1 seconds; $2 rows at most.  index job_audit_at; the locked rows by their place
 delete from job_audit
-where id in (select id from job_audit where at < now() - $1::float8 * interval '1 second' order by at limit $2);
+where ctid = any (array(
+    select ctid from job_audit where at < now() - $1::float8 * interval '1 second'
+    order by at limit $2 for update skip locked));
 
 -- name: count
 -- For metrics: ready, due age and running rows of each queue and gate, counted up to $1 each, for at most $2 pairs.
@@ -57,7 +59,7 @@ select listed.queue, listed.gate, sum(due.n)::bigint as ready, sum(later.n)::big
 from listed
 cross join (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
 cross join lateral (
-    select count(*) as n, date_part('epoch', now() - min(run_at)) as age
+    select count(*) as n, date_part('epoch', now()) - date_part('epoch', min(run_at)) as age
     from (select run_at from jobs
           where queue = listed.queue and gate = listed.gate and priority = class.priority and state = 'ready'
             and run_at <= now()

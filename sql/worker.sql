@@ -43,7 +43,7 @@ union
 -- the cause than the victim.  $1 worker, $2 crash limit, $3 rows at most.  Called until it returns none.
 -- index jobs_running; rows that another daemon is rescuing are skipped
 with lost as materialized (
-    select id, crashes from jobs where state = 'running' and worker_id = $1 limit $3 for update skip locked
+    select id, crashes, started_at from jobs where state = 'running' and worker_id = $1 limit $3 for update skip locked
 ), dead as (
     delete from jobs where id = any (array(select id from lost where crashes + 1 >= $2)) returning *
 ), buried as (
@@ -64,7 +64,8 @@ with lost as materialized (
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
         code)
-    select id, attempt, kind, queue, org_id, correlation_id, $1, null, now(), 'crashed', 'crashed' from back
+    select id, attempt, kind, queue, org_id, correlation_id, $1, lost.started_at, now(), 'crashed', 'crashed'
+    from back join lost using (id)
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
 )

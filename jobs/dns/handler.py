@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -56,7 +57,7 @@ async def dns_check(args: DnsCheckArgs, ctx: Context) -> Outcome:
     started = time.perf_counter()
     domain = names.normal(args.domain)
     wanted = [(e.type, names.under(domain, e.name), e.value) for e in args.expect]
-    answers = await _ask_all(ctx.dns, {(name, rdtype) for rdtype, name, _ in wanted})
+    answers = await _ask_all(ctx.dns, {(name, rdtype): None for rdtype, name, _ in wanted})
     findings = [judge(rdtype, name, value, answers[name, rdtype]) for rdtype, name, value in wanted]
     verdict = overall(findings)
     records = [finding.as_row() for finding in findings]
@@ -76,14 +77,14 @@ async def dns_check(args: DnsCheckArgs, ctx: Context) -> Outcome:
     return Retry(_doubt(findings), code="indeterminate", detail=result)
 
 
-async def _ask_all(resolver: Resolver, questions: set[tuple[str, str]]) -> dict[tuple[str, str], Answer]:
+async def _ask_all(resolver: Resolver, questions: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Answer]:
     """Each (name, type) once, all at a time: twenty silent names cost as long as one."""
     async with asyncio.TaskGroup() as group:
         tasks = {key: group.create_task(resolver.query(*key)) for key in questions}
     return {key: task.result() for key, task in tasks.items()}
 
 
-def _said(answers: Any) -> dict[str, str]:
+def _said(answers: Iterable[Answer]) -> dict[str, str]:
     """server → what it said; a failure to one question outweighs its answers to the others."""
     said: dict[str, str] = {}
     for answer in answers:

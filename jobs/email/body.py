@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
+from binascii import b2a_qp
 from collections.abc import Sequence
-from email import charset, policy
+from email import policy
 from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
-from email.mime.text import MIMEText
 from typing import Annotated
 
 import msgspec
@@ -41,17 +41,17 @@ def body(text: str | None, html: str | None, attachments: Sequence[Attachment], 
     if attachments:
         entity = _multipart("mixed", [entity, *map(_file, attachments)], boundary)
     entity["MIME-Version"] = "1.0"
-    return entity.as_bytes(policy=_POLICY)
+    wire = entity.as_bytes(policy=_POLICY)
+    return wire if wire.endswith(b"\r\n") else wire + b"\r\n"
 
 
 def _text(content: str, kind: str) -> MIMEBase:
     """Quoted-printable, as readable as can be for filters and people, unless Base64 is shorter."""
     lines = content.replace("\r\n", "\n").replace("\r", "\n")
-    utf8 = charset.Charset("utf-8")
-    beyond_ascii = len(lines.encode()) - sum(map(str.isascii, lines))
-    utf8.body_encoding = charset.BASE64 if beyond_ascii * 6 > len(lines.encode()) else charset.QP
-    part = MIMEText(lines, kind, utf8)  # type: ignore[arg-type]  # takes a Charset, as its documentation says
-    del part["MIME-Version"]
+    readable, short = b2a_qp(lines.encode()), base64.encodebytes(lines.encode())
+    is_readable = len(readable) <= len(short)
+    part = _part(f"text/{kind}", "quoted-printable" if is_readable else "base64", readable if is_readable else short)
+    part.set_param("charset", "utf-8", replace=True)
     return part
 
 
@@ -62,13 +62,18 @@ def _file(attachment: Attachment) -> MIMEBase:
         raise ValueError(f"{name!r} is no file name")
     if not _TYPE.fullmatch(attachment.content_type):
         raise ValueError(f"{attachment.content_type[:100]!r} is no content type that can be attached")
-    part = MIMEBase(*attachment.content_type.split("/"))
-    del part["MIME-Version"]
-    part["Content-Transfer-Encoding"] = "base64"
+    part = _part(attachment.content_type, "base64", base64.encodebytes(attachment.content))
     # RFC 2231 percent-encoding for all but the plainest names: nothing in them is left to be parsed
     plain = _PLAIN_FILENAME.fullmatch(name) is not None
     part.add_header("Content-Disposition", "attachment", filename=name if plain else ("utf-8", "", name))
-    part.set_payload(base64.encodebytes(attachment.content).decode("ascii"))
+    return part
+
+
+def _part(content_type: str, encoding: str, content: bytes) -> MIMEBase:
+    part = MIMEBase(*content_type.split("/"))
+    del part["MIME-Version"]
+    part["Content-Transfer-Encoding"] = encoding
+    part.set_payload(content.decode("ascii"))
     return part
 
 

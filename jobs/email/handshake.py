@@ -69,7 +69,11 @@ async def open_session(relay: RelaySettings, context: ssl.SSLContext | None, sec
 
 
 class _Steps:
-    """The way to a session; `phase` is the step that it is at."""
+    """The way to a session; `phase` is the step that it is at.
+
+    The time limits are ours, since aiosmtplib's go through asyncio.wait_for, which before Python 3.12 swallows a
+    cancellation that comes as its inner step ends: the message would not stop.
+    """
 
     def __init__(self, client: aiosmtplib.SMTP, relay: RelaySettings, secrets: Secrets) -> None:
         self._client = client
@@ -78,7 +82,8 @@ class _Steps:
         self.phase: Phase = "connect"
 
     async def walk(self) -> None:
-        await self._client.connect(timeout=self._relay.connect_timeout)
+        async with asyncio.timeout(self._relay.connect_timeout):
+            await self._client.connect(timeout=None)
         await self._hello()
         if self._relay.tls == "required":
             await self._start_tls()
@@ -89,21 +94,25 @@ class _Steps:
     async def _hello(self) -> None:
         self.phase = "hello"
         try:
-            await self._client.ehlo(timeout=self._relay.command_timeout)
+            async with asyncio.timeout(self._relay.command_timeout):
+                await self._client.ehlo(timeout=None)
         except aiosmtplib.SMTPHeloError as error:
             if error.code == 421 or not self._client.is_connected:
                 raise
-            await self._client.helo(timeout=self._relay.command_timeout)
+            async with asyncio.timeout(self._relay.command_timeout):
+                await self._client.helo(timeout=None)
 
     async def _start_tls(self) -> None:
         self.phase = "tls"
         if not self._client.supports_extension("starttls"):
             raise RelayFault("tls", "tls", "the relay does not offer STARTTLS, and tls is required")
-        await self._client.starttls(timeout=self._relay.connect_timeout)
+        async with asyncio.timeout(self._relay.connect_timeout):
+            await self._client.starttls(timeout=None)
 
     async def _login(self, username: str) -> None:
         self.phase = "auth"
-        await self._client.login(username, self._password(), timeout=self._relay.command_timeout)
+        async with asyncio.timeout(self._relay.command_timeout):
+            await self._client.login(username, self._password(), timeout=None)
 
     def _password(self) -> str:
         if self._relay.password_file is not None:

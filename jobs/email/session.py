@@ -34,7 +34,7 @@ class Session:
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that drain() means: the kernel has it
+        transport.set_write_buffer_limits(high=1, low=0)  # so that drain() waits until nothing is left to write
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, loop)
         self._transport = transport
         self.extensions = extensions

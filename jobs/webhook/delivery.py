@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from jobs.context import Ledger
@@ -56,6 +57,7 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
 
 
+@lru_cache(maxsize=4096)
 def shown_url(url: str) -> str:
     """`url` without user name and password, its query's values masked: that is where receivers put their tokens."""
     base, _, _ = url.partition("#")

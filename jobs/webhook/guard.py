@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,6 +22,7 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 # getaddrinfo cannot be cancelled: a thread stays with a slow name server until that gives up.  A pool of our own keeps
 # that away from everything else that uses threads, and its size bounds how many can be stuck.
 _LOOKUP_THREADS = 16
+_TARGETS_KEPT = 4096  # a verdict on a URL's text cannot change while these settings last
 
 
 class Blocked(OSError):
@@ -45,9 +47,13 @@ class Guard:
         self._dns_timeout_s = settings.dns_timeout
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
         self._lookup = lookup or self._system_lookup
+        self._targets = lru_cache(maxsize=_TARGETS_KEPT)(self._target)
 
     def target(self, text: str) -> Target:
         """What the URL `text` leads to; BadUrl, or Blocked for a scheme, port or literal address not allowed."""
+        return self._targets(text)
+
+    def _target(self, text: str) -> Target:
         target = parse(text)
         if target.scheme not in self._schemes:
             raise Blocked("only https:// URLs are allowed")

@@ -57,7 +57,7 @@ create index job_audit_at on job_audit (at);
 create table job_limits (
     name    text        not null,
     key     text        not null,
-    full_at timestamptz not null default '-infinity',
+    full_at timestamptz not null default 'epoch',
     primary key (name, key)
 ) with (fillfactor = 50);
 

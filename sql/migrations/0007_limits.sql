@@ -11,31 +11,33 @@ returns table (granted int, retry_s float8) language plpgsql set search_path fro
 #variable_conflict use_column
 declare
     n int;
-    full_s float8;      -- seconds from now until the bucket would be full of debt: GCRA's theoretical arrival time
+    full_at_n timestamptz;
+    at timestamptz;
+    debt_s float8;      -- seconds until the bucket is full again: how far GCRA's theoretical arrival time lies ahead
+    grown int;
     got int;
-    held_now int;
     answer_got int[] := array_fill(0, array[cardinality(names)]);
     answer_s float8[] := array_fill(null::float8, array[cardinality(names)]);
 begin
     for n in select i from generate_subscripts(names, 1) as i order by names[i], keys[i] loop
         insert into job_limits (name, key) values (names[n], keys[n]) on conflict do nothing;
-        select greatest(date_part('epoch', full_at - clock_timestamp()), 0) into full_s
-        from job_limits where name = names[n] and key = keys[n] for update;
+        select full_at into full_at_n from job_limits where name = names[n] and key = keys[n] for update;
+        at := clock_timestamp(); -- read once, under the lock: a moment lost between two readings slows the bucket
         got := wanted[n];
         if places[n] is not null then
-            select coalesce(sum(held), 0) into held_now from job_limit_holds where name = names[n] and key = keys[n];
-            got := least(got, greatest(places[n] - held_now, 0));
+            got := least(got, greatest(places[n] - (
+                select coalesce(sum(held), 0) from job_limit_holds where name = names[n] and key = keys[n]), 0));
         end if;
         if token_s[n] is not null then
-            -- full_at may be at most (burst - 1) tokens ahead of now before one more is taken
-            full_s := case when full_s > 1e9 then 0 else full_s end;
-            if floor((bursts[n] * token_s[n] - full_s) / token_s[n] + 1e-9) < got then
-                got := greatest(floor((bursts[n] * token_s[n] - full_s) / token_s[n] + 1e-9), 0);
-                answer_s[n] := greatest(full_s + got * token_s[n] - (bursts[n] - 1) * token_s[n], 0);
+            -- a bucket is never emptier than empty, whatever an earlier config or clock made of it
+            debt_s := least(greatest(date_part('epoch', full_at_n - at), 0), bursts[n] * token_s[n]);
+            grown := floor(bursts[n] - debt_s / token_s[n] + 1e-9);
+            if grown < got then
+                got := grown;
+                answer_s[n] := greatest(debt_s + (grown + 1 - bursts[n]) * token_s[n], 0);
             end if;
             if got > 0 then
-                update job_limits
-                set full_at = clock_timestamp() + (full_s + got * token_s[n]) * interval '1 second'
+                update job_limits set full_at = at + (debt_s + got * token_s[n]) * interval '1 second'
                 where name = names[n] and key = keys[n];
             end if;
         end if;
@@ -48,16 +50,16 @@ begin
     return query select * from unnest(answer_got, answer_s);
 end $$;
 
--- Give back places, and tokens that were taken but not used.
-create function job_limits_give(worker bigint, names text[], keys text[], held_back int[], tokens float8[])
+-- Give back places, and tokens that were taken but not used, counted in the seconds they took to grow.
+create function job_limits_give(worker bigint, names text[], keys text[], held_back int[], tokens_s float8[])
 returns void language plpgsql set search_path from current as $$
 declare
     n int;
 begin
     for n in select i from generate_subscripts(names, 1) as i order by names[i], keys[i] loop
         perform from job_limits where name = names[n] and key = keys[n] for update;
-        if tokens[n] > 0 then
-            update job_limits set full_at = full_at - tokens[n] * interval '1 second'
+        if tokens_s[n] > 0 then
+            update job_limits set full_at = full_at - tokens_s[n] * interval '1 second'
             where name = names[n] and key = keys[n];
         end if;
         if held_back[n] > 0 then

@@ -95,10 +95,21 @@ class Lab:
             self._outer.wait(10)
         shutil.rmtree(self._folder)
 
+    @property
+    def name(self) -> str:
+        """Of its folder, and of its cgroup."""
+        return self._folder.name
+
+    def processes(self) -> list[int]:
+        """All that run in it, by their process ids outside."""
+        namespace = os.readlink(f"/proc/{self._pid}/ns/pid")
+        found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [pid for pid in found if _namespace_of(pid) == namespace]
+
     def run(self, *command: str, check: bool = True) -> str:
         """A command's standard output, run inside as root."""
         done = self.result(*command)
-        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.journal()}"
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.journal()[-4000:]}"
         return done.stdout.strip()
 
     def result(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -114,15 +125,16 @@ class Lab:
         Path(f"/proc/{self._pid}/root/{path}").write_text(text)
 
     def journal(self) -> str:
-        return self.result("journalctl", "--no-pager", "--output=cat").stdout[-4000:]
+        """What systemd and the unit have said."""
+        return self.result("journalctl", "--no-pager", "--output=cat").stdout
 
     def until(self, happened: Callable[[], object], otherwise: str, timeout_s: float = 15.0) -> float:
         """Wait for what systemd does by itself; returns the seconds it took."""
         began = time.monotonic()
         while not happened():
             if time.monotonic() - began > timeout_s:
-                console = (self._folder / "console").read_text(errors="replace")[-2000:]
-                raise AssertionError(f"{otherwise}\n{console}\n{self.journal() if self._pid else ''}")
+                said = self.journal() if self._pid else (self._folder / "console").read_text(errors="replace")
+                raise AssertionError(f"{otherwise}\n{said[-4000:]}")
             time.sleep(0.02)
         return time.monotonic() - began
 
@@ -136,6 +148,13 @@ class Lab:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return file
+
+
+def _namespace_of(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def _descendant(pid: int, name: str) -> int:

@@ -12,9 +12,14 @@ mount --make-rprivate /
 mount -t cgroup2 cgroup2 "$cgroups"
 mkdir "$cgroups/$name"
 
+booted=
 end() {
-    kill -KILL "${booted:-}" || true # --kill-child: with it goes PID 1 of the lab, and so all of the lab
-    wait 2>/dev/null || true
+    if [ -n "$booted" ]; then
+        # With its first process the whole lab goes; `wait` returns when the kernel has taken it away.
+        init=$(cat "/proc/$booted/task/$booted/children") || true
+        kill -KILL ${init:-"$booted"} || true
+        wait || true
+    fi
     echo $$ >"$cgroups/cgroup.procs"
     while ! find "$cgroups/$name" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.01; done
 }
@@ -79,7 +84,7 @@ unshare --mount --cgroup --pid --fork --kill-child bash -eu -c '
     umount -l /old
     mount --make-rshared /
     exec env -i container=lab PATH=/usr/bin:/usr/sbin:/bin:/sbin /usr/lib/systemd/systemd \
-        --system --unit=lab.target --log-target=console --show-status=0
+        --system --unit=lab.target --log-target=journal --show-status=0
 ' lab </dev/null &
 booted=$!
 read -r _ || true

@@ -15,8 +15,6 @@ from tests.life.systemd_lab import REPOSITORY, Lab, missing
 
 UNIT = REPOSITORY / "systemd" / "jobsd.service"
 DROP_IN = REPOSITORY / "systemd" / "notify-reload.conf"
-WATCHDOG_S = 1.0
-SLACK_S = 2.0  # a busy machine; the loop's own figures are in the documentation
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 needs_lab = pytest.mark.skipif(missing() is not None, reason=missing() or "")
@@ -32,7 +30,7 @@ def booted() -> Iterator[Lab]:
     lab = Lab(
         entry="tests.life.notify_daemon:main",
         files={"etc/jobsd/config.toml": "", "etc/credstore/jobsd.database-url": "postgresql://secret"},
-        drop_in=f"WatchdogSec={WATCHDOG_S}s\nRestartSec=100ms\n",
+        drop_in="WatchdogSec=1s\nRestartSec=100ms\n",
     )
     try:
         lab.boot()
@@ -59,6 +57,11 @@ def signal(lab: Lab, name: str) -> None:
     lab.run("systemctl", "kill", f"--signal={name}", "--kill-who=main", "jobsd")
 
 
+def verified(unit: Path) -> tuple[int, str]:
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 @needs_analyze
 def test_the_unit_has_nothing_that_systemd_would_ignore(tmp_path: Path) -> None:
     """Unknown keys only warn, with exit code 0: so nothing at all may be printed."""
@@ -75,8 +78,8 @@ def test_the_unit_has_nothing_that_systemd_would_ignore(tmp_path: Path) -> None:
 
 @needs_analyze
 def test_the_unit_is_exposed_to_1_1_of_10_at_most() -> None:
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=11", "--no-pager", UNIT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ("--offline=yes", "--threshold=11", "--no-pager")
+    done = subprocess.run(["systemd-analyze", "security", *options, UNIT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -116,7 +119,7 @@ def test_the_sandbox_lets_it_work_and_nothing_else(lab: Lab) -> None:
         "seccomp": "2",
         "writes /etc": False,
         "writes its code": False,
-        "runs what it wrote": False,
+        "runs what it wrote in": [],
         "sniffs packets": False,
         "sees process 1": False,
         "credential": "postgresql://secret",
@@ -143,12 +146,11 @@ def test_a_bad_file_fails_the_reload_and_never_reaches_the_daemon(lab: Lab) -> N
     ("how", "name"), [("stopped", "STOP"), ("its loop blocked", "USR2"), ("only its claimer ended", "USR1")]
 )
 def test_a_daemon_that_hangs_is_killed_and_started_again(lab: Lab, how: str, name: str) -> None:
-    before = lab.show("MainPID")
+    before, timeouts = lab.show("MainPID"), lab.journal().count("Watchdog timeout")
     signal(lab, name)
-    took_s = lab.until(lambda: restarted(lab), f"a daemon {how} was left alone")
+    lab.until(lambda: restarted(lab), f"a daemon {how} was left alone")
     assert lab.show("MainPID") != before
-    assert took_s < 2 * WATCHDOG_S + SLACK_S
-    assert "Watchdog timeout" in lab.journal()
+    assert lab.journal().count("Watchdog timeout") == timeouts + 1
 
 
 @needs_lab
@@ -181,3 +183,16 @@ def test_the_embedded_database_lives_in_the_sandbox_and_survives_a_kill(booted: 
     booted.until(lambda: booted.show("StatusText") == "start 2", "its data did not come back")
     booted.run("systemctl", "stop", "jobsd")
     assert booted.show("Result") == "success"
+
+
+@needs_lab
+def test_the_lab_itself_leaves_nothing_behind() -> None:
+    lab = Lab(entry="tests.life.notify_daemon:main", files={"etc/jobsd/config.toml": ""})
+    lab.boot()
+    lab.run("systemctl", "start", "jobsd")
+    inside = lab.processes()
+    lab.close()
+    assert len(inside) >= 4  # systemd, its journal, the daemon and its child
+    assert [pid for pid in inside if Path(f"/proc/{pid}").exists()] == []
+    assert lab.name not in Path("/proc/self/mountinfo").read_text()
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{lab.name}")) == []

@@ -10,16 +10,10 @@ import pytest
 from daemon.metrics import LABELS, PREFIX, Metrics, Spec
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_NOT_BASE = frozenset(
-    "ms millis milliseconds micros microseconds nanoseconds minutes hours days kb mb gb kib mib gib kilobytes "
-    "megabytes percent percentage".split()
-)
-_TIMES = frozenset("duration delay age lag wait skew latency time timestamp end".split())
-_TYPES = frozenset("counter gauge histogram summary metric bucket count sum created".split())
-_RESERVED = frozenset("le quantile job instance".split())
-_UNBOUNDED = frozenset(
-    "id job_id org_id organization_id worker_id correlation_id error message url host lane tick".split()
-)
+_NOT_BASE = {"ms", "millis", "milliseconds", "microseconds", "minutes", "hours", "days", "kb", "mb", "mib", "percent"}
+_TIMES = {"duration", "delay", "age", "lag", "wait", "skew", "latency", "time", "timestamp", "end"}
+_TYPES = {"counter", "gauge", "histogram", "summary", "metric", "bucket", "count", "sum", "created"}
+_RESERVED = {"le", "quantile", "job", "instance"}
 
 
 def faults(spec: Spec) -> Iterator[str]:
@@ -39,12 +33,12 @@ def faults(spec: Spec) -> Iterator[str]:
         yield "has a unit that is no base unit"
     if _TYPES.intersection(words):
         yield "has its type or a reserved suffix in its name"
-    if set(spec.labels) & set(words) - {"queue", "limit"}:
+    if "by" in words:
         yield "has a label in its name"
     if set(spec.labels) & _RESERVED:
         yield "has a label that Prometheus sets itself"
-    if set(spec.labels) & _UNBOUNDED or not set(spec.labels) <= set(LABELS):
-        yield "has a label whose values have no bound"
+    if not set(spec.labels) <= set(LABELS):
+        yield "has a label that is not explained, and so not bounded"
     if not re.fullmatch(r"[A-Z0-9].*\.", spec.doc):
         yield "has no sentence that explains it"
 
@@ -56,27 +50,28 @@ def test_each_metric_is_named_as_prometheus_users_expect(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "fault"),
     [
-        Spec("jobs_ready", "gauge", "Rows."),
-        Spec("jobsd_Ready", "gauge", "Rows."),
-        Spec("jobsd_claims", "counter", "Claims."),
-        Spec("jobsd_ready_total", "gauge", "Rows."),
-        Spec("jobsd_claim_duration_milliseconds", "histogram", "How long."),
-        Spec("jobsd_claim_duration", "histogram", "How long."),
-        Spec("jobsd_last_tick_timestamp", "gauge", "When."),
-        Spec("jobsd_build", "info", "Which."),
-        Spec("jobsd_failed_count_total", "counter", "Failures."),
-        Spec("jobsd_attempts_by_kind_total", "counter", "Attempts.", ("kind",)),
-        Spec("jobsd_attempts_total", "counter", "Attempts.", ("job",)),
-        Spec("jobsd_attempts_total", "counter", "Attempts.", ("org_id",)),
-        Spec("jobsd_attempts_total", "counter", "Attempts.", ("colour",)),
-        Spec("jobsd_attempts_total", "counter", "attempts"),
+        (Spec("jobs_ready", "gauge", "Rows."), "is not jobsd_ and lower-case words"),
+        (Spec("jobsd_Ready", "gauge", "Rows."), "is not jobsd_ and lower-case words"),
+        (Spec("jobsd_claims", "counter", "Claims."), "ends with _total if and only if it is a counter"),
+        (Spec("jobsd_ready_total", "gauge", "Rows."), "ends with _total if and only if it is a counter"),
+        (Spec("jobsd_claim_milliseconds", "histogram", "How long."), "has a unit that is no base unit"),
+        (Spec("jobsd_claim_duration", "histogram", "How long."), "is a time without its unit"),
+        (Spec("jobsd_tick_timestamp", "gauge", "When."), "ends with _timestamp_seconds if it is a moment"),
+        (Spec("jobsd_build", "info", "Which."), "ends with _info if and only if it is one"),
+        (Spec("jobsd_failed_count_total", "counter", "Failures."), "has its type or a reserved suffix in its name"),
+        (Spec("jobsd_attempts_by_kind_total", "counter", "Attempts.", ("kind",)), "has a label in its name"),
+        (Spec("jobsd_attempts_total", "counter", "Attempts.", ("job",)), "has a label that Prometheus sets itself"),
+        (
+            Spec("jobsd_attempts_total", "counter", "Attempts.", ("org_id",)),
+            "has a label that is not explained, and so not bounded",
+        ),
+        (Spec("jobsd_attempts_total", "counter", "attempts"), "has no sentence that explains it"),
     ],
-    ids=lambda spec: spec.name,
 )
-def test_the_lint_objects_to_a_name_that_breaks_one_rule(spec: Spec) -> None:
-    assert len(list(faults(spec))) == 1
+def test_the_lint_objects_to_a_name_that_breaks_a_rule(spec: Spec, fault: str) -> None:
+    assert fault in faults(spec)
 
 
 def test_no_name_is_given_twice_and_every_label_is_used() -> None:

@@ -98,7 +98,9 @@ LAYOUT = st.randoms(use_true_random=False)
 
 @settings(max_examples=150, deadline=None)
 @given(DOCUMENTS, LAYOUT)
-def test_the_index_knows_exactly_the_keys_tomllib_finds_and_where_they_stand(document: dict[str, Any], dice: Any) -> None:
+def test_the_index_knows_exactly_the_keys_tomllib_finds_and_where_they_stand(
+    document: dict[str, Any], dice: Any
+) -> None:
     writer = Writer(dice)
     writer.document(document)
     source = read_toml(writer.text)
@@ -190,7 +192,9 @@ class Writer:
         if plain and style == "long literal":
             return f"'''\n{value}'''"
         if style == "long":
-            return '"""\n' + escaped(value).replace('\\"', '"').replace('""', '\\""').replace("\\u000a", "\n") + '\\\n"""'
+            return (
+                '"""\n' + escaped(value).replace('\\"', '"').replace('""', '\\""').replace("\\u000a", "\n") + '\\\n"""'
+            )
         return f'"{escaped(value)}"'
 
     def _key(self, key: str) -> str:

@@ -24,5 +24,11 @@ async def second() -> AsyncIterator[DnsServer]:
 
 @pytest.fixture
 def resolver(server: DnsServer) -> Resolver:
-    """Asks `server` alone; patient enough for a busy machine, quick enough for the faults that only time reveals."""
-    return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration(0.3), tries=2))
+    """Asks `server` alone, and is more patient than any test machine is busy."""
+    return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration("20s"), tries=2))
+
+
+@pytest.fixture
+def hasty(server: DnsServer) -> Resolver:
+    """Asks `server` alone and gives up soon: for the faults that only time reveals."""
+    return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration("250ms"), tries=2))

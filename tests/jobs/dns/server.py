@@ -46,6 +46,7 @@ class DnsServer:
         self.authentic = False
         self.asked: Counter[tuple[str, str, str]] = Counter()
         self.queries: list[dns.message.Message] = []
+        self._heard = asyncio.Event()
         self._zone = zone
         self._negative = f"ns.{zone} admin.{zone} 1 3600 600 86400 {negative_ttl}"
         self._soa_ttl = soa_ttl
@@ -76,6 +77,12 @@ class DnsServer:
             known = self.records.setdefault((rrset.name, rrset.rdtype), rrset)
             known.update(rrset)  # type: ignore[no-untyped-call] # theirs
 
+    async def asked_so_often(self, times: int) -> None:
+        """Return when `times` questions have come."""
+        while len(self.queries) < times:
+            self._heard.clear()
+            await self._heard.wait()
+
     def replies(self, wire: bytes, transport: str) -> list[bytes]:
         """The datagrams (or TCP messages) that answer one query."""
         query = dns.message.from_wire(wire)
@@ -83,6 +90,7 @@ class DnsServer:
         name = question.name.to_text().lower()
         self.asked[name, dns.rdatatype.to_text(question.rdtype), transport] += 1
         self.queries.append(query)
+        self._heard.set()
         fault = self.faults.get(name, self.fault)
         reply = self._answer(query)
         match fault:

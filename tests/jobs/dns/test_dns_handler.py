@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,11 +13,9 @@ from jobs import Context, Done, Retry
 from jobs.context import Ledger
 from jobs.dns.handler import RECHECK, DnsCheckArgs, dns_check
 from jobs.dns.resolver import Resolver
-from jobs.dns.settings import DnsSettings
 from jobs.model import Job
 from jobs.registry import KINDS
-from jobs.values import duration
-from tests.jobs.dns.server import DnsServer
+from tests.jobs.dns.server import DnsServer, Fault
 
 TOKEN = {"type": "TXT", "name": "_token", "value": "abc"}
 MAIL = {"type": "MX", "value": "mx.example.net"}
@@ -73,11 +72,11 @@ async def test_a_wrong_or_missing_record_is_a_result_and_not_a_failure(server: D
 @pytest.mark.req("BJ-20")
 @pytest.mark.parametrize("fault", ["servfail", "refused", "silent", "referral", "garbage", "cut_off"])
 async def test_a_resolvers_hiccup_is_tried_again_and_says_why(
-    server: DnsServer, resolver: Resolver, fault: Any
+    server: DnsServer, resolver: Resolver, hasty: Resolver, fault: Fault
 ) -> None:
     server.add('_token.example.test. 60 IN TXT "abc"', "example.test. 60 IN MX 10 mx.example.net.")
     server.faults["_token.example.test."] = fault
-    outcome, row = await check(resolver, TOKEN, MAIL)
+    outcome, row = await check(hasty if fault in ("silent", "garbage") else resolver, TOKEN, MAIL)
     assert isinstance(outcome, Retry)
     assert outcome.code == "indeterminate"
     assert outcome.reason.startswith("no usable answer for TXT _token.example.test (")
@@ -119,12 +118,24 @@ async def test_expectations_for_one_record_set_share_one_question(server: DnsSer
     assert server.asked.total() == 1
 
 
-async def test_silence_costs_as_long_for_many_records_as_for_one(server: DnsServer) -> None:
+async def test_the_questions_of_one_check_are_asked_all_at_a_time(server: DnsServer, resolver: Resolver) -> None:
     server.fault = "silent"
-    resolver = Resolver(DnsSettings(resolvers=(server.place,), timeout=duration(0.2), tries=1))
-    _, row = await check(resolver, *({"type": "TXT", "name": f"n{n}", "value": "x"} for n in range(20)))
-    assert server.asked.total() == 20
-    assert row["duration_ms"] < 20 * 200
+    async with asyncio.TaskGroup() as group:
+        checking = group.create_task(
+            check(resolver, *({"type": "TXT", "name": f"n{n}", "value": "x"} for n in range(20)))
+        )
+        async with asyncio.timeout(15):
+            await server.asked_so_often(20)
+        checking.cancel()
+
+
+@pytest.mark.parametrize("expect", [(TOKEN, MAIL), (MAIL, TOKEN)])
+async def test_what_a_server_failed_to_say_outweighs_what_it_said(
+    server: DnsServer, resolver: Resolver, expect: tuple[dict[str, str], ...]
+) -> None:
+    server.faults["_token.example.test."] = "refused"
+    _, row = await check(resolver, *expect)
+    assert row["servers"] == {server.place: "refused"}
 
 
 def test_a_check_belongs_to_the_lane_of_its_domain() -> None:

@@ -1,63 +1,19 @@
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A self-signed certificate: as a server shows it, and as a file that a client trusts."""
-
-    server: ssl.SSLContext
-    file: str
+from tests.jobs.email.certificate import Certificate, make
 
 
 @pytest.fixture(scope="session")
 def certificate_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Certificate]:
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def make(address: str) -> Certificate:
-        return _certificate(folder, address)
-
-    return make
+    """Makes one that is valid for the address given."""
+    return partial(make, tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")
 def certificate(certificate_for: Callable[[str], Certificate]) -> Certificate:
     return certificate_for("127.0.0.1")
-
-
-def _certificate(folder: Path, address: str) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public, private = folder / f"{address}.pem", folder / f"{address}.key"
-    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(public, private)
-    return Certificate(server, str(public))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,13 @@ def mail(relay: RelaySettings, *, clock: Callable[[], float] | None = None) -> M
 async def send(mail: Mail, *to: str, **given: Any) -> DeliveryReport:
     one = message(to=to or ("jane@x.example",), **given)
     return await mail.send(one, one.recipients, mailbox(SENDER))
+
+
+async def send_large(mail: Mail) -> DeliveryReport:
+    """More than the buffers of a connection hold."""
+    one = message()
+    large = replace(one, wire=one.wire + b"x" * 70 + b"\r\n" + (b"y" * 998 + b"\r\n") * 7000)
+    return await mail.send(large, one.recipients, one.sender)
 
 
 def only(report: DeliveryReport) -> Answer:

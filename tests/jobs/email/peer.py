@@ -17,7 +17,9 @@ DROP = "drop"
 RESET = "reset"
 """The same with a TCP reset."""
 HANG = "hang"
-"""Say nothing."""
+"""Say nothing until the client gives up."""
+STALL = "stall"
+"""Say nothing and read nothing."""
 
 _DEFAULTS = {
     "MAIL": "250 2.1.0 ok",
@@ -78,10 +80,15 @@ class Peer:
         await self._server.wait_closed()
 
     def settings(self, **changes: Any) -> RelaySettings:
-        return RelaySettings(**{"host": "127.0.0.1", "port": self.port, "tls": "none"} | changes)
+        given: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "tls": "none"}
+        return RelaySettings(**given | changes)
 
     def count(self, verb: str) -> int:
         return sum(command.split(" ")[0].upper() == verb for command in self.commands)
+
+    async def closed_by_client(self) -> None:
+        """Return when no connection is open any more, none of them having been closed from here."""
+        await self.until(lambda: self.open == 0)
 
     async def until(self, what: Any) -> None:
         """Return when `what()` is true; it is looked at whenever something happened here."""
@@ -98,6 +105,7 @@ class Peer:
         self._hanging.add(task)
         self.connections += 1
         self.open += 1
+        await self._note()
         try:
             with contextlib.suppress(
                 ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError
@@ -167,6 +175,8 @@ class _Conversation:
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line.removeprefix(b"."))
         received = Received(self._number, self._sender, tuple(self._recipients), b"".join(lines))
+        self._peer.commands.append(".")
+        await self._peer._note()
         said = await self._say("DOT", _DEFAULTS["DOT"])
         if said.startswith("250"):
             self._peer.received.append(received)
@@ -183,8 +193,11 @@ class _Conversation:
             case "reset":
                 self._writer.transport.abort()
                 raise _Gone
-            case "hang":
+            case "stall":
                 await asyncio.Event().wait()
+            case "hang":
+                await self._reader.read()  # until the client gives up
+                raise _Gone
         self._writer.write(answer.encode("utf-8", "surrogateescape") + b"\r\n")
         await self._writer.drain()
         return answer

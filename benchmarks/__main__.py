@@ -1,0 +1,30 @@
+"""Every benchmark after another: `python -m benchmarks [--short]`; exit 1 when a target is missed, but for --short."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+import uvloop
+
+from benchmarks import drain, enqueue, pickup, rescue
+
+
+async def main(*, short: bool) -> bool:
+    fine = [
+        await drain.main(2_000, 1) if short else await drain.main(),
+        await pickup.main(20, 3) if short else await pickup.main(),
+        await enqueue.main(200, 2_000, 1) if short else await enqueue.main(),
+        await rescue.main(1) if short else await rescue.main(),
+    ]
+    return all(fine)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--short", action="store_true", help="little data: only to see that every program runs")
+    short: bool = parser.parse_args().short
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        held = runner.run(main(short=short))
+    sys.exit(0 if held or short else 1)

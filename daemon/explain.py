@@ -1,0 +1,201 @@
+"""Why a job does not run: the gates between it and a handler, in the order in which it meets them.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.limits import GATE
+from daemon.pattern import matches
+from daemon.sources import KIND_GATE
+from daemon.work_settings import LimitSettings
+
+MANY = 10_000
+"""Counts end here: so many or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A live row and what surrounds it, at the database's `now`.
+
+    `behind`: the job that its ordering key lets run first; `ahead`: due rows that come first in its queue and gate;
+    `busy`: running rows of its queue; the last two up to MANY.
+    """
+
+    id: int
+    kind: str
+    queue: str
+    state: str
+    gate: str
+    priority: int
+    run_at: datetime
+    expires_at: datetime | None
+    started_at: datetime | None
+    ordering_key: str | None
+    now: datetime
+    worker: str | None
+    worker_lives: bool | None
+    lease_until: datetime | None
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    behind: int | None
+    ahead: int
+    busy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """One that lives and takes rows: `queues` are patterns."""
+
+    name: str
+    kinds: Sequence[str]
+    queues: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """The bucket a row waits at: its settings (None: this config has no such limit), debt in seconds, places taken."""
+
+    name: str
+    key: str
+    settings: LimitSettings | None
+    debt_s: float
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What holds a job: a word for it, a sentence, when it opens if that is known, and what opens it."""
+
+    name: str
+    says: str
+    opens_at: datetime | None = None
+    opens: str = ""
+
+
+def gates(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketState | None) -> list[Gate]:
+    """Every gate that is shut, the one that holds the row now first; never empty.
+
+    `slots`: how many jobs of the row's queue one daemon runs at once, by this config.
+    """
+    if row.state == "running":
+        return [_running(row)]
+    return list(_shut(row, daemons, slots, bucket)) or [_due(row)]
+
+
+def _running(row: Standing) -> Gate:
+    since = f"since {_time(row.started_at)}" if row.started_at else ""
+    if row.worker_lives:
+        return Gate("running", f"runs on {row.worker} {since}", opens="when its handler returns, or its timeout ends it")
+    return Gate(
+        "lost",
+        f"its worker{f' {row.worker}' if row.worker else ''} died while it ran, {since}",
+        max(row.lease_until or row.now, row.now),
+        "a living daemon takes it back about a second after the lease has ended",
+    )
+
+
+def _shut(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketState | None) -> Iterator[Gate]:
+    if row.expires_at is not None and row.expires_at <= row.now:
+        yield Gate("expired", f"its expires_at, {_time(row.expires_at)}, has passed", opens="never: it becomes a dead letter")
+    if row.run_at > row.now:
+        yield Gate("run_at", f"not before {_time(row.run_at)}", row.run_at, "by the database's clock")
+    if row.paused_at is not None:
+        yield _paused(row)
+    yield from _unserved(row, daemons)
+    if row.gate.startswith(GATE):
+        yield _limited(row, bucket)
+    if row.behind is not None:
+        yield Gate(
+            "ordering_key",
+            f"job {row.behind} of the same kind and ordering key comes first",
+            opens=f"when job {row.behind} has ended; see: jobsd jobs explain {row.behind}",
+        )
+    serving = sum(any(matches(pattern, row.queue) for pattern in daemon.queues) for daemon in daemons)
+    if serving and row.run_at <= row.now and row.busy >= slots * serving:
+        yield Gate(
+            "slots",
+            f"{_count(row.busy)} jobs of queue {row.queue} run, as many as its daemons take at once, "
+            f"and {_count(row.ahead)} due rows come first",
+            opens=f"when slots come free; more: queues.{row.queue}.concurrency",
+        )
+
+
+def _paused(row: Standing) -> Gate:
+    who = f" by {row.paused_by}" if row.paused_by else ""
+    why = f": {row.pause_reason}" if row.pause_reason else ""
+    when = f" since {_time(row.paused_at)}" if row.paused_at else ""
+    return Gate("paused", f"queue {row.queue} is paused{when}{who}{why}", opens=f"jobsd queues resume {row.queue}")
+
+
+def _unserved(row: Standing, daemons: Sequence[Daemon]) -> Iterator[Gate]:
+    """Nobody would take it, whatever else is open."""
+    if not daemons:
+        yield Gate("no_daemon", "no daemon lives that takes rows of this database", opens="when one is started: jobsd serve")
+        return
+    of_queue = [daemon for daemon in daemons if any(matches(pattern, row.queue) for pattern in daemon.queues)]
+    if not of_queue:
+        yield Gate(
+            "no_daemon_for_queue",
+            f"no living daemon serves queue {row.queue}",
+            opens="when one does: daemon.queues of its config",
+        )
+    if not any(row.kind in daemon.kinds for daemon in of_queue or daemons):
+        parked = " and it is parked" if row.gate.startswith(KIND_GATE) else ""
+        yield Gate(
+            "no_daemon_for_kind",
+            f"no living daemon{f' of queue {row.queue}' if of_queue else ''} has a handler for kind {row.kind}{parked}",
+            opens="when one has: daemon.handlers and daemon.kinds of its config",
+        )
+
+
+def _limited(row: Standing, bucket: BucketState | None) -> Gate:
+    """A token for it comes after those of the rows ahead; a place, when somebody leaves one."""
+    if bucket is None or bucket.settings is None:
+        return Gate("limit", f"it waits at {row.gate}, which this config does not have", opens="when a daemon looks again")
+    limit = bucket.settings
+    name = f"limit {bucket.name}" + (f" for {bucket.key}" if bucket.key else "")
+    if limit.concurrency is not None and bucket.held >= limit.concurrency:
+        return Gate(
+            "limit",
+            f"{name}: {bucket.held} of {limit.concurrency} places are taken, and {_count(row.ahead)} rows come first",
+            opens="when those that hold places have ended",
+        )
+    if limit.rate is None:
+        return Gate("limit", f"{name}: a place is free", row.now, "at the next claim")
+    token_s = 1.0 / limit.rate.per_second
+    wait_s = max(0.0, bucket.debt_s - (limit.bucket - 1) * token_s) + row.ahead * token_s
+    return Gate(
+        "limit",
+        f"{name}: {limit.rate} is used up, and {_count(row.ahead)} rows come first",
+        row.now + timedelta(seconds=wait_s),
+        "when its token has grown",
+    )
+
+
+def _due(row: Standing) -> Gate:
+    waited_s = (row.now - row.run_at).total_seconds()
+    says = f"due for {waited_s:.1f} s; {_count(row.ahead)} due rows come first"
+    return Gate("due", says, row.now, "nothing holds it: the next claim of its queue takes it")
+
+
+def split(gate: str) -> tuple[list[str], list[str]]:
+    """The names and keys that `limit:NAME:KEY` may stand for: both may have colons of their own."""
+    parts = gate.removeprefix(GATE).split(":")
+    cuts = range(1, len(parts))
+    return [":".join(parts[:cut]) for cut in cuts], [":".join(parts[cut:]) for cut in cuts]
+
+
+def bucket_of(gate: str, limits: Mapping[str, LimitSettings]) -> tuple[str, str] | None:
+    """The (name, key) of `gate` among the config's limits."""
+    return next(((name, key) for name, key in zip(*split(gate), strict=True) if name in limits), None)
+
+
+def _count(number: int) -> str:
+    return f"{MANY} or more" if number >= MANY else str(number)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,298 @@
+"""What operators ask of the job tables and order there: one method, one statement, unless both must hold together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+import sql
+from daemon.texts import json_text
+
+_SQL = sql.load("operator.sql")
+_WORKER = sql.load("worker.sql")
+_UPKEEP = sql.load("upkeep.sql")
+
+WINDOW = 10_000
+"""Rows one listing statement looks at."""
+
+WINDOWS = 10
+"""Windows one listing looks at before it says where it stopped."""
+
+TRIES = 10
+
+TOP_ID = 2**63 - 1
+EVER = datetime(9999, 12, 31, tzinfo=UTC)
+NEVER = datetime(1, 1, 2, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time, or so many seconds from now by the database's clock."""
+
+    at: datetime | None
+    in_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """A row to insert; None leaves the column's default."""
+
+    kind: str
+    args_json: str = "{}"
+    queue: str | None = None
+    org_id: str | None = None
+    priority: int | None = None
+    run_at: Moment | None = None
+    expires_at: Moment | None = None
+    max_attempts: int | None = None
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    ordering_key: str | None = None
+    lane: str | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which rows; None is any."""
+
+    kind: str | None = None
+    queue: str | None = None
+    org_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who wants something done, and why; `action` and `subject` as job_audit has them."""
+
+    actor: str
+    action: str
+    subject: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some dead letters: those a filter wants, and where the next window begins (None: this was the last)."""
+
+    ids: list[int]
+    first: datetime
+    last: datetime
+    after: tuple[datetime, int] | None
+
+
+class OperatorStore:
+    """Statements on one connection that sees the schema.  What is done is written to job_audit in the same commit."""
+
+    def __init__(self, conn: asyncpg.Connection) -> None:
+        self._conn = conn
+
+    # --- one row ----------------------------------------------------------------------------------------------------
+
+    async def enqueue(self, row: NewRow) -> tuple[int, bool]:
+        """(id, True) of the new row, or (id, False) of the one that has its key."""
+        run_at, expires_at = row.run_at or Moment(None, None), row.expires_at or Moment(None, None)
+        for _ in range(TRIES):
+            added = await self._conn.fetchval(
+                _SQL["enqueue"],
+                row.kind,
+                row.args_json,
+                row.queue,
+                row.org_id,
+                row.priority,
+                run_at.at,
+                run_at.in_s,
+                expires_at.at,
+                expires_at.in_s,
+                row.max_attempts,
+                row.unique_key,
+                row.idempotency_key,
+                row.ordering_key,
+                row.lane,
+                row.correlation_id,
+            )
+            if added is not None:
+                return added, True
+            held = await self._conn.fetchrow(_SQL["holder"], row.kind, row.idempotency_key, row.unique_key)
+            if held is not None and (known := held["idempotent"] or held["unfinished"]) is not None:
+                return known, False
+            # the other job ended between the two statements: the key is free
+        raise asyncpg.SerializationError(f"the keys of this row were taken and freed {TRIES} times; try again")
+
+    async def find(self, job_id: int) -> dict[str, Any] | None:
+        """Every column of a job, live or finished; of its args the text where no parser reads them."""
+        row = await self._conn.fetchrow(_SQL["find"], job_id)
+        if row is None:
+            return None
+        try:
+            args = orjson.loads(row["args"])
+        except ValueError:
+            args = row["args"]
+        return {**orjson.loads(row["job"]), "args": args}
+
+    async def attempts(self, job_id: int) -> list[dict[str, Any]]:
+        return [dict(row) for row in await self._conn.fetch(_SQL["attempts"], job_id)]
+
+    async def deliveries(self, job_id: int) -> list[dict[str, Any]]:
+        """What the channels wrote down, each row with its `channel`."""
+        rows = await self._conn.fetch(_SQL["deliveries"], job_id)
+        return [{"channel": row["channel"], **orjson.loads(row["row"])} for row in rows]
+
+    async def standing(self, job_id: int) -> asyncpg.Record | None:
+        """What decides when a live row runs; None when it is not live."""
+        return await self._conn.fetchrow(_SQL["standing"], job_id)
+
+    async def ending(self, job_id: int) -> asyncpg.Record | None:
+        return await self._conn.fetchrow(_SQL["ending"], job_id)
+
+    async def bucket(self, names: Sequence[str], keys: Sequence[str]) -> asyncpg.Record | None:
+        return await self._conn.fetchrow(_SQL["bucket"], names, keys)
+
+    # --- many rows --------------------------------------------------------------------------------------------------
+
+    async def jobs(
+        self, state: str | None, wanted: Filter, *, below: int | None, most: int
+    ) -> tuple[list[asyncpg.Record], int | None]:
+        """Up to `most` rows of both places, highest id first; and the id down to which they are complete, when rows
+        below it were left out of sight."""
+        before = TOP_ID if below is None else below
+        if state == "running":
+            where = (wanted.kind, wanted.queue, wanted.org_id)
+            return await self._conn.fetch(_SQL["list_running"], before, WINDOW, *where, most), None
+        live = finished = ([], None)
+        if state in (None, "ready", "scheduled"):
+            live = await self._walk("live", before, state, wanted, most)
+        if state in (None, "done", "dead", "cancelled"):
+            finished = await self._walk("finished", before, state, wanted, most)
+        floor = max((floor for _rows, floor in (live, finished) if floor is not None), default=None)
+        rows = sorted((*live[0], *finished[0]), key=lambda row: row["id"], reverse=True)
+        rows = [row for row in rows if floor is None or row["id"] >= floor]
+        return rows[:most], floor if len(rows) < most else None
+
+    async def _walk(
+        self, place: str, before: int, state: str | None, wanted: Filter, most: int
+    ) -> tuple[list[asyncpg.Record], int | None]:
+        rows: list[asyncpg.Record] = []
+        where = (state, wanted.kind, wanted.queue, wanted.org_id)
+        for _ in range(WINDOWS):
+            rows += await self._conn.fetch(_SQL[f"list_{place}"], before, WINDOW, *where, most - len(rows))
+            if len(rows) >= most:
+                return rows, None
+            floor = await self._conn.fetchval(_SQL[f"floor_{place}"], before, WINDOW)
+            if floor is None:
+                return rows, None
+            before = floor
+        return rows, before
+
+    async def dead(self, wanted: Filter, code: str | None, before: datetime, most: int) -> list[asyncpg.Record]:
+        """Up to `most` dead letters, newest first, of the newest WINDOW × WINDOWS."""
+        where = (before, wanted.kind, wanted.queue, wanted.org_id, code, WINDOW * WINDOWS, most)
+        return await self._conn.fetch(_SQL["dead"], EVER, TOP_ID, *where)
+
+    async def dead_window(
+        self, after: tuple[datetime, int], wanted: Filter, code: str | None, before: datetime, rows: int
+    ) -> Window:
+        """The dead letters that `wanted` picks out of the next `rows`, oldest first."""
+        where = (before, wanted.kind, wanted.queue, wanted.org_id, code, rows)
+        found = await self._conn.fetch(_SQL["dead_window"], *after, *where)
+        if not found:
+            return Window([], NEVER, NEVER, None)
+        first, last = found[0], found[-1]
+        return Window(
+            [row["id"] for row in found if row["wanted"]],
+            first["finished_at"],
+            last["finished_at"],
+            (last["finished_at"], last["id"]) if len(found) == rows else None,
+        )
+
+    async def states(self, ids: Sequence[int]) -> dict[int, str]:
+        """What each id is now; a live row hides a finished one."""
+        rows = await self._conn.fetch(_SQL["states"], ids)
+        return {row["id"]: row["state"] for row in reversed(rows)}
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    async def cancel(self, ids: Sequence[int], order: Order) -> list[int]:
+        """Move those of the rows that wait to history; their ids."""
+        async with self._conn.transaction():
+            gone = [row["id"] for row in await self._conn.fetch(_SQL["cancel"], ids, order.reason)]
+            await self._audit(order, gone)
+        return gone
+
+    async def retry(
+        self,
+        ids: Sequence[int],
+        order: Order,
+        *,
+        states: Sequence[str] = ("dead", "cancelled"),
+        start_s: float = 0.0,
+        every_s: float = 0.0,
+        between: tuple[datetime, datetime] | None = None,
+    ) -> list[int]:
+        """Finished rows live again, the first `start_s` from now and each `every_s` after the one before; their ids."""
+        first, last = between or (None, None)
+        async with self._conn.transaction():
+            back = await self._conn.fetch(_SQL["retry"], ids, start_s, every_s, list(states), first, last)
+            keyed = [row for row in back if row["idempotency_key"] is not None]
+            await self._conn.execute(
+                _SQL["restore_keys"], [row["id"] for row in keyed], [row["idempotency_key"] for row in keyed]
+            )
+            await self._audit(order, [row["id"] for row in back])
+        return [row["id"] for row in back]
+
+    async def purge(self, window: Window, order: Order) -> int:
+        """Delete dead letters for good; how many."""
+        async with self._conn.transaction():
+            gone = await self._conn.fetch(_SQL["purge"], window.ids, window.first, window.last)
+            await self._audit(order, [row["id"] for row in gone])
+        return len(gone)
+
+    async def pause(self, queue: str, order: Order) -> None:
+        async with self._conn.transaction():
+            await self._conn.execute(_SQL["pause"], queue, order.actor, order.reason)
+            await self._audit(order)
+
+    async def resume(self, queue: str, order: Order) -> bool:
+        """False when it was not paused."""
+        async with self._conn.transaction():
+            resumed = await self._conn.fetchval(_SQL["resume"], queue) is not None
+            if resumed:
+                await self._audit(order)
+                await self._conn.execute(_WORKER["hint"])
+        return resumed
+
+    async def _audit(self, order: Order, ids: Sequence[int] | None = None) -> None:
+        if ids is not None and not ids:
+            return
+        detail: Mapping[str, Any] | None = None if ids is None else {"ids": list(ids)}
+        await self._conn.execute(
+            _SQL["audit"], order.actor, order.action, order.subject, order.reason, detail and json_text(detail)
+        )
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> dict[str, asyncpg.Record]:
+        return {row["name"]: row for row in await self._conn.fetch(_SQL["queues"])}
+
+    async def workers(self) -> list[asyncpg.Record]:
+        return await self._conn.fetch(_SQL["workers"])
+
+    async def busy(self, queue: str) -> int:
+        """Running rows of a queue, counted up to 10,000."""
+        count: int = await self._conn.fetchval(_SQL["busy"], queue)
+        return count
+
+    async def count(self, up_to: int, most: int) -> list[asyncpg.Record]:
+        """(queue, gate, ready, scheduled, oldest_s), each count up to `up_to` a class of priority."""
+        return await self._conn.fetch(_UPKEEP["count"], up_to, most)
+
+    async def count_running(self, up_to: int) -> dict[str, int]:
+        return {row["queue"]: row["running"] for row in await self._conn.fetch(_UPKEEP["count_running"], up_to)}
+
+    async def count_dead(self, up_to: int) -> dict[str, int]:
+        return {row["queue"]: row["dead"] for row in await self._conn.fetch(_UPKEEP["count_dead"], up_to)}

@@ -1,0 +1,272 @@
+-- What operators ask and order, one command of `jobsd` each.  Every statement is bounded: by an id, by a `limit`, or by a
+-- window of rows that it looks at, so that a large table makes no command slow.  Lock order: jobs rows, then history.
+
+-- name: enqueue
+-- One row as any producer would insert it; no row returned: its unique or idempotency key is taken.
+-- $1 kind, $2 args, $3 queue, $4 org_id, $5 priority, $6 run_at, $7 or seconds from now, $8 expires_at, $9 or seconds from
+-- now, $10 max_attempts, $11 unique_key, $12 idempotency_key, $13 ordering_key, $14 lane, $15 correlation_id; null: the
+-- column's default, said again here since a parameter cannot be `default`
+insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, idempotency_key,
+    ordering_key, lane, correlation_id)
+values ($1::text, $2::text::jsonb, coalesce($3::text, 'default'), $4, coalesce($5::smallint, 2),
+    coalesce($6::timestamptz, now() + $7::float8 * interval '1 second', now()),
+    coalesce($8::timestamptz, now() + $9::float8 * interval '1 second'),
+    $10, $11, $12, $13, $14, $15)
+on conflict do nothing
+returning id;
+
+-- name: holder
+-- Whose keys kept a row out.  $1 kind, $2 idempotency_key, $3 unique_key.  index job_keys_pkey, jobs_unique_key
+select (select job_id from job_keys where kind = $1::text and key = $2::text) as idempotent,
+       (select id from jobs where kind = $1::text and unique_key = $3::text) as unfinished;
+
+-- name: claim_one
+-- Take exactly one row, which the same transaction has inserted, so that no daemon can have seen it.  Leased and fenced as
+-- in queue.sql's claim, whose columns it returns.  $1 id, $2 worker.  index jobs_pkey
+update jobs
+set state = 'running', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now()
+where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
+returning id, fence, kind, queue, priority, attempt, args::text, date_part('epoch', run_at),
+          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
+          correlation_id, traceparent, actor_id, project_id, gate, crashes;
+
+-- name: lock
+-- One `jobsd run` of a kind at a time; freed when the session ends, however it ends.  $1 kind
+select pg_try_advisory_lock(hashtextextended('jobsd run ' || current_schema() || ' ' || $1::text, 0));
+
+-- name: list_live
+-- Live rows, newest first.  $1 below this id, $2 rows to look at, $3 state (null: any; scheduled: ready, but later),
+-- $4 kind, $5 queue, $6 org_id, $7 rows at most.  index jobs_pkey, read backwards
+select id, kind, queue, org_id, priority, case when state = 'ready' and run_at > now() then 'scheduled' else state end as state,
+       attempt, run_at, created_at, started_at, null::timestamptz as finished_at, nullif(gate, '') as reason,
+       last_error ->> 'message' as error
+from (select * from jobs where id < $1 order by id desc limit $2) as newest
+where ($3::text is null or state = $3 or ($3 = 'scheduled' and state = 'ready' and run_at > now()))
+  and ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
+order by id desc limit $7;
+
+-- name: list_running
+-- Running rows, newest first: they are few, but may be the oldest of a long backlog.  $1 below this id, $2 rows to look at,
+-- $3 kind, $4 queue, $5 org_id, $6 rows at most.  index jobs_running
+select id, kind, queue, org_id, priority, state, attempt, run_at, created_at, started_at,
+       null::timestamptz as finished_at, null as reason, last_error ->> 'message' as error
+from (select * from jobs where state = 'running' order by worker_id limit $2) as held
+where id < $1
+  and ($3::text is null or kind = $3) and ($4::text is null or queue = $4) and ($5::text is null or org_id = $5)
+order by id desc limit $6;
+
+-- name: list_finished
+-- Finished rows, highest id first.  Parameters as in list_live.  index job_history_id of each partition, merged
+select id, kind, queue, org_id, priority, state, attempt, run_at, created_at, started_at, finished_at, reason,
+       last_error ->> 'message' as error
+from (select * from job_history where id < $1 order by id desc limit $2) as newest
+where ($3::text is null or state = $3)
+  and ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
+order by id desc limit $7;
+
+-- name: floor_live
+-- The lowest id that list_live looked at; null when it saw all there are.  $1 below this id, $2 rows to look at
+select id from jobs where id < $1 order by id desc offset $2 - 1 limit 1;
+
+-- name: floor_finished
+-- As floor_live, of list_finished.
+select id from job_history where id < $1 order by id desc offset $2 - 1 limit 1;
+
+-- name: find
+-- One job wherever it is, live first; args apart, as text, since no parser need be able to read them.  $1 id
+-- index jobs_pkey, job_history_id of each partition
+(select to_jsonb(jobs) - 'args' as job, args::text as args from jobs where id = $1)
+union all
+(select to_jsonb(job_history) - 'args', args::text from job_history where id = $1 order by finished_at desc limit 10);
+
+-- name: attempts
+-- Failed attempts of job $1, oldest first.  index job_attempts_job of each partition
+select attempt, outcome, code, started_at, ended_at, retry_at, error ->> 'message' as error
+from job_attempts where job_id = $1 order by ended_at limit 100;
+
+-- name: deliveries
+-- What the channels wrote down about job $1, oldest first.  index …_job of each partition of each log
+select channel, row from (
+    (select 'webhook' as channel, ended_at, to_jsonb(webhook_deliveries) - 'response_headers' as row
+     from webhook_deliveries where job_id = $1 order by ended_at limit 100)
+    union all
+    (select 'email', ended_at, to_jsonb(email_deliveries)
+     from email_deliveries where job_id = $1 order by ended_at limit 100)
+    union all
+    (select 'dns_check', ended_at, to_jsonb(domain_checks)
+     from domain_checks where job_id = $1 order by ended_at limit 100)
+) as logged
+order by ended_at;
+
+-- name: standing
+-- Everything about live row $1 that decides when it runs.
+-- index jobs_pkey, jobs_ordered_running, jobs_ordered, jobs_running; jobs_ready, one probe for each class ahead of it.
+-- `ahead` and `busy` count up to 10,000.
+select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_at, job.expires_at, job.started_at,
+       job.ordering_key, now() as now, worker.name as worker, worker.lease_until > now() as worker_lives,
+       coalesce(worker.lease_until, job.started_at) as lease_until, queue.paused_at, queue.paused_by, queue.pause_reason,
+       coalesce(
+           (select other.id from jobs other
+            where other.kind = job.kind and other.ordering_key = job.ordering_key and other.state = 'running'
+              and other.id <> job.id),
+           (select other.id from jobs other
+            where other.kind = job.kind and other.ordering_key = job.ordering_key and other.id < job.id
+            order by other.id limit 1)) as behind,
+       (select coalesce(sum(class.n), 0)::int
+        from (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as c (priority)
+        cross join lateral (
+            select count(*) as n
+            from (select from jobs other
+                  where other.queue = job.queue and other.gate = job.gate and other.priority = c.priority
+                    and other.state = 'ready' and other.run_at <= now()
+                    and (other.run_at, other.id)
+                        < (case when c.priority = job.priority then job.run_at else 'infinity' end, job.id)
+                  order by other.run_at, other.id limit 10000) as bounded
+        ) as class
+        where c.priority <= job.priority) as ahead,
+       (select count(*)::int
+        from (select queue from jobs other where other.state = 'running' order by worker_id limit 10000) as held
+        where held.queue = job.queue) as busy
+from jobs as job
+left join job_workers as worker on worker.id = job.worker_id
+left join job_queues as queue on queue.name = job.queue
+where job.id = $1;
+
+-- name: ending
+-- How job $1 ended, if it has; the last time, if more than once.  index job_history_id of each partition
+select state, finished_at, reason, last_error ->> 'message' as error from job_history
+where id = $1 order by finished_at desc limit 1;
+
+-- name: workers
+-- Who runs now, of at most 1,000.
+select id, name, version, kinds, queues, draining, started_at, lease_until > now() as lives,
+       date_part('epoch', now() - heartbeat_at) as silent_s
+from job_workers order by id limit 1000;
+
+-- name: bucket
+-- A limit's bucket, whose gate may be split into name and key in several ways: $1 names, $2 keys.  `debt_s` is how far its
+-- debt reaches into the future, `held` how many places are taken.  index job_limits_pkey, job_limit_holds_pkey
+select bucket.name, bucket.key,
+       case when bucket.full_at > now() then date_part('epoch', bucket.full_at - now()) else 0 end as debt_s,
+       (select coalesce(sum(held), 0)::int from job_limit_holds hold
+        where hold.name = bucket.name and hold.key = bucket.key) as held
+from unnest($1::text[], $2::text[]) as asked (name, key)
+join job_limits as bucket on bucket.name = asked.name and bucket.key = asked.key
+limit 1;
+
+-- name: cancel
+-- Move waiting rows to history as cancelled.  A row that somebody is claiming just now is skipped, as are running ones.
+-- $1 ids, $2 reason.  index jobs_pkey
+with waiting as materialized (
+    select id from jobs where id = any ($1::bigint[]) and state = 'ready' for update skip locked
+), gone as (
+    delete from jobs where id = any (array(select id from waiting)) returning *
+), kept as (
+    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
+        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
+    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'cancelled',
+        attempt, crashes, worker_id, started_at, now(), progress, last_error, coalesce($2, 'cancelled')
+    from gone
+)
+select id from gone order by id;
+
+-- name: retry
+-- Dead or cancelled rows live again under their ids, with all their attempts before them, one every $3 seconds from $2
+-- seconds on; a row whose unique key another unfinished job has by now stays.  Its idempotency key is its own already, so the
+-- insert must not ask for it again: restore_keys puts it back.  $1 ids, $4 states, $5 and $6 bounds of finished_at (null:
+-- any); index job_history_id of the partitions between them.
+-- The fence starts at a number no earlier life of the row can have reached (it grew from 0, or from an earlier second, by
+-- less than one a second): a writer left over from that life must lose.  An expires_at that has passed would end it at once.
+with asked as materialized (
+    select distinct on (id) * from (
+        select * from job_history
+        where id = any ($1::bigint[]) and state = any ($4::text[])
+          and finished_at >= coalesce($5::timestamptz, '-infinity') and finished_at <= coalesce($6::timestamptz, 'infinity')
+        for update skip locked) as dead
+    order by id, finished_at desc
+), back as (
+    insert into jobs (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, ordering_key,
+        lane, correlation_id, traceparent, actor_id, project_id, created_at, last_error, fence)
+    overriding system value
+    select id, kind, args, queue, org_id, priority,
+        now() + ($2::float8 + (row_number() over (order by id) - 1) * $3::float8) * interval '1 second',
+        case when expires_at > now() then expires_at end, max_attempts, unique_key, ordering_key, lane, correlation_id,
+        traceparent, actor_id, project_id, created_at, last_error, date_part('epoch', now())::bigint - 1700000000
+    from asked
+    on conflict do nothing
+    returning id
+), gone as (
+    delete from job_history
+    where id in (select id from back) and state = any ($4::text[])
+      and finished_at >= coalesce($5::timestamptz, '-infinity') and finished_at <= coalesce($6::timestamptz, 'infinity')
+    returning id
+)
+select back.id, asked.idempotency_key from back join asked using (id) order by back.id;
+
+-- name: restore_keys
+-- After retry, in its transaction.  $1 ids, $2 idempotency_key of each.  index jobs_pkey
+update jobs set idempotency_key = asked.key
+from unnest($1::bigint[], $2::text[]) as asked (id, key)
+where jobs.id = asked.id;
+
+-- name: states
+-- What ids $1 are now: (id, state), of both places.  index jobs_pkey, job_history_id of each partition
+select id, state from jobs where id = any ($1::bigint[])
+union all
+select id, state from job_history where id = any ($1::bigint[]);
+
+-- name: dead_window
+-- The next dead letters to look at, oldest first, and whether the filters want them.  $1, $2 after this (finished_at, id),
+-- $3 finished before, $4 kind, $5 queue, $6 org_id, $7 code, $8 rows.  index job_history_dead of each partition, merged
+select id, finished_at,
+       ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
+       and ($7::text is null or last_error ->> 'code' = $7 or reason = $7) as wanted
+from job_history
+where state = 'dead' and (finished_at, id) > ($1::timestamptz, $2::bigint) and finished_at < $3::timestamptz
+order by finished_at, id limit $8;
+
+-- name: dead
+-- Dead letters, newest first, of a window of them.  $1, $2 before this (finished_at, id), $3 finished before, $4 kind,
+-- $5 queue, $6 org_id, $7 code, $8 rows to look at, $9 rows.  index job_history_dead of each partition, merged backwards
+select id, kind, queue, org_id, attempt, finished_at, last_error ->> 'code' as code, reason
+from (select * from job_history
+      where state = 'dead' and (finished_at, id) < ($1::timestamptz, $2::bigint) and finished_at < $3::timestamptz
+      order by finished_at desc, id desc limit $8) as newest
+where ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
+  and ($7::text is null or last_error ->> 'code' = $7 or reason = $7)
+order by finished_at desc, id desc limit $9;
+
+-- name: purge
+-- Delete dead letters for good.  $1 ids, $2 and $3 bounds of their finished_at.  index job_history_id of the partitions
+-- between them
+delete from job_history
+where id = any ($1::bigint[]) and state = 'dead' and finished_at >= $2::timestamptz and finished_at <= $3::timestamptz
+returning id;
+
+-- name: queues
+-- Queues somebody has spoken about, of at most 1,000.
+select name, paused_at, paused_by, pause_reason from job_queues order by name limit 1000;
+
+-- name: pause
+-- $1 queue, $2 actor, $3 reason.  A second pause keeps the first one's time.  index job_queues_pkey
+insert into job_queues (name, paused_at, paused_by, pause_reason) values ($1, now(), $2, $3)
+on conflict (name) do update
+set paused_at = coalesce(job_queues.paused_at, now()), paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
+returning paused_at;
+
+-- name: resume
+-- No row returned: it was not paused.  $1 queue.  index job_queues_pkey
+update job_queues set paused_at = null, paused_by = null, pause_reason = null
+where name = $1 and paused_at is not null
+returning name;
+
+-- name: busy
+-- Running rows of queue $1, counted up to 10,000.  index jobs_running
+select count(*)::int from (select queue from jobs where state = 'running' order by worker_id limit 10000) as held
+where queue = $1;
+
+-- name: audit
+-- Who did what to whom, and why; in the transaction of the deed.  $1 actor, $2 action, $3 subject, $4 reason, $5 detail
+insert into job_audit (actor, action, subject, reason, detail) values ($1, $2, $3, $4, $5::text::jsonb);

@@ -1,0 +1,97 @@
+"""Each answer and each silence has one verdict."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from jobs.model import Dead, Done, Retry, Snooze
+from jobs.webhook.faults import OURS, SENTENCES, Fault
+from jobs.webhook.judge import judge_fault, judge_status
+from jobs.webhook.settings import WebhookSettings
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+SETTINGS = WebhookSettings()
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
+def test_2xx_is_done(status: int) -> None:
+    verdict = judge_status(status, {}, SETTINGS, NOW)
+    assert (verdict.word, verdict.code) == ("ok", f"http_{status}")
+    assert isinstance(verdict.outcome, Done)
+    assert verdict.outcome.result == {"status": status}
+
+
+@pytest.mark.req("BJ-15")
+@pytest.mark.parametrize(
+    "status", [101, 400, 401, 403, 404, 405, 408, 413, 415, 422, 425, 429, 451, 500, 502, 503, 599]
+)
+def test_every_other_answer_is_tried_again(status: int) -> None:
+    verdict = judge_status(status, {}, SETTINGS, NOW)
+    assert (verdict.word, verdict.code) == ("retry", f"http_{status}")
+    assert isinstance(verdict.outcome, Retry)
+    assert (verdict.outcome.code, verdict.outcome.after_s) == (f"http_{status}", None)
+
+
+def test_410_ends_the_job() -> None:
+    verdict = judge_status(410, {"retry-after": "5"}, SETTINGS, NOW)
+    assert (verdict.word, verdict.code) == ("dead", "http_410")
+    assert isinstance(verdict.outcome, Dead)
+
+
+def test_a_status_the_operator_calls_permanent_ends_the_job() -> None:
+    strict = WebhookSettings(permanent_statuses=(404,))
+    assert isinstance(judge_status(404, {}, strict, NOW).outcome, Dead)
+    assert isinstance(judge_status(403, {}, strict, NOW).outcome, Retry)
+
+
+@pytest.mark.parametrize("status", [429, 503, 500, 307])
+def test_a_pause_asked_for_is_passed_on(status: int) -> None:
+    outcome = judge_status(status, {"retry-after": "90"}, SETTINGS, NOW).outcome
+    assert isinstance(outcome, Retry)
+    assert outcome.after_s == 90.0
+
+
+def test_a_pause_is_held_to_the_settings_maximum() -> None:
+    short = WebhookSettings(retry_after_max=60.0)
+    outcome = judge_status(503, {"retry-after": "90"}, short, NOW).outcome
+    assert isinstance(outcome, Retry)
+    assert outcome.after_s == 60.0
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("https://user:pw@other.example:8443/path?token=x", "other.example"),
+        ("/elsewhere", "the same host"),
+        ("", "the same host"),
+        ("http://[::1", "an unreadable location"),
+        ("http://a\x00b/", "a\ufffdb"),
+    ],
+)
+def test_a_redirect_names_the_host_and_no_more(location: str, host: str) -> None:
+    verdict = judge_status(302, {"location": location}, SETTINGS, NOW)
+    assert (verdict.word, verdict.code) == ("retry", "redirect_not_followed")
+    assert isinstance(verdict.outcome, Retry)
+    assert verdict.outcome.reason == f"redirect_not_followed: {host}"
+
+
+@pytest.mark.parametrize("code", sorted(SENTENCES))
+def test_each_fault_has_a_verdict_that_depends_on_what_was_sent(code: str) -> None:
+    before, after = judge_fault(Fault(code), sent=False), judge_fault(Fault(code), sent=True)
+    assert before.code == after.code == code
+    match code:
+        case "blocked":
+            assert before.word == "blocked"
+            assert isinstance(before.outcome, Dead)
+        case "bad_url" | "bad_request":
+            assert before.word == "dead"
+            assert isinstance(before.outcome, Dead)
+        case _ if code in OURS:  # what is our own fault is not charged to the message
+            assert before.word == "retry"
+            assert isinstance(before.outcome, Snooze)
+        case _:
+            assert (before.word, after.word) == ("retry", "unknown")
+            assert isinstance(before.outcome, Retry)
+            assert isinstance(after.outcome, Retry)
