@@ -23,9 +23,8 @@ async def main(rows: int = 1000, idle_s: int = 30) -> bool:
         conn = await asyncpg.connect(place.dsn)
         before_insert, after_commit = await pick_up(conn, rows)
         print(f"W3, {rows:,} rows, one every {EVERY_S * 1000:.0f} ms")
-        print(
-            f"     from before the insert: p50 {median(before_insert):.2f} ms, p99 {percentile(before_insert, 0.99):.2f} ms"
-        )
+        p50, p99 = median(before_insert), percentile(before_insert, 0.99)
+        print(f"     from before the insert: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
         fine = [
             verdict("W3 commit to handler, median", median(after_commit), "ms", 5, at_least=False),
             verdict("W3 commit to handler, p99", percentile(after_commit, 0.99), "ms", 25, at_least=False),

@@ -15,6 +15,7 @@ import uvloop
 from benchmarks.lab import daemon, lab, median, verdict
 
 LEASE_S = 5
+INSERT = "insert into jobs (kind, args) select 'bench_sleep', '{\"seconds\": 3600}' from generate_series(1, $1)"
 ROWS = 50
 
 
@@ -22,16 +23,12 @@ async def main(rounds: int = 3) -> bool:
     seconds = []
     async with lab() as place:
         conn = await asyncpg.connect(place.dsn)
-        lease = {"JOBSD_DAEMON__LEASE": f"{LEASE_S}s"}
         for _ in range(rounds):
             await conn.execute("truncate jobs, job_history")
-            async with daemon(place, **lease) as victim:
-                await conn.execute(
-                    "insert into jobs (kind, args) select 'bench_sleep', '{\"seconds\": 3600}' from generate_series(1, $1)",
-                    ROWS,
-                )
+            async with daemon(place, JOBSD_DAEMON__LEASE=f"{LEASE_S}s", JOBSD_DAEMON__DRAIN_TIMEOUT="0") as victim:
+                await conn.execute(INSERT, ROWS)
                 await _until(conn, "select count(*) = $1 from jobs where state = 'running'", ROWS)
-                async with daemon(place, JOBSD_DAEMON__DRAIN_TIMEOUT="0", **lease) as _other:
+                async with daemon(place, JOBSD_DAEMON__LEASE=f"{LEASE_S}s") as _other:
                     victim.kill()
                     killed = perf_counter()
                     await _until(conn, "select count(*) = $1 from jobs where state = 'running' and crashes = 1", ROWS)

@@ -32,6 +32,7 @@ from daemon.runner import Runner, Setup
 from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED
 from daemon.store import AWAY, Store
+from daemon.strays import Strays
 from jobs.clients import Clients, Wanted, open_clients
 from jobs.secrets import Secrets
 
@@ -94,11 +95,12 @@ class Daemon:
         dsn = str(self._config.database.dsn)
         schema = self._config.database.schema
         if dsn == EMBEDDED:
-            self._embedded = Embedded(embedded_folder(self._config))
+            self._embedded = Embedded(embedded_folder(self._config), attach=False)
             dsn = await self._embedded.start()
             stack.push_async_callback(self._embedded.stop)
+            began = monotonic()
             for name in await migrate(dsn, schema):
-                self._observer.migrated(name, 0.0)
+                self._observer.migrated(name, monotonic() - began)
         self._database = Database(dsn, self._config.database)
         waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))
         stop = asyncio.get_running_loop().create_task(self._stopping.wait())
@@ -137,7 +139,10 @@ class Daemon:
         self._listener = Listener(
             self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
         )
-        self._keeper = Keeper(store, observer, lambda: self._config, self._claimer.look_again, self._sample)
+        strays = Strays(store, self._runner, self._finisher, self._worker_id)
+        self._keeper = Keeper(
+            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check
+        )
         self._scheduler = Scheduler(store, observer, setup.config.schedules)
         observer.watch_slots(self._slots)
 
@@ -163,7 +168,7 @@ class Daemon:
     async def _serve(self, stack: AsyncExitStack, started: float) -> None:
         async with asyncio.TaskGroup() as results, asyncio.TaskGroup() as work:
             writing = results.create_task(self._guard("finisher", self._finisher.run()))
-            await self._register()
+            await until_there(self._register, self._no_database)
             claiming = work.create_task(self._guard("claimer", self._claimer.run()))
             loops = [
                 work.create_task(self._guard(name, loop))
@@ -299,24 +304,24 @@ class Daemon:
             await self._reload.wait()
             self._reload.clear()
             systemd.reloading()
-            self._swap(group)
-            systemd.ready("serving")
+            taken = self._swap(group)
+            systemd.ready("serving" if taken else "serving; the last reload was refused, see the log")
 
-    def _swap(self, group: asyncio.TaskGroup) -> None:
-        """Read, validate, prepare every part; then replace all of them, or none."""
+    def _swap(self, group: asyncio.TaskGroup) -> bool:
+        """Read, validate, prepare every part; then replace all of them, or none and return false."""
         try:
             new = self._load()
+            kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
             clients = open_clients(wanted(new), self._clients.db, self._secrets_for(new), before=self._clients)
         except ConfigError as error:
             self._observer.reload_refused([str(problem) for problem in error.problems])
-            return
+            return False
         except Exception as error:  # a part that cannot be prepared, whatever it says: nothing has changed yet
             self._observer.reload_refused([f"cannot be prepared: {error!r}"])
-            return
+            return False
         what = diff(self._config, new)
         late = diff(self._started_with, new).restart_required
         old, self._clients, self._config, self._secrets = self._clients, clients, new, clients.secrets
-        kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
         self._runner.setup = Setup(new, clients, kinds)
         self._lease.kinds = sorted(kinds)
         self._claimer.reload()
@@ -324,6 +329,7 @@ class Daemon:
         self._observer.configure(new.log.level, new.log.format, new.log.started)
         group.create_task(self._retire(old, clients))
         self._observer.reloaded([c.path for c in what.changed], what.added, what.removed, late, digest(new))
+        return True
 
     async def _retire(self, old: Clients, new: Clients) -> None:
         """Close what the reload replaced once the attempts that began with it have ended."""

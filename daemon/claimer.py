@@ -16,7 +16,7 @@ from daemon.finisher import Finisher
 from daemon.limits import Bucket, Limits, Verdict, share
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
-from daemon.settle import hand_back
+from daemon.settle import Transition, hand_back
 from daemon.sources import MOST, Place, Sources
 from daemon.store import AWAY, Store
 from jobs.model import Job
@@ -68,6 +68,8 @@ class Claimer:
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
+        finisher.on_written = self._written
+        self._holds_in_doubt = False
 
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
@@ -146,20 +148,20 @@ class Claimer:
 
     async def _claim(self, asked: dict[Place, int], worker_id: int) -> int:
         started = perf_counter()
-        kinds = list(self._runner.setup.kinds)
+        served = self._runner.setup.kinds
         try:
-            rows = await self._store.claim(asked, worker_id, kinds)
+            rows = await self._store.claim(asked, worker_id, list(served))
         except asyncpg.UniqueViolationError:
+            await asyncio.sleep(LINGER_S)
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
         self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
-        served = self._runner.setup.kinds
         jobs = [job for job in rows if job.kind in served]
         self._sources.claimed(asked, Counter((job.queue, _source_gate(job, served)) for job in rows))
         for (kind, queue), count in Counter((job.kind, job.queue) for job in rows if job.kind not in served).items():
             self._observer.parked(kind, queue, count)
-        if self._closing or self._worker_id() != worker_id:
-            for job in jobs:  # the stop, or the loss of the lease, came while the claim was on the wire
+        if self._closing or self._worker_id() != worker_id or self._runner.setup.kinds is not served:
+            for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
         for job, buckets in await self._admit(jobs, worker_id):
@@ -196,7 +198,9 @@ class Claimer:
         wanted = Counter(bucket for _job, buckets in wanting for bucket in buckets)
         if not wanted:
             return Verdict([], [], Counter())
+        self._holds_in_doubt = True
         grants = await self._store.take(worker_id, wanted)
+        self._holds_in_doubt = False
         verdict = share(wanting, grants)
         now = monotonic()
         for job, bucket in verdict.wait:
@@ -206,7 +210,9 @@ class Claimer:
             self._observer.limited(bucket.name, count, grants[bucket].retry_s or 0.0)
         if verdict.unused:
             held = Counter({bucket: count for bucket, count in verdict.unused.items() if bucket.places is not None})
+            self._holds_in_doubt = True
             await self._store.give(worker_id, held, verdict.unused)
+            self._holds_in_doubt = False
         return verdict
 
     def _args(self, job: Job) -> dict[str, Any]:
@@ -223,16 +229,30 @@ class Claimer:
     async def _give_back(self) -> None:
         """Places of concurrency limits that came free, in one statement for all."""
         worker_id = self._worker_id()
-        if not self._held or worker_id is None:
+        if worker_id is None or not (self._held or self._holds_in_doubt):
             return
         held, self._held = self._held, Counter()
-        try:
+        in_doubt, self._holds_in_doubt = self._holds_in_doubt, True
+        if in_doubt:  # an answer was lost: what we hold is what runs
+            await self._store.true_up(worker_id, self._runner.places())
+        else:
             await self._store.give(worker_id, held, {})
-        except AWAY:
-            self._held.update(held)
-            raise
+        self._holds_in_doubt = False
         for bucket in held:
             self._sources.place_free(bucket.gate)
+
+    def _written(self, batch: Sequence[Transition]) -> None:
+        """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
+        now, news = monotonic(), False
+        for t in batch:
+            if t.state == "ready" and t.delay_s is not None:
+                self._sources.returned(t.job.queue, t.gate, now + t.delay_s)
+                news = True
+            elif t.job.ordering_key is not None:
+                self._sources.returned(t.job.queue, t.job.gate, now)
+                news = True
+        if news:
+            self._wake.set()
 
     def _freed(self, running: Running) -> None:
         if running.buckets:

@@ -122,7 +122,9 @@ def explain(job_id: int, config_file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"id": job_id, **asdict(first), "then": [asdict(gate) for gate in others]})
         return
-    print_facts({"job": job_id, "gate": first.name, "why": first.says, "opens": first.opens or None, "at": first.opens_at})
+    print_facts(
+        {"job": job_id, "gate": first.name, "why": first.says, "opens": first.opens or None, "at": first.opens_at}
+    )
     for gate in others:
         click.echo(f"then  {gate.name}: {gate.says}")
 
@@ -133,7 +135,7 @@ async def _gates(session: Session, job_id: int) -> list[Gate]:
     row = await store.standing(job_id)
     if row is None:
         ending = await store.ending(job_id)
-        return [] if ending is None else [_finished(dict(ending))]
+        return [] if ending is None else [_finished(job_id, dict(ending))]
     standing = Standing(**dict(row))
     daemons = [
         Daemon(worker["name"], worker["kinds"], worker["queues"])
@@ -153,10 +155,10 @@ async def _bucket(session: Session, gate: str) -> BucketState | None:
     return BucketState(row["name"], row["key"], limits.get(row["name"]), row["debt_s"], row["held"])
 
 
-def _finished(ending: dict[str, Any]) -> Gate:
+def _finished(job_id: int, ending: dict[str, Any]) -> Gate:
     why = ending["error"] if ending["state"] == "dead" else ending["reason"]
     says = f"{ending['state']} since {ending['finished_at']:%Y-%m-%d %H:%M:%S UTC}" + (f": {why}" if why else "")
-    return Gate(ending["state"], says, opens="never" if ending["state"] == "done" else "by: jobsd jobs retry")
+    return Gate(ending["state"], says, opens="" if ending["state"] == "done" else f"jobsd jobs retry {job_id}")
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ FIELDS: dict[str, str] = {
     "running": "attempts running at that moment",
     "handed_back": "rows given back unfinished; it costs them no attempt",
     "skew_s": "the database's clock less the daemon's",
-    "seconds_deaf": "seconds without notifications before this; 0 at the first connection",
+    "seconds_deaf": "seconds without notifications before this",
     "table": "the table",
     "partition": "the partition",
     "action": "`created` or `dropped`",

@@ -88,7 +88,9 @@ def gates(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketSt
 def _running(row: Standing) -> Gate:
     since = f"since {_time(row.started_at)}" if row.started_at else ""
     if row.worker_lives:
-        return Gate("running", f"runs on {row.worker} {since}", opens="when its handler returns, or its timeout ends it")
+        return Gate(
+            "running", f"runs on {row.worker} {since}", opens="when its handler returns, or its timeout ends it"
+        )
     return Gate(
         "lost",
         f"its worker{f' {row.worker}' if row.worker else ''} died while it ran, {since}",
@@ -99,7 +101,9 @@ def _running(row: Standing) -> Gate:
 
 def _shut(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketState | None) -> Iterator[Gate]:
     if row.expires_at is not None and row.expires_at <= row.now:
-        yield Gate("expired", f"its expires_at, {_time(row.expires_at)}, has passed", opens="never: it becomes a dead letter")
+        yield Gate(
+            "expired", f"its expires_at, {_time(row.expires_at)}, has passed", opens="never: it becomes a dead letter"
+        )
     if row.run_at > row.now:
         yield Gate("run_at", f"not before {_time(row.run_at)}", row.run_at, "by the database's clock")
     if row.paused_at is not None:
@@ -133,7 +137,9 @@ def _paused(row: Standing) -> Gate:
 def _unserved(row: Standing, daemons: Sequence[Daemon]) -> Iterator[Gate]:
     """Nobody would take it, whatever else is open."""
     if not daemons:
-        yield Gate("no_daemon", "no daemon lives that takes rows of this database", opens="when one is started: jobsd serve")
+        yield Gate(
+            "no_daemon", "no daemon lives that takes rows of this database", opens="when one is started: jobsd serve"
+        )
         return
     of_queue = [daemon for daemon in daemons if any(matches(pattern, row.queue) for pattern in daemon.queues)]
     if not of_queue:
@@ -154,7 +160,9 @@ def _unserved(row: Standing, daemons: Sequence[Daemon]) -> Iterator[Gate]:
 def _limited(row: Standing, bucket: BucketState | None) -> Gate:
     """A token for it comes after those of the rows ahead; a place, when somebody leaves one."""
     if bucket is None or bucket.settings is None:
-        return Gate("limit", f"it waits at {row.gate}, which this config does not have", opens="when a daemon looks again")
+        return Gate(
+            "limit", f"it waits at {row.gate}, which this config does not have", opens="when a daemon looks again"
+        )
     limit = bucket.settings
     name = f"limit {bucket.name}" + (f" for {bucket.key}" if bucket.key else "")
     if limit.concurrency is not None and bucket.held >= limit.concurrency:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import asyncpg
@@ -19,6 +19,16 @@ BACKLOG_MAX = 20_000
 
 _PAUSE_S = (0.05, 2.0)
 
+POISON = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+"""What one result can do to its batch; anything else Postgres says is about Postgres, and is tried again."""
+
 
 class Finisher:
     """Takes transitions from anybody and writes them in batches; while one batch is on the wire the next one grows."""
@@ -28,18 +38,23 @@ class Finisher:
         self._observer = observer
         self._beat = beat
         self._pending: list[Transition] = []
-        self._writing = 0
+        self._writing: list[Transition] = []
         self._wake = asyncio.Event()
         self._closing = False
         self.on_room: Callable[[], None] = lambda: None
+        self.on_written: Callable[[Sequence[Transition]], None] = lambda batch: None
 
     @property
     def backlog(self) -> int:
-        return len(self._pending) + self._writing
+        return len(self._pending) + len(self._writing)
 
     @property
     def full(self) -> bool:
         return self.backlog >= BACKLOG_MAX
+
+    def known(self) -> set[tuple[int, int]]:
+        """(id, fence) of the rows whose results are still here."""
+        return {(t.job.id, t.job.fence) for t in (*self._pending, *self._writing)}
 
     def add(self, transition: Transition) -> None:
         self._pending.append(transition)
@@ -58,9 +73,9 @@ class Finisher:
             while self._pending:
                 was_full = self.full
                 batch, self._pending = self._pending[:BATCH_MAX], self._pending[BATCH_MAX:]
-                self._writing = len(batch)
+                self._writing = batch
                 await self._write(batch)
-                self._writing = 0
+                self._writing = []
                 self._beat()
                 if was_full and not self.full:
                     self.on_room()
@@ -72,14 +87,14 @@ class Finisher:
             started = perf_counter()
             try:
                 ours = await self._store.write(batch)
-            except AWAY as error:
+            except POISON as error:
+                await self._write_apart(batch, error)
+                return
+            except (*AWAY, asyncpg.PostgresError) as error:
                 self._beat()
                 self._observer.finish_failed(error, pending=self.backlog, retry_in_s=pause_s)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
                 pause_s = min(pause_s * 2, _PAUSE_S[1])
-            except (asyncpg.PostgresError, ValueError, TypeError) as error:
-                await self._write_apart(batch, error)
-                return
             else:
                 self._report(batch, ours, perf_counter() - started)
                 return
@@ -109,6 +124,7 @@ class Finisher:
     def _report(self, batch: list[Transition], ours: set[int], seconds: float) -> None:
         late = len(batch) - len(ours)
         self._observer.finished(len(batch), seconds, late)
+        self.on_written(batch)
         if late:
             for t in batch:
                 if t.job.id not in ours:

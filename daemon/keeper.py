@@ -38,15 +38,18 @@ class Keeper:
         config: Callable[[], Config],
         on_rescued: Callable[[], None],
         sample: Callable[[], None],
+        strays: Callable[[], Awaitable[int]],
     ) -> None:
         self._store = store
         self._observer = observer
         self._config = config
         self._on_rescued = on_rescued
         self._sample = sample
+        self._strays = strays
         self._tasks = (
             Task("rescue", 1.5, self.rescue),
             Task("expire", 5.0, self.expire),
+            Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
             Task("partitions", 600.0, self.partitions),
             Task("retention", 3600.0, self.retention),
@@ -85,6 +88,11 @@ class Keeper:
                 self._observer.rescued(worker_id, back_total, dead_total)
                 await self._store.hint()
                 self._on_rescued()
+
+    async def strays(self) -> None:
+        """Rows of claims whose answer was lost."""
+        if await self._strays():
+            self._on_rescued()
 
     async def expire(self) -> None:
         while (count := await self._store.expire(BATCH)) > 0:

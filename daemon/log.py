@@ -9,12 +9,10 @@ import select
 import threading
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from daemon.events import LEVELS, LOG_LINES_DROPPED
 from daemon.lines import json_line, mask, text_line
-
-Format = Literal["json", "text"]
 
 _PRIORITY = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # sd-daemon(3)
 
@@ -36,7 +34,7 @@ class Logger:
         self,
         stream: HasFileno,
         level: str = "info",
-        format: Format = "json",
+        format: str = "json",
         *,
         buffer_bytes: int = 4 * 1024 * 1024,
         linger_s: float = 0.02,
@@ -61,8 +59,8 @@ class Logger:
         self._thread.start()
         atexit.register(self.close)
 
-    def configure(self, level: str, format: Format) -> None:
-        """Take another level and format from the next line on."""
+    def configure(self, level: str, format: str) -> None:
+        """Another level, and format `json` or `text`, from the next line on."""
         self._threshold = LEVELS[level]
         self._encode = json_line if format == "json" else text_line
 

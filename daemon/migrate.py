@@ -37,10 +37,12 @@ async def migrate(dsn: str, schema: str = "public", *, post: bool = True) -> lis
     """
     conn = await asyncpg.connect(dsn, timeout=30, server_settings={"application_name": "jobsd migrate"})
     try:
-        await conn.execute(f"create schema if not exists {quoted(schema)}")
-        await conn.execute(f"set search_path = {search_path(schema)}")
+        await conn.fetchval(_SQL["lock"], schema)  # waits for as long as another one works
         await conn.execute("set lock_timeout = '5s'")
-        await conn.fetchval(_SQL["lock"], schema)
+        # not `create … if not exists`, which asks for the right to create even where nothing is to be created
+        if not await conn.fetchval(_SQL["schema_exists"], schema):
+            await conn.execute(f"create schema {quoted(schema)}")
+        await conn.execute(f"set search_path = {search_path(schema)}")
         await conn.execute(_SQL["create"])
         done = []
         for step in compare(await conn.fetch(_SQL["applied"])).pending:

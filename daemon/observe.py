@@ -66,6 +66,7 @@ class Observer:
         self._seldom = Seldom(clock)
         self._slots: Callable[[], Mapping[str, Slots]] = dict
         self._started_level = "debug"
+        self._has_listened = False
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
@@ -247,9 +248,10 @@ class Observer:
         self._say_seldom(events.HEARTBEAT_FAILED, "", error=fault(error))
 
     def listening(self, seconds_deaf: float) -> None:
-        """`seconds_deaf`: 0 the first time."""
-        if seconds_deaf:
+        """The first time is no reconnect."""
+        if self._has_listened:
             self.metrics.reconnects.inc()
+        self._has_listened = True
         self.metrics.connected.set(1)
         self._say(events.LISTENING, seconds_deaf=round(seconds_deaf, 3))
 
@@ -295,7 +297,7 @@ class Observer:
         self._say_seldom(events.KEEPER_FAILED, task, task=task, error=fault(error))
 
     def task_died(self, name: str, error: Error) -> None:
-        self.metrics.deaths.child(self.metrics.name(name)).inc()
+        self.metrics.deaths.child(self.metrics.name(name.partition(" ")[0])).inc()  # "attempt of job 7" is an attempt
         self._say(events.TASK_DIED, task=name, error=fault(error))
 
     # --- the daemon's life ------------------------------------------------------------------------------------------
@@ -375,8 +377,8 @@ class Observer:
     def admin_failed(self, path: str, error: Error) -> None:
         self._say_seldom(events.ADMIN_FAILED, path, path=path, error=fault(error))
 
-    def configure(self, level: str, format: Literal["json", "text"], started: str = "debug") -> None:
-        """Another level and format from now on; `started` is the level of job_started."""
+    def configure(self, level: str, format: str, started: str = "debug") -> None:
+        """The [log] section from now on; `started` is the level of job_started."""
         self.log.configure(level, format)
         self._started_level = started
 

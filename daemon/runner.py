@@ -69,6 +69,14 @@ class Runner:
     def __len__(self) -> int:
         return len(self._running)
 
+    def known(self) -> set[tuple[int, int]]:
+        """(id, fence) of the rows in a slot."""
+        return {(running.job.id, running.job.fence) for running in self._running}
+
+    def places(self) -> Counter[Bucket]:
+        """How many places of each concurrency limit the running attempts hold."""
+        return Counter(b for running in self._running for b in running.buckets if b.places is not None)
+
     def start(self, job: Job, buckets: tuple[Bucket, ...] = ()) -> None:
         """Run `job` in a task of its own; `on_free` is called when its slot is."""
         running = Running(job, buckets)
@@ -110,6 +118,7 @@ class Runner:
         max_attempts = job.max_attempts or policy.max_attempts
         trace: str | None = None
         context: Context | None = None
+        job.max_attempts = max_attempts  # resolved, so that a handler can see which attempt is its last
         outcome = refuse(job, max_attempts)
         if outcome is None:
             outcome, args = _decode(kind, job)

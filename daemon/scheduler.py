@@ -86,19 +86,20 @@ class Scheduler:
         self._clocks = clocks
 
     async def _fire(self, name: str, clock: _Clock, now: datetime) -> None:
-        ripe = clock.cron.ticks(clock.last, now, TICKS_MAX)
-        if not ripe:
+        newest = clock.cron.newest(clock.last, now)
+        if newest is None:
             return
+        missed = len(clock.cron.ticks(clock.last, now, TICKS_MAX))
         wanted = due(clock.cron, clock.last, now, clock.settings.missed, TICKS_MAX)
         for tick in wanted:
             if not await self._insert(name, clock, tick, now):
                 return
-        if not wanted or wanted[-1] < ripe[-1]:
-            won = await self._store.pass_over(name, ripe[-1])
-            clock.last = ripe[-1]
+        if clock.settings.missed != "all" and (not wanted or wanted[-1] < newest):
+            won = await self._store.pass_over(name, newest)
+            clock.last = newest
             if not won:
                 return
-        if skipped := len(ripe) - len(wanted):
+        if skipped := missed - len(wanted):
             self._observer.tick_skipped(name, skipped, clock.settings.missed)
 
     async def _insert(self, name: str, clock: _Clock, tick: datetime, now: datetime) -> bool:

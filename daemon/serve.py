@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import sys
 from collections.abc import Callable
@@ -11,11 +12,11 @@ import uvloop
 
 from daemon.app import Daemon
 from daemon.config import Config
-from daemon.embedded import EmbeddedError
 from daemon.handlers import HandlerError
 from daemon.log import Logger, hear_libraries
 from daemon.migrate import SchemaError
 from daemon.observe import Observer
+from daemon.pginstall import EmbeddedError
 
 CONFIG_EXIT = 78
 DATABASE_EXIT = 69
@@ -26,6 +27,7 @@ def serve(config: Config, load: Callable[[], Config]) -> int:
 
     SIGTERM and SIGINT drain, a second one forces; SIGHUP calls `load` for the new config.
     """
+    faulthandler.enable()  # a watchdog's SIGABRT shows where the loop hung
     logger = Logger(sys.stdout, config.log.level, config.log.format)
     observer = Observer(logger)
     observer.configure(config.log.level, config.log.format, config.log.started)

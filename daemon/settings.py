@@ -152,7 +152,7 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """Lines on standard error."""
+    """Lines on standard output."""
 
     level: str = key("info", "Lines below this are not written.", choices=("debug", "info", "warning", "error"))
     format: str = key("text", "json: one object a line; text: for people.", choices=("json", "text"), production="json")

@@ -11,6 +11,9 @@ from jobs.model import Cancelled, Dead, Done, Failure, Job, Outcome, Policy, Ret
 
 Ended = Literal["done", "retry", "snooze", "dead", "cancelled", "handed_back"]
 
+LONGEST_S = 100 * 365.25 * 86_400.0
+"""No wait is longer: the table refuses a run_at past 9999, and a row that cannot be put back would stay running."""
+
 
 @dataclass(slots=True)
 class Transition:
@@ -54,6 +57,7 @@ def settle(job: Job, outcome: Outcome, policy: Policy, max_attempts: int, dice: 
             delay_s = policy.delay_s(job.attempt, dice)
             if after_s is not None:  # asked for by the other side: never earlier, and jittered upwards only
                 delay_s = max(delay_s, spread(after_s, 0.05, 0.5 + dice / 2))
+            delay_s = _bounded(delay_s)
             if job.attempt >= max_attempts:
                 return _dead(job, outcome, outcome.code)
             if job.expires_at is not None and job.claimed_at + delay_s >= job.expires_at:
@@ -61,7 +65,7 @@ def settle(job: Job, outcome: Outcome, policy: Policy, max_attempts: int, dice: 
             return Transition(job, "ready", "retry", reason, outcome.code, outcome.detail, delay_s=delay_s, failed=True)
         case Snooze(reason, after_s):
             return Transition(
-                job, "ready", "snooze", reason, outcome.code, outcome.detail, delay_s=after_s, charged=False
+                job, "ready", "snooze", reason, outcome.code, outcome.detail, delay_s=_bounded(after_s), charged=False
             )
         case Dead():
             transition = _dead(job, outcome, outcome.code)
@@ -69,13 +73,19 @@ def settle(job: Job, outcome: Outcome, policy: Policy, max_attempts: int, dice: 
             return transition
         case Cancelled(reason):
             return Transition(job, "cancelled", "cancelled", reason or "cancelled", outcome.code)
-        case _:
-            raise TypeError(f"{type(outcome).__name__} is no outcome: use Done, Retry, Snooze, Dead or Cancelled")
+        case _:  # a base class, or somebody's own: a mistake in the handler, which costs an attempt like any other
+            reason = f"{type(outcome).__name__} is no outcome: use Done, Retry, Snooze, Dead or Cancelled"
+            return settle(job, Retry(reason, code="no_outcome"), policy, max_attempts, dice)
 
 
 def hand_back(job: Job, *, gate: str = "", delay_s: float | None = None) -> Transition:
     """Return a row as it was: nothing was tried, so nothing is charged."""
     return Transition(job, "ready", "handed_back", delay_s=delay_s, charged=False, gate=gate)
+
+
+def _bounded(delay_s: float) -> float:
+    """`delay_s` between now and LONGEST_S; not a number is now."""
+    return min(max(0.0, delay_s), LONGEST_S)
 
 
 def _dead(job: Job, failure: Failure, code: str) -> Transition:

@@ -23,6 +23,7 @@ class _State:
     shut_until: float = 0.0  # a limit's gate: not before a token can be there
     shut_at: float = 0.0
     token_s: float | None = None
+    places: int = 0  # of a limit: that came free since it was shut, or twice as many as it let through last
 
 
 class Sources:
@@ -78,19 +79,27 @@ class Sources:
             if state is not None:
                 state.ripe = got.get(place, 0) >= count
                 state.due_at = None
+                state.places = max(state.places - count, 2 * count if state.ripe else 0)
 
     def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
         """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
         state = self._states.setdefault((queue, gate), _State())
         state.ripe = True
-        state.shut_at, state.token_s = now, token_s
+        state.shut_at, state.token_s, state.places = now, token_s, 0
         state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
 
-    def place_free(self, gate: str) -> None:
-        """A place of a concurrency limit came free."""
+    def returned(self, queue: str, gate: str, due_at: float) -> None:
+        """A row went back to its queue, due then; or one ended, and the next of its ordering key may go."""
+        state = self._states.get((queue, gate))
+        if state is not None and (state.due_at is None or due_at < state.due_at):
+            state.due_at = due_at
+
+    def place_free(self, gate: str, count: int = 1) -> None:
+        """So many places of a concurrency limit came free."""
         for (_queue, other), state in self._states.items():
             if other == gate:
                 state.shut_until = 0.0
+                state.places += count
 
     def waiting(self, queue: str, gate: str) -> bool:
         """Whether rows stand at this gate, so that a newcomer must queue behind them."""
@@ -109,8 +118,8 @@ class Sources:
                 continue
             left = room.setdefault(queue, free(queue))
             count = min(left, most)
-            if gate.startswith(GATE) and state.token_s is not None:
-                count = min(count, 1 + int((now - state.shut_at) / state.token_s))
+            if gate.startswith(GATE):  # more than can pass would be claimed only to be put back
+                count = min(count, _passing(state, now))
             if count > 0:
                 asked[place] = count
                 room[queue] -= count if gate else 0
@@ -122,3 +131,11 @@ class Sources:
         times = [state.due_at for state in self._states.values() if not state.ripe and state.due_at is not None]
         times += [state.shut_until for state in self._states.values() if state.ripe and state.shut_until > now]
         return min(times, default=None)
+
+
+def _passing(state: _State, now: float) -> int:
+    """How many of a gate's rows its limit may let through: the tokens that have grown, or the places that came free.
+    Other daemons take and give too, so one row always tries."""
+    if state.token_s is not None:
+        return 1 + int((now - state.shut_at) / state.token_s)
+    return max(1, state.places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
 
+_LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
+"""What table jobs takes for a lane."""
+
 AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection broke under a statement
     asyncpg.OperatorInterventionError,  # 57P01 shutdown, 57P03 starting up, 57014 cancelled
     asyncpg.InsufficientResourcesError,  # 53xxx: too many connections, disk full
     asyncpg.TransactionRollbackError,  # 40001, 40P01: run it again
@@ -104,16 +109,23 @@ class Store:
         rows = await self._pool.fetch(_UPKEEP["count_dead"], up_to, timeout=self._timeout_s)
         return {row[0]: row[1] for row in rows}
 
-    async def write(self, batch: Sequence[Transition]) -> set[int]:
-        """Record how attempts ended, in one commit; return the ids that were still ours."""
-        ended = sorted((t for t in batch if t.state != "ready"), key=lambda t: t.job.id)
-        back = sorted((t for t in batch if t.state == "ready"), key=lambda t: t.job.id)
+    async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
+        """Record how attempts ended, in one commit; return the ids that were still ours.
+
+        `again`: an earlier call may have been committed though its answer was lost.  Then an attempt that is no longer
+        ours brings no ledger rows: most likely it has brought them.
+        """
+        # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
+        ended = sorted((t for t in batch if t.state != "ready"), key=_row_order)
+        back = sorted((t for t in batch if t.state == "ready"), key=_row_order)
         ledgers = _ledger_rows(batch)
         async with self._pool.acquire(timeout=self._timeout_s) as conn:
             if ended and not back and not ledgers:  # the common case is one statement, and so its own transaction
                 return await self._finish(conn, ended)
             async with conn.transaction():
                 ours = await self._finish(conn, ended) | await self._put_back(conn, back)
+                if again:
+                    ledgers = _ledger_rows([t for t in batch if t.job.id in ours])
                 for ledger, rows in ledgers.items():
                     await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
             return ours
@@ -129,8 +141,8 @@ class Store:
             [None if t.reason is None else plain(t.reason) for t in batch],
             [error_text(t) for t in batch],
             [None if t.result is None else json_text(t.result) for t in batch],
-            [t.job.lane for t in batch],
-            [t.code for t in batch],
+            [_lane(t.job) for t in batch],
+            [_code(t) for t in batch],
             [t.keep for t in batch],
             timeout=self._timeout_s,
         )
@@ -147,12 +159,17 @@ class Store:
             [t.charged for t in batch],
             [t.gate for t in batch],
             [error_text(t) for t in batch],
-            [t.job.lane for t in batch],
-            [t.code for t in batch],
+            [_lane(t.job) for t in batch],
+            [_code(t) for t in batch],
             [t.failed for t in batch],
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
+
+    async def held(self, worker_id: int) -> list[Job]:
+        """Running rows of this worker, with no more than their name and fence, that it claimed a while ago."""
+        rows = await self._pool.fetch(_QUEUE["held"], worker_id, timeout=self._timeout_s)
+        return [Job(row[0], row[1], row[2], row[3], 2, 0, "{}", 0.0) for row in rows]
 
     async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
         """Store how far a running job is; false when the row is no longer this attempt's."""
@@ -176,6 +193,17 @@ class Store:
             timeout=self._timeout_s,
         )
         return {bucket: Grant(*row) for bucket, row in zip(buckets, rows, strict=True)}
+
+    async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
+        """Say which places this worker holds, after an answer was lost."""
+        await self._pool.execute(
+            _LIMITS["true_up"],
+            worker_id,
+            [b.name for b in held],
+            [b.key for b in held],
+            list(held.values()),
+            timeout=self._timeout_s,
+        )
 
     async def give(self, worker_id: int, places: Mapping[Bucket, int], tokens: Mapping[Bucket, int]) -> None:
         """Give back places that came free, and tokens that were taken but not used."""
@@ -256,11 +284,24 @@ class Store:
         return _rows(await self._pool.execute(_UPKEEP["forget_audit"], keep_s, most))
 
 
+def _row_order(transition: Transition) -> tuple[int, int]:
+    return transition.job.id, transition.job.fence
+
+
+def _lane(job: Job) -> str | None:
+    """The lane a handler derived, unless the table would refuse it, and with it the whole batch."""
+    return job.lane if isinstance(job.lane, str) and _LANE.fullmatch(job.lane) else None
+
+
+def _code(transition: Transition) -> str | None:
+    return None if transition.code is None else plain(transition.code, 100)
+
+
 def error_text(transition: Transition) -> str | None:
     """jobs.last_error: {"code", "message", "detail"?, "trace"?} of a failed or put-off attempt."""
     if transition.reason is None and transition.code is None:
         return None
-    error: dict[str, Any] = {"code": transition.code, "message": plain(transition.reason or "")}
+    error: dict[str, Any] = {"code": _code(transition), "message": plain(transition.reason or "")}
     if transition.detail is not None:
         error["detail"] = transition.detail
     if transition.trace is not None:

@@ -4,6 +4,10 @@
 -- One migration at a time in a database; freed when the session ends, however it ends.  $1 schema
 select pg_advisory_lock(hashtextextended('jobsd migrate ' || $1, 0));
 
+-- name: schema_exists
+-- $1 schema
+select exists (select from pg_namespace where nspname = $1);
+
 -- name: create
 create table if not exists job_migrations (
     number     int primary key,

@@ -30,9 +30,17 @@ returning id, fence, kind, queue, priority, attempt, args::text, date_part('epoc
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
           correlation_id, traceparent, actor_id, project_id, gate, crashes;
 
+-- name: stay
+-- The session that holds the lock is idle while the job runs, and must not be ended for it.
+set idle_session_timeout = 0;
+
 -- name: lock
 -- One `jobsd run` of a kind at a time; freed when the session ends, however it ends.  $1 kind
 select pg_try_advisory_lock(hashtextextended('jobsd run ' || current_schema() || ' ' || $1::text, 0));
+
+-- name: unlock
+-- Before the session ends, since a server may need a moment to see that it has.
+select pg_advisory_unlock_all();
 
 -- name: list_live
 -- Live rows, newest first.  $1 below this id, $2 rows to look at, $3 state (null: any; scheduled: ready, but later),

@@ -145,6 +145,11 @@ cross join lateral (
 ) as head
 group by listed.queue, listed.gate;
 
+-- name: held
+-- Running rows of worker $1 that it claimed over 5 seconds ago.  index jobs_running
+select id, fence, kind, queue from jobs
+where worker_id = $1 and state = 'running' and started_at < now() - interval '5 seconds';
+
 -- name: progress
 -- Store how far a running job is.  $1 id, $2 fence, $3 progress.  index jobs_pkey
 update jobs set progress = $3::text::jsonb where id = $1 and fence = $2 returning id;

@@ -29,10 +29,11 @@ class Message:
 
 @dataclass(slots=True)
 class Reply:
-    """What is known of an attempt, filled while it runs, so that a deadline leaves what came until then.
+    """What is known of an attempt, filled while it runs, so that a deadline or a cancellation leaves what came.
 
-    `status` None: no readable head of a response came; `fault` says why.  Once there is a head it decides, and a body
-    that breaks off is only marked `truncated`: the receiver has spoken.
+    `status` None: no readable head of a response came; `fault` says why, and "interrupted" until something else is
+    known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
+    spoken.
     """
 
     trip: trips.Trip = field(default_factory=trips.Trip)
@@ -40,13 +41,19 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     truncated: bool = False
-    fault: Fault | None = None
+    fault: Fault = field(default_factory=lambda: Fault("interrupted"))
     duration_s: float = 0.0
+    body_bytes: int = 0
 
     @property
     def sent(self) -> bool:
         """Bytes of the request may have left."""
         return self.trip.sent_at is not None
+
+    @property
+    def request_bytes(self) -> int:
+        """Length of the request's body, if any of it may have left."""
+        return self.body_bytes if self.sent else 0
 
 
 async def post(
@@ -58,6 +65,7 @@ async def post(
     time at once: the commonest false failure, and receivers know a repeated `webhook-id`.
     """
     began = monotonic()
+    into.body_bytes = len(message.body)
     try:
         async with asyncio.timeout(timeout_s):
             try:
@@ -81,19 +89,11 @@ async def _once(transport: Transport, message: Message, settings: WebhookSetting
     try:
         into.status = response.status
         into.headers = response.headers
-        began = _note_head(trip)
-        await _read(response, settings, into)
-        trip.phases_s["body"] = monotonic() - began
+        trip.answered()
+        with trip.phase("body"):
+            await _read(response, settings, into)
     finally:
         response.release()  # back to the pool when read to its end, closed otherwise
-
-
-def _note_head(trip: trips.Trip) -> float:
-    now = monotonic()
-    sent_at = now if trip.sent_at is None else trip.sent_at
-    trip.phases_s["connect"] = max(0.0, sent_at - trip.started_at - trip.phases_s.get("dns", 0.0))
-    trip.phases_s["first_byte"] = now - sent_at
-    return now
 
 
 async def _read(response: aiohttp.ClientResponse, settings: WebhookSettings, into: Reply) -> None:

@@ -17,11 +17,13 @@ from jobs.secrets import SecretMissing
 from jobs.webhook import delivery
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
-from jobs.webhook.faults import Fault, fault_of
+from jobs.webhook.faults import fault_of
+from jobs.webhook.guard import Blocked
 from jobs.webhook.headers import BadHeader, check, outgoing
 from jobs.webhook.judge import Verdict, judge_fault, judge_status
 from jobs.webhook.settings import RETRY
 from jobs.webhook.signing import BadSecret, decode_secret, sign
+from jobs.webhook.target import BadUrl
 from jobs.webhook.transport import HttpClient, Transport
 from jobs.webhook.trip import Trip
 
@@ -43,13 +45,11 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
         await post(transport, message, settings, args.timeout_s(settings.timeout), reply)
     except asyncio.CancelledError:
         if reply.sent:
-            _finish(args, ctx, reply, judge_fault(Fault("interrupted"), sent=True))
+            _finish(args, ctx, reply, judge_fault(reply.fault, sent=True))
         raise
-    if reply.status is not None:
-        verdict = judge_status(reply.status, reply.headers, settings, datetime.now(UTC))
-    else:
-        verdict = judge_fault(reply.fault or Fault("connection_closed"), sent=reply.sent)
-    return _finish(args, ctx, reply, verdict, request_bytes=len(message.body) if reply.sent else 0)
+    if reply.status is None:
+        return _finish(args, ctx, reply, judge_fault(reply.fault, sent=reply.sent))
+    return _finish(args, ctx, reply, judge_status(reply.status, reply.headers, settings, datetime.now(UTC)))
 
 
 class _Refused(Exception):
@@ -70,7 +70,7 @@ def _message(args: WebhookArgs, ctx: Context, transport: Transport, now: datetim
     """The signed POST: `webhook-id` is constant over retries, the timestamp and so the signature are this attempt's."""
     try:
         target = transport.guard.target(args.url)
-    except (OSError, ValueError) as error:
+    except (Blocked, BadUrl) as error:
         raise _Refused(judge_fault(fault_of(error, Trip()), sent=False)) from None
     body, message_id, timestamp = bytes(args.payload), f"msg_{ctx.job.id}", int(now.timestamp())
     keys = [_key(text, ctx) for text in args.secrets]
@@ -109,7 +109,8 @@ def _secret(text: str, ctx: Context) -> str:
     try:
         return ctx.tools.secrets.resolve(text)
     except SecretMissing as error:
-        raise _Refused(_unusable_secret(text, "secret_missing", str(error))) from None
+        ctx.log.warning("webhook_secret_missing", error=str(error))  # says where it was looked for: for operators
+        raise _Refused(_unusable_secret(text, "secret_missing", f"there is no secret {text!r} here")) from None
 
 
 def _unusable_secret(text: str, code: str, reason: str) -> Verdict:
@@ -135,13 +136,13 @@ async def _rehearse(message: Message, transport: Transport) -> Outcome:
     )
 
 
-def _finish(args: WebhookArgs, ctx: Context, reply: Reply, verdict: Verdict, *, request_bytes: int = 0) -> Outcome:
+def _finish(args: WebhookArgs, ctx: Context, reply: Reply, verdict: Verdict) -> Outcome:
     if not ctx.dry_run:
-        ctx.record(delivery.LEDGER, _row(args, reply, verdict, request_bytes))
+        ctx.record(delivery.LEDGER, _row(args, reply, verdict))
     return verdict.outcome
 
 
-def _row(args: WebhookArgs, reply: Reply, verdict: Verdict, request_bytes: int) -> dict[str, Any]:
+def _row(args: WebhookArgs, reply: Reply, verdict: Verdict) -> dict[str, Any]:
     return delivery.row(
         word=verdict.word,
         code=verdict.code,
@@ -151,7 +152,7 @@ def _row(args: WebhookArgs, reply: Reply, verdict: Verdict, request_bytes: int) 
         address=reply.trip.address,
         phases_s=reply.trip.phases_s,
         duration_s=reply.duration_s,
-        request_bytes=request_bytes,
+        request_bytes=reply.request_bytes,
         headers=reply.headers,
         body=reply.body,
         truncated=reply.truncated,

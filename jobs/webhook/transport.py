@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from time import monotonic
 from typing import cast
 
 import aiohttp
@@ -29,10 +28,8 @@ class _Request(aiohttp.ClientRequest):
     """Notes the moment between "connected" and "sent", which decides whether a failure may have had an effect."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        trip = trips.current()
-        trip.sent_at = monotonic()
-        if conn.transport is not None and (peer := conn.transport.get_extra_info("peername")):
-            trip.address = str(peer[0])
+        peer = None if conn.transport is None else conn.transport.get_extra_info("peername")
+        trips.current().sending(str(peer[0]) if peer else None)
         return await super().send(conn)
 
 
@@ -118,7 +115,10 @@ class Transport(httpx2.AsyncBaseTransport):
             response.status,
             headers=list(response.raw_headers),
             stream=_Stream(response, trip, request),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
+            extensions={
+                "http_version": b"HTTP/1.1",
+                "reason_phrase": (response.reason or "").encode("utf-8", "surrogateescape"),
+            },
         )
 
     async def aclose(self) -> None:
@@ -196,9 +196,15 @@ async def _chunks(request: httpx2.Request) -> AsyncIterator[bytes]:
 
 def _timeout_of(request: httpx2.Request) -> aiohttp.ClientTimeout:
     limits = request.extensions.get("timeout", {})
-    return _timeout(sock_connect=limits.get("connect"), sock_read=limits.get("read"))
+    pool, connect = limits.get("pool"), limits.get("connect")
+    both = None if pool is None or connect is None else pool + connect
+    return _timeout(connect=both, sock_connect=connect, sock_read=limits.get("read"))
 
 
-def _timeout(*, sock_connect: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
-    """No total: `asyncio.timeout` around the whole attempt is the one deadline."""
-    return aiohttp.ClientTimeout(total=None, sock_connect=sock_connect, sock_read=sock_read, ceil_threshold=3600)
+def _timeout(
+    *, connect: float | None = None, sock_connect: float | None = None, sock_read: float | None = None
+) -> aiohttp.ClientTimeout:
+    """No total: whoever waits sets one deadline around everything.  `connect` includes the wait for the pool."""
+    return aiohttp.ClientTimeout(
+        total=None, connect=connect, sock_connect=sock_connect, sock_read=sock_read, ceil_threshold=3600
+    )

@@ -30,6 +30,17 @@ class Trip:
         """The request went out on a connection that had been idle in the pool."""
         return self.sent_at is not None and not self.dialled
 
+    def sending(self, peer: str | None) -> None:
+        """A connection to `peer` stands, TLS included, and the request's first byte is about to leave."""
+        self.sent_at = monotonic()
+        self.address = peer
+        self.phases_s["connect"] = max(0.0, self.sent_at - self.started_at - self.phases_s.get("dns", 0.0))
+
+    def answered(self) -> None:
+        """The response's head is here."""
+        if self.sent_at is not None:
+            self.phases_s["first_byte"] = monotonic() - self.sent_at
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Note how long the block took, also when it fails."""

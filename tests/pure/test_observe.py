@@ -17,12 +17,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from daemon import observe
+from daemon import lag, observe
 from daemon.events import EVENTS, FIELDS
 from daemon.log import Logger
 from daemon.observe import Observer, QueueSample, Slots
 from daemon.reference import DOCS, PAGES
-from daemon.watch import watch_loop
 from jobs.context import Log
 from jobs.model import Job
 
@@ -298,6 +297,16 @@ def test_a_library_that_repeats_itself_is_one_line_a_second(heard: Heard) -> Non
     assert heard.value("jobsd_library_warnings_total", logger="asyncio") == 101
 
 
+def test_the_first_connection_is_no_reconnect(heard: Heard) -> None:
+    heard.observer.listening(0.2)
+    assert heard.value("jobsd_listener_reconnects_total") == 0
+    heard.observer.deaf(ERROR)
+    assert heard.value("jobsd_listener_connected") == 0
+    heard.observer.listening(3.0)
+    assert heard.value("jobsd_listener_reconnects_total") == 1
+    assert heard.value("jobsd_listener_connected") == 1
+
+
 # --- gauges -----------------------------------------------------------------------------------------------------------
 
 
@@ -424,7 +433,8 @@ def test_two_observers_do_not_mix(heard: Heard) -> None:
 async def test_a_blocked_event_loop_is_measured(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     lags: asyncio.Queue[float] = asyncio.Queue()
     monkeypatch.setattr(heard.observer, "loop_lag", lags.put_nowait)
-    probe = asyncio.create_task(watch_loop(heard.observer, every_s=0.01))
+    monkeypatch.setattr(lag, "EVERY_S", 0.01)
+    probe = asyncio.create_task(lag.probe(heard.observer))
     await lags.get()
     while not lags.empty():
         lags.get_nowait()

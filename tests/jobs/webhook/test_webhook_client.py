@@ -72,7 +72,9 @@ async def test_a_failure_is_the_exception_httpx_users_expect_and_names_its_code(
     known = names()
 
     async def lookup(host: str) -> list[str]:
-        return list(await known(host)) if host != "slow.example" else await asyncio.Event().wait() or []
+        if host == "slow.example":
+            await asyncio.Event().wait()
+        return list(await known(host))
 
     async with world(lookup=lookup, dns_timeout=0.1) as w:
         with pytest.raises(error, match=f"^{code}: ") as raised:
@@ -89,6 +91,20 @@ async def test_a_server_that_hangs_up_or_is_slow_raises_as_in_httpx() -> None:
     async with Server(stays_silent) as server, world() as w:
         with pytest.raises(httpx2.ReadTimeout, match=r"^timeout: "):
             await w.http.get(server.url(), timeout=0.1)
+
+
+async def test_waiting_for_a_free_connection_has_its_own_limit() -> None:
+    async with Server(stays_silent) as server, world(max_connections=1) as w, asyncio.TaskGroup() as group:
+        first = group.create_task(w.http.get(server.url()))
+        await server.arrived.wait()
+        with pytest.raises(httpx2.PoolTimeout, match=r"^pool_timeout: "):
+            await w.http.get(server.url(), timeout=httpx2.Timeout(5, pool=0.05, connect=0.05))
+        first.cancel()
+
+
+async def test_a_reason_phrase_may_be_any_bytes() -> None:
+    async with Server(says(b"HTTP/1.1 200 \xff\xfe\r\ncontent-length: 0\r\n\r\n")) as server, world() as w:
+        assert (await w.http.get(server.url())).extensions["reason_phrase"] == b"\xff\xfe"
 
 
 async def test_a_body_that_breaks_off_raises_while_it_is_read() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import httpx2
 import pytest
@@ -111,7 +112,7 @@ async def test_a_header_may_be_a_secret_reference() -> None:
     ],
 )
 async def test_a_secret_that_cannot_be_used_sends_nothing(
-    args: Mapping[str, object], code: str, kind: type[Retry | Dead]
+    args: Mapping[str, Any], code: str, kind: type[Retry | Dead]
 ) -> None:
     """What the operator can put right is tried again; what stands in the row never changes."""
     known = {"weak": "hunter2", "lines": "hunter2\r\nhost: evil"}

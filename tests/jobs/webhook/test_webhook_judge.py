@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jobs.model import Dead, Done, Retry, Snooze
+from jobs.values import duration
 from jobs.webhook.faults import OURS, SENTENCES, Fault
 from jobs.webhook.judge import judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
@@ -54,7 +55,7 @@ def test_a_pause_asked_for_is_passed_on(status: int) -> None:
 
 
 def test_a_pause_is_held_to_the_settings_maximum() -> None:
-    short = WebhookSettings(retry_after_max=60.0)
+    short = WebhookSettings(retry_after_max=duration("1m"))
     outcome = judge_status(503, {"retry-after": "90"}, short, NOW).outcome
     assert isinstance(outcome, Retry)
     assert outcome.after_s == 60.0

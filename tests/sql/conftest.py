@@ -1,0 +1,40 @@
+"""What the tests of the SQL share: a store, workers with a lease, and rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daemon.store import Store
+from tests.sql.rows import Insert, Pool, Worker
+
+
+@pytest.fixture
+def store(pool: Pool) -> Store:
+    return Store(pool)
+
+
+@pytest.fixture
+def worker(store: Store) -> Worker:
+    """Registers a worker with a lease of so many seconds; its id."""
+
+    async def register(lease_s: float = 300.0) -> int:
+        return await store.register("test", "0", ["noop"], ["*"], lease_s)
+
+    return register
+
+
+@pytest.fixture
+def insert(pool: Pool) -> Insert:
+    """Inserts `count` rows with these columns, of kind noop unless told; their ids."""
+
+    async def rows(count: int = 1, **columns: Any) -> list[int]:
+        columns = {"kind": "noop", **columns}
+        places = ", ".join(f"${n}" for n in range(2, len(columns) + 2))
+        statement = (
+            f"insert into jobs ({', '.join(columns)}) select {places} from generate_series(1, $1::int) returning id"
+        )
+        return [row[0] for row in await pool.fetch(statement, count, *columns.values())]
+
+    return rows
