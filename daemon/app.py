@@ -378,7 +378,7 @@ class Daemon:
 
     def _sample(self) -> None:
         size, idle = self._pool.get_size(), self._pool.get_idle_size()
-        self._observer.pool(size, idle, 0)
+        self._observer.pool(size, idle)
         systemd.status(f"serving; {len(self._runner)} running, {self._finisher.backlog} results to write")
 
     async def _close_pool(self, pool: Any) -> None:

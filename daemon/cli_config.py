@@ -26,9 +26,10 @@ def config() -> None:
 @config_option
 @json_option
 def check(config_file: Path | None, as_json: bool) -> int:
-    """Reads the settings and imports the handlers, as the daemon would at its start. Prints nothing on standard output
-    when all is well; everything that is wrong, or merely doubtful, is said at once. Exit code 78 when a daemon would not
-    start."""
+    """Reads the settings and imports the handlers, as the daemon would at its start.
+
+    Everything that is wrong, or merely doubtful, is said at once, on standard error; nothing on standard output, unless
+    as JSON. Exit code 78 when a daemon would not start."""
     problems: list[str] = []
     warnings: list[str] = []
     try:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-import asyncpg
 import click
 
 from daemon.cli_jobs import IDS_MAX, filter_options
 from daemon.cli_options import (
-    DurationType,
-    RateType,
     actor_option,
     config_option,
     confirm,
     dry_run_option,
+    frequency,
     json_option,
     option_group,
     reason_option,
+    seconds,
     yes_option,
 )
 from daemon.cli_output import note, print_json, print_rows
@@ -37,7 +37,7 @@ LISTED = ("id", "kind", "queue", "org_id", "attempt", "finished_at", "code", "re
 which_options = option_group(
     filter_options,
     click.option("--code", metavar="CODE", help="That ended with this code, like timeout or expired."),
-    click.option("--older-than", "older_s", type=DurationType(), metavar="DURATION", help="That ended so long ago."),
+    click.option("--older-than", "older_s", type=seconds, metavar="DURATION", help="That ended so long ago."),
 )
 
 
@@ -86,7 +86,7 @@ def list_(
     """Dead letters, newest first, out of the newest 100,000."""
     which = Which.of(kind, queue, org_id, code, older_s)
 
-    async def fetch(session: Session) -> list[asyncpg.Record]:
+    async def fetch(session: Session) -> Sequence[Mapping[str, Any]]:
         return await session.store.dead(which.rows, which.code, which.before, limit)
 
     print_rows(with_session(config_file, fetch), LISTED, as_json=as_json)
@@ -97,7 +97,7 @@ def list_(
 @config_option
 @which_options
 @click.option("--all", "everything", is_flag=True, help="All of them; instead of ids or filters.")
-@click.option("--rate", type=RateType(), metavar="N/s", help="So many become due in each second, not all at once.")
+@click.option("--rate", type=frequency, metavar="N/s", help="So many become due in each second, not all at once.")
 @reason_option
 @actor_option
 @dry_run_option

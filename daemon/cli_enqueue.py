@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from daemon.cli_options import MomentType, args_option, config_option, json_option
+from daemon.cli_options import args_option, config_option, json_option, moment
 from daemon.cli_output import note, print_json
 from daemon.cli_session import Session, with_session
 from daemon.operator_store import NewRow
@@ -20,8 +20,8 @@ from daemon.operator_store import NewRow
 @click.option("--queue", metavar="NAME", help="Its queue; `default` if not given.")
 @click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
 @click.option("--priority", type=click.IntRange(1, 4), help="1 is first, 4 is last; 2 if not given.")
-@click.option("--run-at", type=MomentType(), metavar="TIME|+DURATION", help="Not before.")
-@click.option("--expires-at", type=MomentType(), metavar="TIME|+DURATION", help="Not after: then it is dead.")
+@click.option("--run-at", type=moment, metavar="TIME|+DURATION", help="Not before.")
+@click.option("--expires-at", type=moment, metavar="TIME|+DURATION", help="Not after: then it is dead.")
 @click.option("--max-attempts", type=click.IntRange(1, 1000), help="So many attempts; else its kind's policy.")
 @click.option("--unique-key", metavar="KEY", help="At most one unfinished job per kind and key.")
 @click.option("--idempotency-key", metavar="KEY", help="At most one job ever per kind and key.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncpg
 
 from daemon.config import ConfigError
-from daemon.embedded import EmbeddedError
 from daemon.exits import CONFIG, INTERNAL, UNAVAILABLE, USAGE
 from daemon.handlers import HandlerError
 from daemon.migrate import SchemaError
+from daemon.pginstall import EmbeddedError
 from daemon.store import AWAY
 
 _NO_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedColumnError)

@@ -114,7 +114,8 @@ def _delivery(row: dict[str, Any]) -> dict[str, Any]:
 @config_option
 @json_option
 def explain(job_id: int, config_file: Path | None, as_json: bool) -> None:
-    """Why a job does not run: the one gate that holds it now and when it opens, and behind it those that are shut too."""
+    """Why a job does not run: the one gate that holds it now, and when it opens; then the gates behind it that are shut
+    too."""
     found = with_session(config_file, lambda session: _gates(session, job_id))
     if not found:
         raise Exit(FAILED, _unknown(job_id))
@@ -135,8 +136,8 @@ async def _gates(session: Session, job_id: int) -> list[Gate]:
     row = await store.standing(job_id)
     if row is None:
         ending = await store.ending(job_id)
-        return [] if ending is None else [_finished(job_id, dict(ending))]
-    standing = Standing(**dict(row))
+        return [] if ending is None else [_finished(job_id, ending)]
+    standing = Standing(**row)
     daemons = [
         Daemon(worker["name"], worker["kinds"], worker["queues"])
         for worker in await store.workers()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from daemon.operator_store import Moment
-from jobs.values import Rate, duration, rate
+from jobs.values import Duration, Rate, duration, rate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,76 +64,61 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-class MomentType(click.ParamType):
-    """2026-12-31T23:00Z, or +30m."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
-        if isinstance(value, Moment):
-            return value
-        try:
-            if value.startswith("+"):
-                return Moment(None, duration(value[1:]))
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f'{value!r} is no time; write one like "2026-12-31T23:00Z" (UTC unless it says) or "+30m"')
-        return Moment(at if at.tzinfo else at.replace(tzinfo=UTC), None)
+def moment(text: str) -> Moment:
+    """Of "2026-12-31T23:00Z", UTC unless it says, or "+30m"."""
+    try:
+        if text.startswith("+"):
+            return Moment(None, duration(text[1:]))
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f'{text!r} is no time; write one like "2026-12-31T23:00Z" (UTC unless it says) or "+30m"'
+        ) from None
+    return Moment(at if at.tzinfo else at.replace(tzinfo=UTC), None)
 
 
-class DurationType(click.ParamType):
-    """30s, 5m, 1h30m."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return duration(value)
-        except ValueError as error:
-            self.fail(str(error))
+def seconds(text: str) -> Duration:
+    """Of "30s", "5m", "1h30m"."""
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
-class RateType(click.ParamType):
-    """10/s, 600/m."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rate:
-        try:
-            return value if isinstance(value, Rate) else rate(value)
-        except ValueError as error:
-            self.fail(str(error))
+def frequency(text: str) -> Rate:
+    """Of "10/s", "600/m"."""
+    try:
+        return rate(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
-class ArgsType(click.ParamType):
-    """A JSON object as text, from a file, or from standard input; kept as it was written."""
+def json_object(text: str) -> str:
+    """A JSON object as text, from a file (@FILE) or from standard input (-); kept as it was written."""
+    text = _read(text)
+    if len(text) > ARGS_MAX:
+        raise click.BadParameter("is over 4 MiB; a row takes 256 KiB")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter('must be a JSON object, like {"url": "https://example.com"}')
+    return text
 
-    name = "json"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = self._text(value)
-        if len(text) > ARGS_MAX:
-            self.fail("is over 4 MiB; a row takes 256 KiB")
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            self.fail(f"is no JSON: {error}")
-        if not isinstance(found, dict):
-            self.fail('must be a JSON object, like {"url": "https://example.com"}')
-        return text
-
-    def _text(self, value: str) -> str:
-        try:
-            if value == "-":
-                return sys.stdin.read(ARGS_MAX + 1)
-            if value.startswith("@"):
-                with Path(value[1:]).open(encoding="utf-8") as file:
-                    return file.read(ARGS_MAX + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            self.fail(f"{value}: {error}")
-        return value
+def _read(text: str) -> str:
+    try:
+        if text == "-":
+            return sys.stdin.read(ARGS_MAX + 1)
+        if text.startswith("@"):
+            with Path(text[1:]).open(encoding="utf-8") as file:
+                return file.read(ARGS_MAX + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{text}: {error}") from None
+    return text
 
 
 args_option = click.option(
-    "--args", "args_json", type=ArgsType(), default="{}", metavar="JSON|@FILE|-", help="A JSON object."
+    "--args", "args_json", type=json_object, default="{}", metavar="JSON|@FILE|-", help="A JSON object."
 )

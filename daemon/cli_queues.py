@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from daemon.cli_options import DurationType, actor_option, config_option, json_option, reason_option
+from daemon.cli_options import actor_option, config_option, json_option, reason_option, seconds
 from daemon.cli_output import age_text, note, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.exits import FAILED, OK
@@ -135,7 +135,7 @@ def resume(name: str, config_file: Path | None, reason: str | None, actor: str) 
 @name_argument
 @config_option
 @click.option(
-    "--timeout", "timeout_s", type=DurationType(), default="5m", show_default=True, help="Give up waiting after this."
+    "--timeout", "timeout_s", type=seconds, default="5m", show_default=True, help="Give up waiting after this."
 )
 @reason_option
 @actor_option
@@ -183,7 +183,7 @@ async def _count(session: Session) -> dict[str, _Numbers]:
         found[queue].dead = dead
     for name, row in (await store.queues()).items():
         if row["paused_at"] is not None:
-            found[name].paused = dict(row)
+            found[name].paused = row
     return dict(found)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from daemon.cli_options import DurationType, args_option, config_option, json_option
+from daemon.cli_options import args_option, config_option, json_option, seconds
 from daemon.cli_output import note, print_json
 from daemon.cli_session import database, reaching
 from daemon.config import Config, load
@@ -30,6 +30,7 @@ from daemon.settle import Transition
 from daemon.work_settings import KindSettings
 from jobs.model import Done, Failure
 from jobs.registry import Kind
+from jobs.values import Duration
 
 OVERSTAY_S = LEAK_GRACE_S + 10.0
 """After its timeout a handler has so long to stop; one that blocks the whole process is ended with it."""
@@ -50,7 +51,7 @@ class Wanted:
 @args_option
 @click.option("--queue", default="default", show_default=True, metavar="NAME", help="Whose settings and limits count.")
 @click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
-@click.option("--timeout", "timeout_s", type=DurationType(), metavar="DURATION", help="End it after this.")
+@click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do; change nothing, not even insert a row.")
 @json_option
 def run(
@@ -59,12 +60,12 @@ def run(
     args_json: str,
     queue: str,
     org_id: str | None,
-    timeout_s: float | None,
+    timeout_s: Duration | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Runs one job of KIND now, and returns when it has ended: 0 done, 1 not done. What it found out is printed as JSON;
-    log lines go to standard error.
+    """Runs one job of KIND now, and returns when it has ended: 0 done, 1 not done. What it found out is printed as
+    JSON; log lines go to standard error.
 
     It lives the life of any row: it is inserted and claimed at once, counts against limits, and ends in the history. A
     failed attempt that may be made again leaves the row in its queue, for a daemon. Without --timeout it ends when its

@@ -51,7 +51,7 @@ class Config:
     database: DatabaseSettings = key(doc="The Postgres that holds the rows.")
     daemon: DaemonSettings = key(doc="One daemon's own life: what it serves, how it is found dead, how it stops.")
     admin: AdminSettings = key(doc="The HTTP side: /metrics, /livez, /readyz.")
-    log: LogSettings = key(doc="Lines on standard error.")
+    log: LogSettings = key(doc="Lines on standard output.")
     queues: dict[str, QueueSettings] = key(
         doc='Queues; under a pattern like "org:*:notifications" each queue it matches. A plain name beats patterns, '
         "the pattern with more letters of its own beats the others; the winner counts alone, nothing is mixed."

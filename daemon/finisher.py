@@ -109,13 +109,14 @@ class Finisher:
         self._observer.result_unwritable(culprit.job.id, culprit.job.kind, error)
         bare = Transition(
             culprit.job,
-            culprit.state if culprit.result is None else "dead",
-            culprit.outcome if culprit.result is None else "dead",
+            culprit.state,
+            culprit.outcome,
             reason=f"what it had to say could not be stored: {type(error).__name__}",
             code="unwritable",
             delay_s=culprit.delay_s,
             charged=culprit.charged,
-            failed=True,
+            gate=culprit.gate,
+            failed=culprit.failed,
         )
         if culprit.code == "unwritable":  # even bare: leave the row to the rescue, and its neighbours alone
             return

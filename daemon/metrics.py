@@ -135,7 +135,6 @@ class Metrics:
         self.connected = self._gauge("listener_connected", "1 while notifications are heard.")
         self.pool_size = self._gauge("db_pool_size", "Open connections in the pool.")
         self.pool_idle = self._gauge("db_pool_idle", "Connections that nobody uses.")
-        self.pool_waiting = self._gauge("db_pool_waiting", "Callers that wait for a connection.")
 
         # --- schedules and upkeep
         self.ticks = self._counts("schedule_ticks_total", "Rows inserted by this daemon for a schedule.", "schedule")

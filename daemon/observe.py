@@ -263,10 +263,9 @@ class Observer:
         """A notification came.  No line: anybody who may connect can send thousands a second."""
         self.metrics.notifies.inc()
 
-    def pool(self, size: int, idle: int, waiting: int) -> None:
+    def pool(self, size: int, idle: int) -> None:
         self.metrics.pool_size.set(size)
         self.metrics.pool_idle.set(idle)
-        self.metrics.pool_waiting.set(waiting)
 
     # --- schedules and upkeep ---------------------------------------------------------------------------------------
 

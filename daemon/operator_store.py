@@ -30,6 +30,10 @@ EVER = datetime(9999, 12, 31, tzinfo=UTC)
 NEVER = datetime(1, 1, 2, tzinfo=UTC)
 
 
+Row = dict[str, Any]
+"""A row by column, times as aware datetimes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A time, or so many seconds from now by the database's clock."""
@@ -124,7 +128,7 @@ class OperatorStore:
             # the other job ended between the two statements: the key is free
         raise asyncpg.SerializationError(f"the keys of this row were taken and freed {TRIES} times; try again")
 
-    async def find(self, job_id: int) -> dict[str, Any] | None:
+    async def find(self, job_id: int) -> Row | None:
         """Every column of a job, live or finished; of its args the text where no parser reads them."""
         row = await self._conn.fetchrow(_SQL["find"], job_id)
         if row is None:
@@ -135,52 +139,54 @@ class OperatorStore:
             args = row["args"]
         return {**orjson.loads(row["job"]), "args": args}
 
-    async def attempts(self, job_id: int) -> list[dict[str, Any]]:
-        return [dict(row) for row in await self._conn.fetch(_SQL["attempts"], job_id)]
+    async def attempts(self, job_id: int) -> list[Row]:
+        return await self._rows(_SQL["attempts"], job_id)
 
-    async def deliveries(self, job_id: int) -> list[dict[str, Any]]:
+    async def deliveries(self, job_id: int) -> list[Row]:
         """What the channels wrote down, each row with its `channel`."""
-        rows = await self._conn.fetch(_SQL["deliveries"], job_id)
+        rows = await self._rows(_SQL["deliveries"], job_id)
         return [{"channel": row["channel"], **orjson.loads(row["row"])} for row in rows]
 
-    async def standing(self, job_id: int) -> asyncpg.Record | None:
+    async def standing(self, job_id: int) -> Row | None:
         """What decides when a live row runs; None when it is not live."""
-        return await self._conn.fetchrow(_SQL["standing"], job_id)
+        return next(iter(await self._rows(_SQL["standing"], job_id)), None)
 
-    async def ending(self, job_id: int) -> asyncpg.Record | None:
-        return await self._conn.fetchrow(_SQL["ending"], job_id)
+    async def ending(self, job_id: int) -> Row | None:
+        return next(iter(await self._rows(_SQL["ending"], job_id)), None)
 
-    async def bucket(self, names: Sequence[str], keys: Sequence[str]) -> asyncpg.Record | None:
-        return await self._conn.fetchrow(_SQL["bucket"], names, keys)
+    async def bucket(self, names: Sequence[str], keys: Sequence[str]) -> Row | None:
+        return next(iter(await self._rows(_SQL["bucket"], names, keys)), None)
 
     # --- many rows --------------------------------------------------------------------------------------------------
 
     async def jobs(
         self, state: str | None, wanted: Filter, *, below: int | None, most: int
-    ) -> tuple[list[asyncpg.Record], int | None]:
+    ) -> tuple[list[Row], int | None]:
         """Up to `most` rows of both places, highest id first; and the id down to which they are complete, when rows
         below it were left out of sight."""
         before = TOP_ID if below is None else below
         if state == "running":
             where = (wanted.kind, wanted.queue, wanted.org_id)
-            return await self._conn.fetch(_SQL["list_running"], before, WINDOW, *where, most), None
-        live = finished = ([], None)
-        if state in (None, "ready", "scheduled"):
-            live = await self._walk("live", before, state, wanted, most)
-        if state in (None, "done", "dead", "cancelled"):
-            finished = await self._walk("finished", before, state, wanted, most)
-        floor = max((floor for _rows, floor in (live, finished) if floor is not None), default=None)
-        rows = sorted((*live[0], *finished[0]), key=lambda row: row["id"], reverse=True)
+            return await self._rows(_SQL["list_running"], before, WINDOW, *where, most), None
+        found: list[Row] = []
+        floors: list[int] = []
+        for place, states in (("live", ("ready", "scheduled")), ("finished", ("done", "dead", "cancelled"))):
+            if state is None or state in states:
+                rows, floor = await self._walk(place, before, state, wanted, most)
+                found += rows
+                floors += [] if floor is None else [floor]
+        floor = max(floors, default=None)
+        rows = sorted(found, key=lambda row: row["id"], reverse=True)
         rows = [row for row in rows if floor is None or row["id"] >= floor]
         return rows[:most], floor if len(rows) < most else None
 
     async def _walk(
         self, place: str, before: int, state: str | None, wanted: Filter, most: int
-    ) -> tuple[list[asyncpg.Record], int | None]:
-        rows: list[asyncpg.Record] = []
+    ) -> tuple[list[Row], int | None]:
+        rows: list[Row] = []
         where = (state, wanted.kind, wanted.queue, wanted.org_id)
         for _ in range(WINDOWS):
-            rows += await self._conn.fetch(_SQL[f"list_{place}"], before, WINDOW, *where, most - len(rows))
+            rows += await self._rows(_SQL[f"list_{place}"], before, WINDOW, *where, most - len(rows))
             if len(rows) >= most:
                 return rows, None
             floor = await self._conn.fetchval(_SQL[f"floor_{place}"], before, WINDOW)
@@ -189,10 +195,10 @@ class OperatorStore:
             before = floor
         return rows, before
 
-    async def dead(self, wanted: Filter, code: str | None, before: datetime, most: int) -> list[asyncpg.Record]:
+    async def dead(self, wanted: Filter, code: str | None, before: datetime, most: int) -> list[Row]:
         """Up to `most` dead letters, newest first, of the newest WINDOW × WINDOWS."""
         where = (before, wanted.kind, wanted.queue, wanted.org_id, code, WINDOW * WINDOWS, most)
-        return await self._conn.fetch(_SQL["dead"], EVER, TOP_ID, *where)
+        return await self._rows(_SQL["dead"], EVER, TOP_ID, *where)
 
     async def dead_window(
         self, after: tuple[datetime, int], wanted: Filter, code: str | None, before: datetime, rows: int
@@ -274,22 +280,25 @@ class OperatorStore:
             _SQL["audit"], order.actor, order.action, order.subject, order.reason, detail and json_text(detail)
         )
 
+    async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
+        return [dict(row) for row in await self._conn.fetch(statement, *parameters)]
+
     # --- numbers ----------------------------------------------------------------------------------------------------
 
-    async def queues(self) -> dict[str, asyncpg.Record]:
-        return {row["name"]: row for row in await self._conn.fetch(_SQL["queues"])}
+    async def queues(self) -> dict[str, Row]:
+        return {row["name"]: row for row in await self._rows(_SQL["queues"])}
 
-    async def workers(self) -> list[asyncpg.Record]:
-        return await self._conn.fetch(_SQL["workers"])
+    async def workers(self) -> list[Row]:
+        return await self._rows(_SQL["workers"])
 
     async def busy(self, queue: str) -> int:
         """Running rows of a queue, counted up to 10,000."""
         count: int = await self._conn.fetchval(_SQL["busy"], queue)
         return count
 
-    async def count(self, up_to: int, most: int) -> list[asyncpg.Record]:
+    async def count(self, up_to: int, most: int) -> list[Row]:
         """(queue, gate, ready, scheduled, oldest_s), each count up to `up_to` a class of priority."""
-        return await self._conn.fetch(_UPKEEP["count"], up_to, most)
+        return await self._rows(_UPKEEP["count"], up_to, most)
 
     async def count_running(self, up_to: int) -> dict[str, int]:
         return {row["queue"]: row["running"] for row in await self._conn.fetch(_UPKEEP["count_running"], up_to)}

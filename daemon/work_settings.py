@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from daemon.cron import parse
+from daemon.cron import Missed, parse
 from jobs.values import Duration, Rate, key
 
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
@@ -59,11 +59,17 @@ class QueueSettings(RetrySettings):
 
     concurrency: int = key(100, "Jobs of this queue at once in one daemon.", minimum=1, maximum=100_000)
     keep_done: Duration | None = key(
-        None, "Keep done rows in job_history; 0 keeps none; unset: as retention.history says.", minimum=0
+        None, '"0": done rows are deleted at once; unset: kept in job_history, as retention.history says.', minimum=0
     )
     keep_dead: Duration | None = key(
-        None, "Keep dead and cancelled rows; 0 keeps none; unset: as retention.history says.", minimum=0
+        None, '"0": dead and cancelled rows are deleted at once; unset: kept, as retention.history says.', minimum=0
     )
+
+    def __post_init__(self) -> None:
+        RetrySettings.__post_init__(self)
+        for field in ("keep_done", "keep_dead"):
+            if getattr(self, field):
+                raise ValueError(f'{field}: takes "0", to keep none; how long rows are kept is retention.history')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +88,9 @@ class ScheduleSettings:
     kind: str = key(doc="The kind of the rows it inserts.")
     cron: str = key(doc="Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday).")
     timezone: str = key("UTC", 'Whose clock the fields mean, like "Europe/Warsaw".')
-    missed: str = key(
+    missed: Missed = key(
         "one",
         "Ticks that passed while no daemon ran: skip them, run one for all, or all.",
-        choices=("skip", "one", "all"),
     )
     overlap: str = key(
         "skip", "A tick while the last one's job is unfinished: skip it, or allow both.", choices=("skip", "allow")

@@ -30,6 +30,8 @@ def duration(text: str | float | timedelta) -> Duration:
         return Duration(float(text))
     if text == "0":
         return Duration(0.0)
+    if len(text) > 60:
+        raise ValueError(f"{text[:60]!r}… is not a duration; it is far too long")
     parts = _DURATION.findall(text)
     if not parts or "".join(n + unit for n, unit in parts) != text:
         raise ValueError(f'{text!r} is not a duration; write one like "250ms", "30s", "5m", "2h", "30d" or "1h30m"')

@@ -47,8 +47,9 @@ def body(text: str | None, html: str | None, attachments: Sequence[Attachment], 
 
 def _text(content: str, kind: str) -> MIMEBase:
     """Quoted-printable, as readable as can be for filters and people, unless Base64 is shorter."""
-    lines = content.replace("\r\n", "\n").replace("\r", "\n")
-    readable, short = b2a_qp(lines.encode()), base64.encodebytes(lines.encode())
+    # CRLF is part of the text's canonical form, inside Base64 too (RFC 2045, 6.8)
+    text = content.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n").encode()
+    readable, short = b2a_qp(text), base64.encodebytes(text)
     is_readable = len(readable) <= len(short)
     part = _part(f"text/{kind}", "quoted-printable" if is_readable else "base64", readable if is_readable else short)
     part.set_param("charset", "utf-8", replace=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from daemon.config import Config, ConfigError, load, parse
+from daemon.config_show import entries
+from daemon.config_tree import dotted
 from daemon.settings import Dsn
 from jobs.values import Secret, rate
 
@@ -199,6 +201,35 @@ def test_the_environment_of_this_process_is_read_unless_another_is_given(
     (tmp_path / "config.toml").touch()
     monkeypatch.setenv("JOBSD_DAEMON__NAME", "from here")
     assert load(tmp_path / "config.toml").daemon.name == "from here"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "path", "value"),
+    [
+        *(("WEBHOOK__ALLOW_HTTP", text, "webhook.allow_http", True) for text in ("true", "Yes", "on", "1")),
+        *(("DNS__TCP_FALLBACK", text, "dns.tcp_fallback", False) for text in ("false", "NO", "off", "0")),
+        ("WEBHOOK__ALLOW_PORTS", "443, 8000-8999", "webhook.allow_ports", (443, "8000-8999")),
+        ("DAEMON__QUEUES", "a,,b ", "daemon.queues", ("a", "b")),
+        ("DAEMON__HANDLERS", "", "daemon.handlers", ()),
+        ("DAEMON__NAME", "", "daemon.name", None),
+        ("ADMIN__LISTEN", "", "admin.listen", ""),
+        ("QUEUES__BULK_MAIL__JITTER", "0.25", "queues.bulk-mail.jitter", 0.25),
+        ("QUEUES__NEW__RETRY", "1s,1m", "queues.new.retry", (1.0, 60.0)),
+        ("LIMITS__A__ARGS__ACCOUNT", "42", "limits.a.args", {"account": "42"}),
+        ("LIMITS__A__ARGS", '{"b": "c"}', "limits.a.args", {"b": "c"}),
+        ("EMAIL__FROM", "a@b.example", "email.from", "a@b.example"),
+        ("EMAIL__MAX_SIZE", "2MiB", "email.max_size", 2 * 1024 * 1024),
+    ],
+)
+def test_a_variable_is_read_as_its_keys_type(variable: str, text: str, path: str, value: object) -> None:
+    config = parse('[queues.bulk-mail]\n[limits.a]\nrate = "1/s"\nper = "lane"\n', env={f"JOBSD_{variable}": text})
+    assert {dotted(entry.path): entry.value for entry in entries(config)}[path] == value
+
+
+@pytest.mark.parametrize("name", ["Public", "pg_jobs", "a b", "", "x" * 64, "1a"])
+def test_a_schema_name_that_would_need_quotes_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"config.toml:2: database.schema: "):
+        parse(f'[database]\nschema = "{name}"')
 
 
 # secrets and where they come from

@@ -59,6 +59,12 @@ def test_a_diff_says_what_changed_what_came_what_went_and_what_needs_a_restart()
     assert 'daemon.lease: "30s" → "40s"  (needs a restart)' in str(found).splitlines()
 
 
+def test_a_database_that_differs_only_in_its_password_is_another_one() -> None:
+    old, new, moved = (f'[database]\ndsn = "postgresql://u:{rest}/d"' for rest in ("one@h", "two@h", "one@i"))
+    assert diff(parse(old), parse(new)).changed[0].new == '"postgresql://u:***@h/d" (another)'
+    assert diff(parse(old), parse(moved)).changed[0].new == '"postgresql://u:***@i/d"'
+
+
 def test_moving_a_setting_elsewhere_changes_nothing() -> None:
     assert not diff(parse(OLD), parse("# later\n" + OLD, env={"JOBSD_DAEMON__LEASE": "30s"}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.config import Config, ConfigError, parse
-from daemon.config_check import Problem
+from daemon.config_check import Checker, Problem
 from daemon.config_env import variables
 from daemon.config_template import env_template, render_template
-from daemon.config_tree import DEFAULT, Table
+from daemon.config_tree import DEFAULT, Table, file_table
 from daemon.config_values import quoted
+from daemon.toml_source import read_toml
+from jobs.values import key
 
 WRONG = """\
 lease = "30s"
@@ -126,6 +129,25 @@ backoff = "fixed"
         "config.toml:5: daemon.crash_limit",
         "config.toml:8: queues.a.max_delay",
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd:
+    one: int = key(1, "One.")
+    two: int = key(2, "Two.", minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.one == 7:
+            raise ValueError("https: is no field, and seven is odd")
+        if self.one == 9:
+            raise ValueError("nine is odd")
+
+
+@pytest.mark.parametrize(("one", "said"), [(7, "https: is no field, and seven is odd"), (9, "nine is odd")])
+def test_a_refusal_that_names_no_key_stands_at_the_section(one: int, said: str) -> None:
+    checker = Checker(Odd, "development")
+    assert checker.settings(Odd, file_table(read_toml(f"one = {one}"), "x.toml"), ("odd",)) is None
+    assert [str(problem) for problem in checker.problems] == [f"x.toml:1: odd: {said}"]
 
 
 def test_a_rule_about_a_key_that_is_wrong_anyway_is_not_held_against_its_neighbour() -> None:

@@ -173,7 +173,14 @@ def test_the_schema_accepts_the_shipped_file_with_every_example_and_refuses_what
             parse(wrong)
 
 
-TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list}
+TYPES: dict[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "object": dict,
+    "array": list,
+}
 
 
 def complaints(schema: dict[str, Any], value: Any) -> list[str]:
@@ -194,6 +201,12 @@ def complaints(schema: dict[str, Any], value: Any) -> list[str]:
         known = schema.get("properties", {}).get(name, schema.get("additionalProperties", {}))
         found += [f"{name} is unknown"] if known is False else complaints(known, inner)
     return found
+
+
+def test_names_that_no_variable_can_have_are_left_out_of_the_environment() -> None:
+    queues = {name: Table(DEFAULT) for name in ("org:*", "a__b", "bulk-mail")}
+    names = {name for name, _, _ in variables(Config, Table(DEFAULT, {"queues": Table(DEFAULT, dict(queues))}))}
+    assert {name.split("__")[1] for name in names if name.startswith("JOBSD_QUEUES__")} == {"BULK_MAIL"}
 
 
 def test_every_key_says_what_it_changes() -> None:

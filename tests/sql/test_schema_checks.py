@@ -49,7 +49,8 @@ KIB_256 = 262_144
         *(
             (f"{column} => {text}", f"jobs_{column}_has_no_control_characters")
             for column in (
-                "org_id", "unique_key", "idempotency_key", "ordering_key", "lane", "correlation_id", "actor_id", "project_id",
+                "org_id", "unique_key", "idempotency_key", "ordering_key", "lane", "correlation_id", "actor_id",
+                "project_id",
             )
             for text in ("''", "E'a\\nb'", "E'a\\x7fb'", "E'\\x01'", "repeat('x', 1024)")
         ),
@@ -92,7 +93,7 @@ async def test_a_harmful_value_is_refused_by_name(pool: Pool, values: str, const
 async def test_a_strange_but_harmless_value_is_kept_as_it_is(pool: Pool, column: str, value: Any) -> None:
     columns = {"kind": "noop", column: value}
     places = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-    row = await pool.fetchrow(
+    (row,) = await pool.fetch(
         f"insert into jobs ({', '.join(columns)}) values ({places}) returning {column}", *columns.values()
     )
     assert row[column] == value
@@ -115,7 +116,7 @@ async def test_compressed_args_out_of_another_table_are_measured_by_what_they_pr
 
 
 async def test_two_columns_are_enough(pool: Pool) -> None:
-    row = await pool.fetchrow("""insert into jobs (kind, args) values ('noop', '{"url": "x"}') returning *, now()""")
+    (row,) = await pool.fetch("""insert into jobs (kind, args) values ('noop', '{"url": "x"}') returning *, now()""")
     assert row["now"] == row["run_at"] == row["created_at"]
     assert (row["queue"], row["priority"], row["state"], row["attempt"], row["gate"]) == ("default", 2, "ready", 0, "")
     assert await pool.fetchval("insert into jobs (kind) values ('noop') returning args::text") == "{}"

@@ -43,7 +43,7 @@ class Received:
 
 
 class Peer:
-    """`script`: step → what to answer to the first, second, … such step; then as a well-behaved relay does.  Steps are
+    """After a 421 it stays open, so that a client which does not close is seen.  `script`: step → what to answer to the first, second, … such step; then as a well-behaved relay does.  Steps are
     GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (before the message is read), DOT, RSET, QUIT; a whole
     command line counts before its verb.  `read_body` bytes of the message are read before BODY's answer."""
 
@@ -154,7 +154,7 @@ class _Conversation:
                 said = await self._say(line, _DEFAULTS.get(verb, "500 5.5.1 what?"), verb)
                 if said.startswith("2"):
                     await self._follow(line, verb)
-                if said.startswith(("421", "221")):
+                if said.startswith("221"):
                     raise _Gone
 
     async def _follow(self, line: str, verb: str) -> None:
@@ -181,8 +181,6 @@ class _Conversation:
         if said.startswith("250"):
             self._peer.received.append(received)
             await self._peer._note()
-        if said.startswith("421"):
-            raise _Gone
 
     async def _say(self, line: str, default: str, verb: str = "") -> str:
         answers = self._peer.script.get(line) or self._peer.script.get(verb)

@@ -167,6 +167,18 @@ async def test_a_relay_that_cannot_be_reached_is_left_alone_for_a_while() -> Non
     await out.close()
 
 
+async def test_a_relay_that_works_again_is_forgiven() -> None:
+    clock = Clock()
+    async with Peer({"GREETING": ["421 busy", "421 busy", "220 hello", "421 busy"]}) as peer:
+        out = mail(peer.settings(messages_per_connection=1), clock=clock)
+        rests = []
+        for _ in range(4):
+            rests.append((await send(out)).after_s)
+            clock.now += 100
+        assert rests == [10, 20, 0, 10]
+        await out.close()
+
+
 @pytest.mark.parametrize(
     ("script", "fault"),
     [({"STARTTLS": ["454 4.7.0 TLS not available"]}, "refused"), ({"STARTTLS": [DROP]}, "lost"), ({}, "tls")],

@@ -243,6 +243,20 @@ async def test_an_unanswered_mail_is_sent_once_more_with_the_same_id_and_never_a
         await out.close()
 
 
+async def test_who_may_have_the_mail_twice_gets_it_no_third_time_while_others_wait(pool: Pool) -> None:
+    script = {"DOT": [DROP, DROP], "RCPT TO:<b@x.example>": ["451 4.3.0 later"] * 2}
+    async with Peer(script) as peer:
+        out = mail(peer.settings(recipients_per_message=1))
+        row = Row(out, pool, to=["a@x.example", "b@x.example"])
+        assert [type(await row.run()) for _ in range(2)] == [Retry, Retry]
+        outcome = await row.run()
+        assert isinstance(outcome, Dead)
+        assert outcome.code == "unknown_before"
+        assert [received.recipients for received in peer.received] == [("b@x.example",)]
+        assert peer.count("DATA") == 3
+        await out.close()
+
+
 async def test_a_dead_letter_that_somebody_retries_goes_to_those_who_were_refused(pool: Pool) -> None:
     async with Peer({"RCPT TO:<b@x.example>": ["550 5.1.1 no such user"]}) as peer:
         out = mail(peer.settings())

@@ -1,0 +1,146 @@
+"""`jobsd doctor`: looks at everything the daemon rests on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic, time
+
+import asyncpg
+import click
+
+import sql
+from daemon import doctor as judge
+from daemon.cli_faults import meaning
+from daemon.cli_options import config_option, json_option
+from daemon.cli_output import cell, print_json
+from daemon.cli_queues import PAIRS
+from daemon.cli_session import database
+from daemon.config import Config, ConfigError, load
+from daemon.database import Database
+from daemon.doctor import Finding
+from daemon.exits import FAILED, OK, Exit
+from daemon.explain import MANY
+from daemon.handlers import HandlerError, load_kinds
+from daemon.migrate import SchemaError, look
+from daemon.operator_store import OperatorStore
+
+_SQL = sql.load("doctor.sql")
+_HINT = sql.load("worker.sql")["hint"]
+HEAR_S = 1.0
+DAYS = 1
+"""Today's partition and tomorrow's must be there; a daemon makes more."""
+
+
+@click.command(short_help="Check everything the daemon rests on, with a remedy for each fault.")
+@config_option
+@json_option
+def doctor(config_file: Path | None, as_json: bool) -> int:
+    """Looks at the settings, the database, its schema, triggers, partitions and clock, at the daemons that live and the
+    rows nobody serves, and says of each OK, WARN or FAIL, with a remedy. Exit code 1 if anything failed."""
+    found = _examine(config_file)
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            click.echo(f"{finding.verdict.upper():4}  {finding.check}: {cell(finding.says)}")
+            if finding.fix:
+                click.echo(f"      fix: {cell(finding.fix)}")
+    return FAILED if any(finding.verdict == "fail" for finding in found) else OK
+
+
+def _examine(config_file: Path | None) -> list[Finding]:
+    """The settings first: without them there is nothing else to look at."""
+    try:
+        config = load(config_file)
+    except ConfigError as error:
+        return [Finding("config", "fail", str(problem), "jobsd config check") for problem in error.problems]
+    return [*_settings(config), judge.python(), *asyncio.run(_reached(config))]
+
+
+def _settings(config: Config) -> list[Finding]:
+    found = [Finding("config", "warn", str(warning), "see docs/config.md") for warning in config.warnings]
+    try:
+        load_kinds(config.daemon.handlers, config.daemon.kinds)
+    except HandlerError as error:
+        found.append(Finding("handlers", "fail", str(error), "mend the module, or take it out of daemon.handlers"))
+    return found or [Finding("config", "ok", config.source)]
+
+
+async def _reached(config: Config) -> list[Finding]:
+    try:
+        async with database(config) as found:
+            conn = await found.connect()
+            try:
+                return await _look_around(found, conn)
+            finally:
+                await conn.close(timeout=5)
+    except Exit as error:
+        return [Finding("database", "fail", error.message, "start the server, or correct database.dsn")]
+    except Exception as error:  # whatever the driver or the server says is a finding too
+        said = meaning(error)
+        return [
+            Finding("database", "fail", said[1] if said else repr(error), "correct database.dsn, or the role's rights")
+        ]
+
+
+async def _look_around(found: Database, conn: asyncpg.Connection) -> list[Finding]:
+    asked, asked_at = monotonic(), time()
+    server = await conn.fetchrow(_SQL["server"])
+    took_s = monotonic() - asked
+    if server is None:
+        raise ConnectionError("no answer")
+    findings = [
+        judge.server(server["version"], server["shown"], standby=server["standby"]),
+        judge.durability(server["synchronous_commit"], server["fsync"]),
+        judge.clock(server["clock"] - asked_at - took_s / 2, took_s),
+    ]
+    schema = await _schema(conn)
+    findings.append(schema)
+    findings += judge.hearing(await _heard_after(found, conn), pooled=await _is_pooled(conn))
+    findings += judge.horizon([dict(row) for row in await conn.fetch(_SQL["horizon"], judge.HORIZON_S)])
+    if schema.verdict == "ok":
+        findings += await _tables(conn)
+    return findings
+
+
+async def _schema(conn: asyncpg.Connection) -> Finding:
+    try:
+        return judge.schema([step.name for step in (await look(conn)).pending])
+    except SchemaError as error:
+        return Finding("schema", "fail", str(error), "run the jobsd that fits the database")
+
+
+async def _tables(conn: asyncpg.Connection) -> Sequence[Finding]:
+    store = OperatorStore(conn)
+    missing = {row["parent"]: row["missing"] for row in await conn.fetch(_SQL["partitions"], DAYS)}
+    return [
+        judge.partitions(missing),
+        judge.strays([row["parent"] for row in await conn.fetch(_SQL["strays"])]),
+        *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"])]),
+        *judge.workers(await store.workers()),
+        *judge.unserved(await store.count(MANY, PAIRS)),
+    ]
+
+
+async def _is_pooled(conn: asyncpg.Connection) -> bool:
+    return len({await conn.fetchval(_SQL["backend"]) for _ in range(5)}) > 1
+
+
+async def _heard_after(found: Database, conn: asyncpg.Connection) -> float | None:
+    """Seconds from a hint sent by `conn` to its arrival at a connection that listens."""
+    heard = asyncio.Event()
+    ear = await found.connect()
+    try:
+        await ear.add_listener(found.channel, lambda *_: heard.set())
+        sent = monotonic()
+        await conn.execute(_HINT)
+        async with asyncio.timeout(HEAR_S):
+            await heard.wait()
+        return monotonic() - sent
+    except TimeoutError:
+        return None
+    finally:
+        await ear.close(timeout=5)

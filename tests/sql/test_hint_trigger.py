@@ -1,0 +1,160 @@
+"""The hint that an insert sends: after the commit, seldom, to its own schema, never at another producer's cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from daemon.migrate import migrate
+from daemon.store import Store, search_path
+from tests.sql.rows import Pool
+
+LONG_AGO = "select setval('jobs_hint_clock', 0)"
+
+
+class Ear:
+    """Counts the hints of a channel."""
+
+    def __init__(self) -> None:
+        self.hints = 0
+        self._mark = asyncio.Event()
+
+    def hear(self, _conn: object, _pid: int, _channel: str, payload: object) -> None:
+        if payload == "mark":
+            self._mark.set()
+        else:
+            self.hints += 1
+
+    async def count(self, pool: Pool, channel: str) -> int:
+        """The hints so far: notifications keep the order of their commits, so all are in when our own one is."""
+        await pool.execute("select pg_notify($1, 'mark')", channel)
+        async with asyncio.timeout(10):
+            await self._mark.wait()
+        self._mark.clear()
+        return self.hints
+
+
+@asynccontextmanager
+async def listening(dsn: str, channel: str = "jobsd:public") -> AsyncIterator[Ear]:
+    ear = Ear()
+    conn = await asyncpg.connect(dsn)
+    try:
+        await conn.add_listener(channel, ear.hear)
+        yield ear
+    finally:
+        await conn.close()
+
+
+async def test_a_hint_comes_with_the_commit_and_not_before(database: str, pool: Pool) -> None:
+    async with listening(database) as ear, pool.acquire() as conn:
+        async with conn.transaction():
+            await conn.execute("insert into jobs (kind) values ('noop')")
+            assert await ear.count(pool, "jobsd:public") == 0
+        assert await ear.count(pool, "jobsd:public") == 1
+
+
+async def test_a_rollback_sends_no_hint(database: str, pool: Pool) -> None:
+    async with listening(database) as ear, pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        await transaction.rollback()
+        assert await ear.count(pool, "jobsd:public") == 0
+
+
+async def test_a_thousand_inserts_send_few_hints_and_the_first_at_once(database: str, pool: Pool) -> None:
+    async with listening(database) as ear, pool.acquire() as conn:
+        began = await conn.fetchval("select clock_timestamp()")
+        for _ in range(1000):
+            await conn.execute("insert into jobs (kind) values ('noop')")
+        took = await conn.fetchval("select clock_timestamp()") - began
+        # one in 5 ms of the server's own clock, however slow this machine is today
+        assert 1 <= await ear.count(pool, "jobsd:public") <= took.total_seconds() / 0.005 + 1
+
+
+async def test_a_burst_within_five_milliseconds_sends_one_hint(database: str, pool: Pool) -> None:
+    """The clock of the hints is set to now before each insert, as a neighbour's hint would."""
+    async with listening(database) as ear, pool.acquire() as conn:
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        await conn.execute(
+            """do $$ begin for n in 1 .. 100 loop
+                 perform setval('jobs_hint_clock', (date_part('epoch', clock_timestamp()) * 1000)::bigint + 4);
+                 insert into jobs (kind) values ('noop');
+               end loop; end $$"""
+        )
+        assert await ear.count(pool, "jobsd:public") == 1
+        await conn.execute(LONG_AGO)
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        assert await ear.count(pool, "jobsd:public") == 2
+
+
+@pytest.mark.req("AS-01")
+async def test_an_insert_never_waits_for_another_producers_open_transaction(pool: Pool) -> None:
+    async with pool.acquire() as slow, pool.acquire() as quick:
+        await quick.execute("set statement_timeout = '2s'")
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute(LONG_AGO)
+        await slow.execute("insert into jobs (kind, idempotency_key, unique_key) values ('noop', 'a', 'a')")
+        for n in range(20):
+            await quick.execute(LONG_AGO)  # so that it sends its own hint
+            await quick.execute(
+                "insert into jobs (kind, idempotency_key, unique_key) values ('noop', $1, $1)", f"key {n}"
+            )
+        await transaction.rollback()
+    assert await pool.fetchval("select count(*) from jobs") == 20
+
+
+async def test_a_producer_elsewhere_needs_no_search_path_and_only_the_right_to_insert(
+    database: str, pool: Pool
+) -> None:
+    await migrate(database, "other")
+    role = f"producer_{await pool.fetchval('select oid from pg_database where datname = current_database()')}"
+    await pool.execute(
+        f"create role {role}; grant usage on schema other to {role}; grant insert on other.jobs to {role}"
+    )
+    try:
+        async with listening(database, "jobsd:other") as ear, listening(database) as wrong_ear:
+            conn = await asyncpg.connect(database, server_settings={"search_path": "pg_catalog"})
+            try:
+                await conn.execute(f"set role {role}")
+                for _ in range(2):
+                    await conn.execute("insert into other.jobs (kind, idempotency_key) values ('noop', 'k')")
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await conn.fetch("select * from other.jobs")
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await conn.execute("insert into other.job_keys values ('noop', 'k', 1)")
+            finally:
+                await conn.close()
+            assert await ear.count(pool, "jobsd:other") >= 1
+            assert await wrong_ear.count(pool, "jobsd:public") == 0
+        assert await pool.fetchval("select count(*) from other.jobs") == 1
+    finally:
+        await pool.execute(f"drop owned by {role}; drop role {role}")
+
+
+async def test_a_producers_own_objects_cannot_lead_the_triggers_astray(pool: Pool) -> None:
+    """A schema ahead on the producer's path has a job_keys and a pg_notify of its own."""
+    await pool.execute(
+        """create schema trap; create table trap.job_keys (kind text, key text, job_id bigint);
+           create function trap.pg_notify(text, text) returns void language sql as 'select 1/0'"""
+    )
+    async with pool.acquire() as conn:
+        await conn.execute("set search_path = trap, public, pg_catalog")
+        await conn.execute(LONG_AGO)
+        await conn.execute("insert into jobs (kind, idempotency_key) values ('noop', 'k')")
+        assert await conn.fetchval("select count(*) from trap.job_keys") == 0
+
+
+async def test_the_daemons_own_hint_goes_where_the_triggers_go(database: str) -> None:
+    await migrate(database, "other")
+    async with (
+        asyncpg.create_pool(database, min_size=1, server_settings={"search_path": search_path("other")}) as pool,
+        listening(database, "jobsd:other") as ear,
+    ):
+        await Store(pool).hint()
+        assert await ear.count(pool, "jobsd:other") == 1

@@ -1,0 +1,151 @@
+"""Migrations: each once, in order, whole or not at all, whoever else tries."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import asyncpg
+import pytest
+
+import sql
+from daemon import migrate as migrating
+from daemon.embedded import Embedded
+from daemon.migrate import SchemaError, compare, migrate, plan
+from daemon.store import Store, search_path
+from sql import Migration
+from tests.sql.rows import Pool, claim, until
+
+NAMES = [step.name for step in sql.migrations()]
+
+
+@pytest.fixture
+async def empty(embedded_server: Embedded, database: str, pool: Pool) -> str:
+    """The DSN of a database in which a schema `fresh` can be made; `database` drops it."""
+    return database
+
+
+async def test_every_step_is_applied_once(empty: str) -> None:
+    assert [step.name for step in (await plan(empty, "fresh")).pending] == NAMES
+    assert await migrate(empty, "fresh") == NAMES
+    assert await migrate(empty, "fresh") == []
+    assert await plan(empty, "fresh") == migrating.Plan((), len(NAMES))
+
+
+async def test_steps_are_numbered_without_a_gap() -> None:
+    assert [step.number for step in sql.migrations()] == list(range(1, len(NAMES) + 1))
+    assert all(step.script.startswith(("-- pre\n", "-- post\n")) for step in sql.migrations())
+
+
+async def test_two_at_once_apply_each_step_once(empty: str, pool: Pool) -> None:
+    done = await asyncio.gather(*(migrate(empty, "fresh") for _ in range(3)))
+    assert sorted(done, key=len) == [[], [], NAMES]
+    assert await pool.fetchval("select count(*) from fresh.job_migrations") == len(NAMES)
+
+
+async def test_the_second_waits_as_long_as_the_first_works(empty: str, pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await conn.execute(sql.load("migrate.sql")["lock"].replace("$1", "'fresh'"))
+        second = asyncio.get_running_loop().create_task(migrate(empty, "fresh"))
+        waiting = (
+            "select query_start from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+        )
+        await until(lambda: pool.fetchval(waiting), "the second stands in line")
+        await conn.execute("select pg_advisory_unlock_all()")
+    assert await second == NAMES
+
+
+async def test_a_changed_step_is_refused_and_nothing_is_done(empty: str, pool: Pool) -> None:
+    await migrate(empty, "fresh")
+    await pool.execute("update fresh.job_migrations set checksum = 'other' where number = 2")
+    await pool.execute("delete from fresh.job_migrations where number = 7")
+    with pytest.raises(SchemaError, match=r"0002_history was changed after it was applied"):
+        await migrate(empty, "fresh")
+    with pytest.raises(SchemaError):
+        await plan(empty, "fresh")
+    assert await pool.fetchval("select max(number) from fresh.job_migrations") == 6
+
+
+async def test_a_database_that_is_ahead_is_refused(empty: str, pool: Pool) -> None:
+    await migrate(empty, "fresh")
+    await pool.execute("insert into fresh.job_migrations (number, name, checksum) values (9999, '9999_later', '')")
+    with pytest.raises(SchemaError, match=r"9999_later.*newer jobsd"):
+        await migrate(empty, "fresh")
+
+
+async def test_a_step_that_fails_leaves_nothing_half_done(
+    empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = dataclasses.replace(sql.migrations()[2], script="-- pre\ncreate table half (n int);\nselect 1 / 0;")
+    steps = (*sql.migrations()[:2], broken, *sql.migrations()[3:])
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(empty, "fresh")
+    assert await pool.fetchval("select max(number) from fresh.job_migrations") == 2
+    assert await pool.fetchval("select to_regclass('fresh.half')") is None
+    monkeypatch.undo()
+    assert await migrate(empty, "fresh") == NAMES[2:]  # and goes on where it stood
+
+
+async def test_a_killed_migration_leaves_nothing_half_done_and_frees_its_lock(
+    empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = dataclasses.replace(sql.migrations()[2], script="-- pre\ncreate table half (n int);\nselect pg_sleep(60);")
+    steps = (*sql.migrations()[:2], slow, *sql.migrations()[3:])
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    victim = asyncio.get_running_loop().create_task(migrate(empty, "fresh"))
+    sleeping = "select pid from pg_stat_activity where wait_event = 'PgSleep'"
+    await pool.execute("select pg_terminate_backend($1)", await until(lambda: pool.fetchval(sleeping), "it sleeps"))
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await victim
+    assert await pool.fetchval("select to_regclass('fresh.half')") is None
+    monkeypatch.undo()
+    assert await migrate(empty, "fresh") == NAMES[2:]
+
+
+async def test_steps_that_old_daemons_do_not_survive_wait_for_their_word(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Migration(len(NAMES) + 1, "later", "-- post\ncreate table later (n int);")
+    steps = (*sql.migrations(), later)
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    assert await migrate(empty, "fresh", post=False) == NAMES
+    assert await migrate(empty, "fresh") == ["later"]
+
+
+async def test_a_step_may_refuse_a_transaction(empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = "create index concurrently if not exists jobs_org on jobs (org_id)"
+    later = Migration(len(NAMES) + 1, "later", f"-- pre\n-- no transaction\n{index};")
+    steps = (*sql.migrations(), later)
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    assert await migrate(empty, "fresh") == [*NAMES, "later"]
+    assert await pool.fetchval("select indisvalid from pg_index where indexrelid = 'fresh.jobs_org'::regclass")
+
+
+async def test_a_migrator_need_not_be_allowed_to_create_schemas(empty: str, pool: Pool) -> None:
+    role = f"migrator_{await pool.fetchval('select oid from pg_database where datname = current_database()')}"
+    await pool.execute(f"create role {role} login; create schema fresh authorization {role}")
+    try:
+        assert await migrate(empty.replace("postgres@", f"{role}@", 1), "fresh") == NAMES
+    finally:
+        await pool.execute(f"drop owned by {role}; drop role {role}")
+
+
+async def test_what_is_applied_is_told_from_what_is_not_without_a_database() -> None:
+    assert compare([]).pending == sql.migrations()
+
+
+async def test_two_schemas_in_one_database_do_not_mix(empty: str, pool: Pool) -> None:
+    schemas = ("public", 'Fr"esh two', "fresh")
+    for schema in schemas[1:]:
+        await migrate(empty, schema)
+    for schema in schemas:
+        async with asyncpg.create_pool(empty, min_size=1, server_settings={"search_path": search_path(schema)}) as own:
+            store = Store(own)
+            assert await store.look(10) == []
+            worker_id = await store.register("test", "0", ["noop"], ["*"], 60)
+            await own.execute("insert into jobs (kind, idempotency_key) values ('noop', 'k')")
+            assert len(await claim(store, worker_id)) == 1
+            assert await store.rescue(worker_id, 3, 10) == (1, 0)
+            assert await own.fetchval("select current_schema()") == schema
+            assert await store.make_partitions("job_history", 5) != []
