@@ -17,7 +17,7 @@ from daemon.limits import Bucket, Limits, Verdict, share
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
 from daemon.settle import Transition, hand_back
-from daemon.sources import MOST, Place, Sources
+from daemon.sources import MOST, SUSPECT_GATE, Place, Sources
 from daemon.store import AWAY, Store
 from jobs.model import Job
 
@@ -62,9 +62,10 @@ class Claimer:
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
+        self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         self.answered_at = monotonic()
         config = runner.setup.config
-        self._limits = Limits(config.limits)
+        self._limits = Limits(config.all_limits)
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
@@ -74,7 +75,7 @@ class Claimer:
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
-        self._limits = Limits(config.limits)
+        self._limits = Limits(config.all_limits)
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self._look_at = 0.0
         self._wake.set()
@@ -129,6 +130,7 @@ class Claimer:
             self._sources.hinted()
         if now >= self._look_at:
             await self._look()
+        self._sources.suspect_runs = self._suspect_runs()
         asked = self._sources.wanted(monotonic(), self._free, BATCH_MAX)
         got = await self._claim(asked, worker_id) if asked else 0
         if got:
@@ -164,9 +166,30 @@ class Claimer:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self._admit(jobs, worker_id):
+        for job, buckets in await self._admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
+
+    def _apart(self, jobs: list[Job]) -> list[Job]:
+        """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
+        claimed from there alone; were others of its sort claimed at that moment, its crash would bury them too."""
+        last = self._runner.setup.config.daemon.crash_limit - 1
+        suspects = [job for job in jobs if 0 < last <= job.crashes]
+        if not suspects:
+            return jobs
+        alone = len(suspects) == 1 and suspects[0].gate == SUSPECT_GATE and not self._suspect_runs()
+        self._suspects.update((job.id, job.fence) for job in suspects)
+        if alone:
+            return jobs
+        for job in suspects:
+            self._finisher.add(hand_back(job, gate=SUSPECT_GATE))
+        return [job for job in jobs if not 0 < last <= job.crashes]
+
+    def _suspect_runs(self) -> bool:
+        """Until its outcome is written down: one in memory would die with the daemon."""
+        if self._suspects:
+            self._suspects &= self._runner.known() | self._finisher.known()
+        return bool(self._suspects)
 
     async def _admit(self, jobs: list[Job], worker_id: int) -> Sequence[tuple[Job, tuple[Bucket, ...]]]:
         """Who may start now; those whom a limit holds back go to its gate."""
@@ -245,6 +268,9 @@ class Claimer:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         now, news = monotonic(), False
         for t in batch:
+            if t.gate == SUSPECT_GATE:
+                self._sources.opened(t.job.queue, t.gate)
+            news = news or t.job.crashes > 0
             if t.state == "ready" and t.delay_s is not None:
                 self._sources.returned(t.job.queue, t.gate, now + t.delay_s)
                 news = True

@@ -43,6 +43,6 @@ def _refused(error: asyncpg.DataError | asyncpg.IntegrityConstraintViolationErro
     """A check's name says the rule: jobs_priority_1_to_4 → "priority 1 to 4"."""
     check = getattr(error, "constraint_name", None)
     if isinstance(error, asyncpg.CheckViolationError) and check:
-        return f"refused: {check.removeprefix('jobs_').removeprefix('job_').replace('_', ' ')}"
+        return f"refused; this must hold: {check.removeprefix('jobs_').removeprefix('job_').replace('_', ' ')}"
     detail = getattr(error, "detail", None)
     return f"refused: {error}{f' ({detail})' if detail else ''}"

@@ -90,9 +90,10 @@ def _rich_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    plain = bool(os.environ.get("NO_COLOR"))  # no-color.org: whatever its value
+    table = Table(box=None, pad_edge=False, header_style="" if plain else "bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(row[column])) for column in columns))
-    Console(no_color="NO_COLOR" in os.environ or None, highlight=False).print(table)
+    Console(no_color=plain, highlight=False).print(table)

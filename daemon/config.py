@@ -84,6 +84,16 @@ class Config:
             found = self._queues[name] = self._find_queue(name)
         return found
 
+    @property
+    def all_limits(self) -> dict[str, LimitSettings]:
+        """[limits.*], and the rate of each relay: what a relay takes counts over all daemons, not for each."""
+        relays = {
+            f"relay:{name}": LimitSettings(kind="email", lane=name, rate=relay.rate, burst=relay.burst)
+            for name, relay in self.email.relays.items()
+            if relay.rate is not None
+        }
+        return {**self.limits, **relays}
+
     def kind(self, name: str) -> KindSettings | None:
         return self.kinds.get(name)
 

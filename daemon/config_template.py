@@ -34,7 +34,6 @@ EXAMPLES = {
     "queues.NAME.backoff": '"exponential"',
     "queues.NAME.jitter": "0.2",
     "kinds.NAME.jitter": "0.2",
-    "email.relays.NAME.daily": "20000",
     "queues.NAME.keep_done": '"0"',
     "queues.NAME.keep_dead": '"0"',
     "kinds.NAME.retry": '["1m", "5m", "30m", "2h"]',

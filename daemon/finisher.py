@@ -80,30 +80,31 @@ class Finisher:
                 if was_full and not self.full:
                     self.on_room()
 
-    async def _write(self, batch: list[Transition]) -> None:
+    async def _write(self, batch: list[Transition], *, again: bool = False) -> None:
         """Until it is written.  A reply that was lost is no harm: what is written already is refused by its fence."""
         pause_s = _PAUSE_S[0]
         while True:
             started = perf_counter()
             try:
-                ours = await self._store.write(batch)
+                ours = await self._store.write(batch, again=again)
             except POISON as error:
-                await self._write_apart(batch, error)
+                await self._write_apart(batch, error, again=again)
                 return
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._beat()
                 self._observer.finish_failed(error, pending=self.backlog, retry_in_s=pause_s)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
                 pause_s = min(pause_s * 2, _PAUSE_S[1])
+                again = True
             else:
                 self._report(batch, ours, perf_counter() - started)
                 return
 
-    async def _write_apart(self, batch: list[Transition], error: Exception) -> None:
+    async def _write_apart(self, batch: list[Transition], error: Exception, *, again: bool) -> None:
         """Postgres refuses something in the batch: halve it until the culprit stands alone, and write that one bare."""
         if len(batch) > 1:
-            await self._write(batch[: len(batch) // 2])
-            await self._write(batch[len(batch) // 2 :])
+            await self._write(batch[: len(batch) // 2], again=again)
+            await self._write(batch[len(batch) // 2 :], again=again)
             return
         (culprit,) = batch
         self._observer.result_unwritable(culprit.job.id, culprit.job.kind, error)
@@ -120,7 +121,7 @@ class Finisher:
         )
         if culprit.code == "unwritable":  # even bare: leave the row to the rescue, and its neighbours alone
             return
-        await self._write([bare])
+        await self._write([bare], again=again)
 
     def _report(self, batch: list[Transition], ours: set[int], seconds: float) -> None:
         late = len(batch) - len(ours)

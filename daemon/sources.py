@@ -10,6 +10,9 @@ from daemon.pattern import is_pattern, matches
 from daemon.store import Source
 
 KIND_GATE = "kind:"
+SUSPECT_GATE = "suspect"
+"""Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
+crashes and not for those of the rows beside it."""
 MOST = 1000
 """(queue, gate) pairs known at once; the rest is found when these are empty."""
 
@@ -33,6 +36,7 @@ class Sources:
         self._patterns: tuple[str, ...] = ()
         self._kinds: frozenset[str] = frozenset()
         self._states: dict[Place, _State] = {}
+        self.suspect_runs = False
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -94,6 +98,10 @@ class Sources:
         if state is not None and (state.due_at is None or due_at < state.due_at):
             state.due_at = due_at
 
+    def opened(self, queue: str, gate: str) -> None:
+        """Rows now stand at this gate and may be claimed."""
+        self._states.setdefault((queue, gate), _State()).ripe = True
+
     def place_free(self, gate: str, count: int = 1) -> None:
         """So many places of a concurrency limit came free."""
         for (_queue, other), state in self._states.items():
@@ -110,6 +118,7 @@ class Sources:
         their rows have waited longer."""
         asked: dict[Place, int] = {}
         room: dict[str, int] = {}
+        suspects = 0 if self.suspect_runs else 1
         for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
             queue, gate = place
             if state.due_at is not None and state.due_at <= now:
@@ -118,7 +127,10 @@ class Sources:
                 continue
             left = room.setdefault(queue, free(queue))
             count = min(left, most)
-            if gate.startswith(GATE):  # more than can pass would be claimed only to be put back
+            if gate == SUSPECT_GATE:
+                count = min(count, suspects)
+                suspects -= count
+            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
                 count = min(count, _passing(state, now))
             if count > 0:
                 asked[place] = count

@@ -41,9 +41,11 @@ union
 -- name: rescue
 -- Return the rows of a lost worker to their queues, and bury those that have now lost $2 workers: such a row is more likely
 -- the cause than the victim.  $1 worker, $2 crash limit, $3 rows at most.  Called until it returns none.
--- index jobs_running; rows that another daemon is rescuing are skipped
+-- index jobs_running; rows that another daemon is rescuing are skipped.  `between` and `order by` keep a planner to that
+-- index that has statistics of the time when the worker held a good part of the table, and would read all of it.
 with lost as materialized (
-    select id, crashes, started_at from jobs where state = 'running' and worker_id = $1 limit $3 for update skip locked
+    select id, crashes, started_at from jobs where state = 'running' and worker_id between $1 and $1
+    order by worker_id limit $3 for update skip locked
 ), dead as (
     delete from jobs where id = any (array(select id from lost where crashes + 1 >= $2)) returning *
 ), buried as (
@@ -72,11 +74,12 @@ with lost as materialized (
 select (select count(*) from back) as back, (select count(*) from dead) as dead;
 
 -- name: forget
--- Remove a lost worker once it holds no row.  $1 worker.  index job_workers_pkey, jobs_running
+-- Remove a lost worker once it holds no row.  $1 worker.  index job_workers_pkey, jobs_running: one probe, as in rescue
 with gone as (
     delete from job_workers
     where id = $1 and lease_until <= now()
-      and not exists (select from jobs where state = 'running' and worker_id = $1)
+      and (select worker_id from jobs where state = 'running' and worker_id >= $1 order by worker_id limit 1)
+          is distinct from $1
     returning id
 )
 delete from job_limit_holds where worker_id = $1 and not exists (

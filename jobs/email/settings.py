@@ -53,7 +53,6 @@ class RelaySettings:
     )
     rate: Rate | None = key(None, "Messages this relay takes; each hand-over counts as one.")
     burst: int | None = key(None, "How many of `rate` may go at once; by default all of one period.", minimum=1)
-    daily: int | None = key(None, "Messages this relay takes in 24 hours.", minimum=1)
 
     def __post_init__(self) -> None:
         if not self.host or any(c.isspace() or not c.isprintable() for c in self.host):

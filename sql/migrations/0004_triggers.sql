@@ -7,12 +7,15 @@
 create sequence jobs_hint_clock minvalue 0 start 0;
 
 -- Wake the daemons, at most once in 5 ms over all producers: NOTIFY takes a lock on the whole database at commit.  A hint
--- left out is no loss: the daemon looks again shortly after each one, and at every poll.
+-- left out is no loss: the daemon looks again shortly after each one, and at every poll.  Of many clients that see the same
+-- old time at once, the one that gets the lock of these 5 ms sends; the lock is only tried, and another moment has another.
 create function jobs_hint() returns trigger language plpgsql security definer set search_path from current as $$
 declare
     clock_ms bigint := (date_part('epoch', clock_timestamp()) * 1000)::bigint;
 begin
-    if abs(clock_ms - (select last_value from jobs_hint_clock)) >= 5 then
+    if abs(clock_ms - (select last_value from jobs_hint_clock)) >= 5
+        and pg_try_advisory_xact_lock(hashtext('jobsd hint ' || tg_table_schema), (clock_ms / 5 % 2147483647)::int)
+    then
         perform setval('jobs_hint_clock', clock_ms);
         perform pg_notify(left('jobsd:' || tg_table_schema, 63), '');
     end if;

@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 
+import sql
 from daemon.settle import hand_back
 from daemon.store import Store
 from jobs.model import Done
 from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
+
+HEARTBEAT = sql.load("worker.sql")["heartbeat"]
 
 
 async def rescue_all(store: Store, worker_id: int, most: int = 1000) -> tuple[int, int]:
@@ -120,14 +123,12 @@ async def test_two_rescuers_share_the_work_and_charge_each_row_once(
 
 
 async def test_a_lease_that_ran_out_is_never_had_again(pool: Pool, worker: Worker) -> None:
-    from daemon.lease import _HEARTBEAT
-
     worker_id = await worker()
-    assert await pool.fetchval(_HEARTBEAT, worker_id, 30.0, True, ["other"]) is not None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, True, ["other"]) is not None
     (row,) = await pool.fetch("select draining, kinds, lease_until - heartbeat_at as lease from job_workers")
     assert (row["draining"], row["kinds"], row["lease"].total_seconds()) == (True, ["other"], 30.0)
     await die(pool, worker_id)
-    assert await pool.fetchval(_HEARTBEAT, worker_id, 30.0, False, []) is None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, False, []) is None
 
 
 async def test_a_lost_worker_is_forgotten_once_it_holds_nothing(

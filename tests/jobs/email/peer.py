@@ -43,9 +43,11 @@ class Received:
 
 
 class Peer:
-    """After a 421 it stays open, so that a client which does not close is seen.  `script`: step → what to answer to the first, second, … such step; then as a well-behaved relay does.  Steps are
-    GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (before the message is read), DOT, RSET, QUIT; a whole
-    command line counts before its verb.  `read_body` bytes of the message are read before BODY's answer."""
+    """`script`: step → what to answer to the first, second, … such step; then as a well-behaved relay does.
+
+    Steps are GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (after 1,000 bytes of the message), DOT, RSET
+    and QUIT; a whole command line counts before its verb.  A 421 leaves the connection open, to show who closes it.
+    """
 
     def __init__(
         self,

@@ -42,9 +42,16 @@ async def one_try(script: dict[str, list[str]]) -> tuple[str, str, str]:
         ("DOT", "final"),
     ],
 )
-async def test_a_421_at_any_step_is_the_relays_fault(step: str, phase: str) -> None:
-    found = await one_try({step: ["421 4.3.2 closing down"]})
-    assert found[:2] == (phase, "deferred")
+async def test_a_421_at_any_step_is_the_relays_fault_and_ends_the_connection(step: str, phase: str) -> None:
+    clock = Clock()
+    async with Peer({step: ["421 4.3.2 closing down"]}) as peer:
+        out = mail(peer.settings(), clock=clock)
+        report = await send(out)
+        assert (only(report).phase, judge(only(report)).result, report.after_s) == (phase, "deferred", 10.0)
+        await peer.closed_by_client()
+        clock.now += 10
+        assert only(await send(out)).phase == "final"
+        await out.close()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ def test_tls_is_required_unless_told_otherwise() -> None:
         ({"helo": "a b"}, "helo"),
         ({"burst": 5}, "burst"),
         ({"rate": rate("2000000/d")}, "rate"),
-        ({"daily": 0}, "daily"),
     ],
 )
 def test_a_wrong_relay_is_refused_by_the_name_of_its_field(changes: dict[str, Any], names: str) -> None:

@@ -161,7 +161,8 @@ async def test_no_proxy_is_taken_from_the_environment(monkeypatch: pytest.Monkey
 
 async def test_the_table_is_the_same_for_a_rehearsal() -> None:
     async with world(lookup=names(evil_example=["10.0.0.1"]), allow_addresses=()) as w:
-        assert isinstance(await w.deliver("http://evil.example/", dry_run=True), Dead)
+        for url in ("http://evil.example/", "http://127.0.0.1/", "http://[::1]/"):
+            assert isinstance(await w.deliver(url, dry_run=True), Dead)
 
 
 def test_no_exception_is_allowed_by_default() -> None:

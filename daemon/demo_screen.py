@@ -1,0 +1,114 @@
+"""The demo's screen: lines that scroll by and, on a terminal, a foot that stays; drawn by a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.rule import Rule
+from rich.text import Text
+
+from daemon.demo_news import Line, Tone
+
+WAITING_MAX = 500
+"""Lines that wait to be drawn; what comes after them is counted, not shown."""
+
+FOOT_COLUMNS, LINES_BESIDE_FOOT = 60, 8
+"""Less than that, and the foot shrinks to its first line: the lines that scroll are the point."""
+
+STYLES: dict[Tone, str] = {"good": "green", "wait": "yellow", "bad": "red", "quiet": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Foot:
+    """What stays at the bottom: `status`, and `hints` where there is room."""
+
+    status: str
+    hints: tuple[str, ...]
+
+
+class Screen:
+    """Whoever reads slowly, or has stopped the terminal with Ctrl-S, holds up this thread and not the daemon.
+
+    `on_gone` is called in that thread when nobody can read any more: the terminal is closed, or a pipe's reader is.
+    """
+
+    def __init__(self, stream: TextIO, on_gone: Callable[[], None]) -> None:
+        self._console = Console(
+            file=stream, highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None
+        )
+        self.lives = self._console.is_terminal and not self._console.is_dumb_terminal
+        """Whether there is a foot: on a terminal that can draw one."""
+        self._on_gone = on_gone
+        self._queue: queue.Queue[Line | Foot | None] = queue.Queue(WAITING_MAX)
+        self._left_out = 0
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+        self._thread.start()
+
+    def show(self, line: Line) -> None:
+        """Let it scroll by; never waits."""
+        try:
+            if self._left_out:
+                self._queue.put_nowait(Line(f"… and {self._left_out} lines more", "quiet"))
+                self._left_out = 0
+            self._queue.put_nowait(line)
+        except queue.Full:
+            self._left_out += 1
+
+    def say(self, text: str = "", tone: Tone = "quiet") -> None:
+        for part in text.split("\n"):
+            self.show(Line(part, tone))
+
+    def foot(self, foot: Foot) -> None:
+        """From now on at the bottom; nothing without a terminal."""
+        if self.lives and not self._queue.full():
+            self._queue.put_nowait(foot)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Draw what is waiting and give the terminal back."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return  # nobody reads
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._draw()
+        except OSError:
+            self._on_gone()
+
+    def _draw(self) -> None:
+        live: Live | None = None
+        try:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, Line):
+                    self._console.print(self._text(item), soft_wrap=not self.lives)
+                elif live is None:
+                    live = Live(
+                        self._drawn(item), console=self._console, auto_refresh=False, transient=True,
+                        redirect_stdout=False, redirect_stderr=False,
+                    )  # fmt: skip
+                    live.start(refresh=True)
+                else:
+                    live.update(self._drawn(item), refresh=True)
+        finally:
+            if live is not None:
+                live.stop()
+
+    def _text(self, line: Line) -> Text:
+        return Text(line.text, style=STYLES[line.tone] if self.lives else "")
+
+    def _drawn(self, foot: Foot) -> Group:
+        width, height = self._console.size
+        status = Text(foot.status, no_wrap=True, overflow="ellipsis")
+        if width < FOOT_COLUMNS or height < len(foot.hints) + LINES_BESIDE_FOOT:
+            return Group(status)
+        hints = [Text(hint, no_wrap=True, overflow="ellipsis") for hint in foot.hints]
+        return Group(Rule(style="dim"), status, *hints)

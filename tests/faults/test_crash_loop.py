@@ -1,0 +1,30 @@
+"""A row that kills its daemon each time it runs is buried; its neighbours are not buried with it."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from tests.life.fleet import Fleet, each_ended_once, ended, insert, until
+
+
+@pytest.mark.req("OR-09")
+async def test_rows_that_kill_their_daemon_are_buried_alone(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    good = await insert(pool, "note", 100)
+    bad = [*await insert(pool, "exit"), *await insert(pool, "shoot")]
+    good += await insert(pool, "note", 100)
+    fleet.faults_expected = True  # they are killed
+    daemon = fleet.spawn("a", DAEMON__LEASE="1s")
+
+    async def all_ended() -> bool:
+        nonlocal daemon
+        if daemon.process.exitcode is not None:  # what systemd does
+            daemon = fleet.spawn("a", DAEMON__LEASE="1s")
+        return not await pool.fetchval("select exists (select from jobs)")
+
+    await until(all_ended, lambda: f"all rows end; {daemon.tail()}", within_s=60)
+    await each_ended_once(pool, [*good, *bad])
+    buried = await ended(pool, bad)
+    assert {(row["state"], row["reason"], row["crashes"]) for row in buried} == {("dead", "crashed", 3)}
+    assert len([note for note in fleet.notes("start") if note.id in bad]) == 6
+    assert [row["id"] for row in await ended(pool, good) if row["state"] != "done"] == []

@@ -1,0 +1,254 @@
+"""Real `jobsd serve` processes for tests: start, signal, kill, wait for what they say, read what their handlers did."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import asyncpg
+
+from tests.life.nursery import born
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+LONG = os.environ.get("JOBSD_LONG") == "1"
+"""Run the tests at the size they are meant for, instead of one that fits into a coffee break's fraction."""
+
+ROOT = Path(__file__).parents[2]
+
+
+async def until(
+    true: Callable[[], T | Awaitable[T]], what: Callable[[], str], *, within_s: float = 30.0, every_s: float = 0.02
+) -> T:
+    """The first truthy answer of `true`; fails after `within_s`, which is generous: it is no promise, only an end."""
+    deadline = monotonic() + within_s
+    while True:
+        answer = true()
+        found: T = await answer if inspect.isawaitable(answer) else answer
+        if found:
+            return found
+        assert monotonic() < deadline, f"not within {within_s:g} s: {what()}"
+        await asyncio.sleep(every_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A handler's line in the journal; `at` is CLOCK_MONOTONIC, the same for all processes."""
+
+    id: int
+    fence: int
+    what: str
+    at: float
+    by: str
+    worker: int
+    extra: Any = None
+
+
+class Member:
+    """One daemon process, with its log and its config file."""
+
+    def __init__(self, name: str, process: ForkServerProcess, log: Path, errors: Path, config: Path) -> None:
+        self.name = name
+        self.process = process
+        self.config = config
+        self._log = log
+        self._errors = errors
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def events(self, name: str | None = None) -> list[Row]:
+        """What it has logged, whole lines only."""
+        lines = self._log.read_bytes().split(b"\n")[:-1]
+        rows = [json.loads(line) for line in lines if line]
+        return [row for row in rows if name is None or row["event"] == name]
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text(errors="replace")
+
+    async def said(self, name: str, count: int = 1, *, within_s: float = 30.0) -> list[Row]:
+        """Wait until it has logged `name` so often."""
+
+        def often() -> list[Row] | None:
+            found = self.events(name)
+            if len(found) < count:
+                assert self.process.exitcode is None, f"{self.name} ended {self.process.exitcode}: {self.tail()}"
+            return found if len(found) >= count else None
+
+        return await until(often, lambda: f"{count} × {name}; {self.tail()}", within_s=within_s) or []
+
+    async def ready(self) -> Member:
+        await self.said("daemon_ready")
+        return self
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    async def ended(self, within_s: float = 30.0) -> int:
+        """Its exit code."""
+
+        def code() -> tuple[int] | None:
+            found = self.process.exitcode
+            return None if found is None else (found,)
+
+        (found,) = await until(code, lambda: f"{self.name} ends; {self.tail()}", within_s=within_s) or (0,)
+        return found
+
+    async def kill(self) -> float:
+        """SIGKILL; returns the monotonic moment."""
+        at = monotonic()
+        self.process.kill()
+        await self.ended()
+        return at
+
+    async def stop(self, within_s: float = 30.0) -> int:
+        """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return await self.ended(within_s)
+
+    def tail(self, lines: int = 15) -> str:
+        return f"{self.name}: {self.errors[-2000:]}\n" + "\n".join(
+            self._log.read_text(errors="replace").splitlines()[-lines:]
+        )
+
+
+class Fleet:
+    """Daemons on one database.  Whatever still runs at the end is killed."""
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        self.dsn = dsn
+        self.folder = folder
+        self.journal = folder / "journal"
+        self.journal.touch()
+        self.members: list[Member] = []
+        self.faults_expected = False
+        """Set by a test that breaks a daemon on purpose: a dead loop or a traceback is then no failure of the test."""
+
+    def spawn(self, name: str = "a", config: str = "", *, dsn: str | None = None, **env: str) -> Member:
+        """Start a daemon and do not wait for it.  `config` is its file; env var names are given without `JOBSD_`."""
+        stem = self.folder / f"{name}-{len(self.members)}"
+        file, log, errors = (stem.with_suffix(suffix) for suffix in (".toml", ".log", ".err"))
+        file.write_text(config)
+        settings = {
+            "DATABASE_URL": dsn or self.dsn,
+            "JOBSD_DAEMON__HANDLERS": "tests.life.kinds",
+            "JOBSD_DAEMON__NAME": name,
+            "JOBSD_LOG__FORMAT": "json",
+            "JOBSD_TEST_JOURNAL": str(self.journal),
+            "PYTHONPATH": str(ROOT),
+            **{f"JOBSD_{key}": value for key, value in {"ADMIN__LISTEN": "", "DAEMON__LEASE": "2s", **env}.items()},
+        }
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("JOBSD_", "DATABASE_"))}
+        log.touch()
+        errors.touch()
+        process = born(["serve", "-c", str(file)], {**clean, **settings}, ROOT, log, errors)
+        member = Member(name, process, log, errors, file)
+        self.members.append(member)
+        return member
+
+    async def start(self, name: str = "a", config: str = "", *, dsn: str | None = None, **env: str) -> Member:
+        """Start a daemon and wait until it takes rows."""
+        return await self.spawn(name, config, dsn=dsn, **env).ready()
+
+    def notes(self, what: str | None = None) -> list[Note]:
+        """What the handlers wrote down, in the order in which they did."""
+        lines = self.journal.read_bytes().split(b"\n")[:-1]
+        notes = [Note(**json.loads(line)) for line in lines]
+        return [note for note in notes if what is None or note.what == what]
+
+    async def noted(self, what: str, count: int = 1, *, within_s: float = 30.0) -> list[Note]:
+        """Wait until the handlers have written down `what` so often."""
+
+        def often() -> list[Note] | None:
+            found = self.notes(what)
+            return found if len(found) >= count else None
+
+        return await until(often, lambda: f"{count} × {what}; {[member.tail() for member in self.members]}", within_s=within_s) or []
+
+    def running(self) -> int:
+        """Attempts that have begun and not ended, so far as the journal tells."""
+        return len(self.notes("start")) - len(self.notes("end")) - len(self.notes("cancelled"))
+
+    def close(self) -> None:
+        for member in self.members:
+            if member.process.exitcode is None:
+                member.process.kill()
+                member.process.join()
+
+    def blame(self) -> list[str]:
+        """Dead loops and tracebacks: no daemon should have any, whatever was done to it."""
+        if self.faults_expected:
+            return []
+        died = [f"{m.name}: {row}" for m in self.members for row in m.events("task_died")]
+        return died + [f"{m.name}: {m.errors[-3000:]}" for m in self.members if "Traceback" in m.errors]
+
+
+@asynccontextmanager
+async def fleet_on(dsn: str, folder: Path) -> AsyncIterator[Fleet]:
+    """No daemon outlives the test; what went wrong inside one fails it."""
+    fleet = Fleet(dsn, folder)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+    assert not fleet.blame(), "\n".join(fleet.blame())
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+async def insert(pool: asyncpg.Pool, kind: str, count: int = 1, args: Any = None, **columns: Any) -> list[int]:
+    """`count` rows alike, in one statement, so with one hint; their ids."""
+    names = ", ".join(["kind", "args", *columns])
+    values = ", ".join(["$1", "$2::text::jsonb", *(f"${n}" for n in range(4, 4 + len(columns)))])
+    rows = await pool.fetch(
+        f"insert into jobs ({names}) select {values} from generate_series(1, $3) returning id",
+        kind,
+        json.dumps(args or {}),
+        count,
+        *columns.values(),
+    )
+    return [row[0] for row in rows]
+
+
+async def empty(pool: asyncpg.Pool, *, within_s: float = 30.0) -> None:
+    """Wait until no live row is left."""
+
+    async def gone() -> bool:
+        return not await pool.fetchval("select exists (select from jobs)")
+
+    await until(gone, lambda: "jobs is empty", within_s=within_s)
+
+
+async def ended(pool: asyncpg.Pool, ids: Sequence[int], *, within_s: float = 30.0) -> list[asyncpg.Record]:
+    """Wait until these rows have ended; their history, by id."""
+
+    async def all_there() -> list[asyncpg.Record] | None:
+        rows = await pool.fetch("select * from job_history where id = any ($1::bigint[]) order by id", list(ids))
+        return rows if len(rows) >= len(ids) else None
+
+    return await until(all_there, lambda: f"{len(ids)} rows end", within_s=within_s) or []
+
+
+async def each_ended_once(pool: asyncpg.Pool, ids: Sequence[int]) -> None:
+    """Nothing lost, nothing stuck, nothing twice."""
+    assert await pool.fetchval("select count(*) from jobs where id = any ($1::bigint[])", list(ids)) == 0
+    ends = await pool.fetchrow(
+        "select count(*) as rows, count(distinct id) as ids from job_history where id = any ($1::bigint[])", list(ids)
+    )
+    assert ends is not None
+    assert (ends["rows"], ends["ids"]) == (len(ids), len(ids))

@@ -1,0 +1,37 @@
+"""Where daemon processes come from: forked off a process that has imported everything, in 0.1 s instead of 1.2."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import daemon.cli
+import daemon.cli_serve  # what the commands below need, so that a child finds it imported
+import daemon.handlers
+import jobs.dns.handler
+import jobs.email.handler
+import jobs.heartbeat
+import jobs.webhook.handler  # noqa: F401
+
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_FORKSERVER.set_forkserver_preload([__name__])
+
+
+def born(arguments: Sequence[str], env: Mapping[str, str], folder: Path, out: Path, err: Path) -> ForkServerProcess:
+    """A process of its own that does what `jobsd …arguments` does, in `folder`, with exactly this environment."""
+    child = _FORKSERVER.Process(target=_live, args=(list(arguments), dict(env), folder, out, err))
+    child.start()
+    return child
+
+
+def _live(arguments: list[str], env: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    for path, fd in ((os.devnull, 0), (out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), fd)
+    sys.exit(daemon.cli.main(arguments))

@@ -1,0 +1,158 @@
+"""`jobsd dead`, `jobsd queues`, `jobsd stats`: many rows at once, and what an operator did is on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.life.cli_terminal import Terminal, opened, until
+
+
+@pytest.fixture
+def terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database: str, tmp_path: Path
+) -> Iterator[Terminal]:
+    yield from opened(capfd, monkeypatch, database, tmp_path)
+
+
+async def bury(pool: asyncpg.Pool, count: int, kind: str, code: str, days_ago: int = 0) -> None:
+    await pool.execute(
+        "insert into job_history (id, kind, args, queue, org_id, priority, run_at, created_at, state, attempt, "
+        "crashes, finished_at, last_error, reason) "
+        "select nextval(pg_get_serial_sequence('jobs', 'id')), $2, '{}', 'default', '7', 2, now(), now(), 'dead', 4, "
+        "0, now() - $4::int * interval '1 day', jsonb_build_object('code', $3::text), $3 "
+        "from generate_series(1, $1::int)",
+        count,
+        kind,
+        code,
+        days_ago,
+    )
+
+
+@pytest.mark.req("OR-06")
+async def test_dead_letters_are_listed_by_filter_newest_first(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await bury(pool, 2, "old", "timeout", days_ago=40)
+    await bury(pool, 1, "new", "http_410")
+
+    async def kinds(*words: str) -> list[str]:
+        return [row["kind"] for row in (await terminal.ok("dead", "list", "--json", *words)).json]
+
+    assert await kinds() == ["new", "old", "old"]
+    assert await kinds("--older-than", "30d") == ["old", "old"]
+    assert await kinds("--code", "http_410") == ["new"]
+    assert await kinds("--kind", "old", "--limit", "1") == ["old"]
+    assert await kinds("--queue", "other") == await kinds("--org", "8") == []
+
+
+@pytest.mark.req("OR-06")
+async def test_a_filtered_retry_goes_in_batches_and_at_a_rate(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await bury(pool, 2300, "a", "timeout")
+    await bury(pool, 5, "b", "timeout", days_ago=3)
+    assert (await terminal.ok("dead", "retry", "--kind", "a", "--dry-run")).out == "would be retried: 2300\n"
+    assert await pool.fetchval("select count(*) from jobs") == 0
+    said = await terminal.ok("dead", "retry", "--kind", "a", "--rate", "10/s", "--yes", "--json")
+    assert said.json == {"retried": 2300, "left": 0, "dry_run": False}
+    row = await pool.fetchrow(
+        "select count(*), count(distinct id), date_part('epoch', max(run_at) - min(run_at)) as over_s, "
+        "(select count(*) from job_history) from jobs where kind = 'a'"
+    )
+    assert row is not None
+    assert (row[0], row[1], row[3]) == (2300, 2300, 5)
+    assert 229 < row["over_s"] < 235
+    audit = await pool.fetch("select subject, jsonb_array_length(detail -> 'ids') as rows from job_audit order by id")
+    assert {row["subject"] for row in audit} == {"dead letters of kind a"}
+    assert sum(row["rows"] for row in audit) == 2300
+    assert max(row["rows"] for row in audit) <= 1000
+
+
+async def test_only_dead_letters_are_retried_by_id(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await bury(pool, 1, "a", "timeout")
+    dead = await pool.fetchval("select id from job_history")
+    said = await terminal("dead", "retry", dead, 999)
+    assert (said.code, said.out) == (1, "retried: 1\n")
+    assert await pool.fetchval("select id from jobs") == dead
+
+
+@pytest.mark.req("OR-06")
+async def test_a_purge_takes_what_is_old_enough_and_nothing_else(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await bury(pool, 1200, "old", "timeout", days_ago=40)
+    await bury(pool, 3, "new", "timeout")
+    await pool.execute("update job_history set state = 'done' where id = (select min(id) from job_history)")
+    assert (await terminal.ok("dead", "purge", "--older-than", "30d", "--dry-run")).out == "would be purged: 1199\n"
+    assert await pool.fetchval("select count(*) from job_history") == 1203
+    assert (await terminal.ok("dead", "purge", "--older-than", "30d", "--yes")).out == "purged: 1199\n"
+    left = await pool.fetch("select kind, state, count(*) from job_history group by 1, 2 order by 1")
+    assert [tuple(row) for row in left] == [("new", "dead", 3), ("old", "done", 1)]
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("JP-04")
+async def test_a_paused_queue_says_who_and_why_and_all_of_it_is_audited(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await terminal.ok("queues", "pause", "mail", "--reason", "relay moves", "--actor", "ann")
+    listed = (await terminal.ok("queues", "list", "--json")).json
+    mail = next(row for row in listed if row["queue"] == "mail")
+    assert (mail["by"], mail["reason"], mail["paused"] is None) == ("ann", "relay moves", False)
+    assert "mail is not paused" not in (await terminal.ok("queues", "resume", "mail")).err
+    assert "mail was not paused" in (await terminal.ok("queues", "resume", "mail")).err
+    audit = await pool.fetch("select actor, action, subject, reason from job_audit order by id")
+    assert [tuple(row) for row in audit] == [
+        ("ann", "queues.pause", "queue mail", "relay moves"),
+        ("tester", "queues.resume", "queue mail", None),
+    ]
+
+
+async def test_the_operator_behind_sudo_is_on_record(
+    terminal: Terminal, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "bob")
+    await terminal.ok("queues", "pause", "mail")
+    assert await pool.fetchval("select actor from job_audit") == "bob"
+
+
+async def test_a_drain_returns_when_nothing_runs_any_more(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await pool.execute(
+        "insert into jobs (kind, queue) values ('a', 'q'); update jobs set state = 'running', worker_id = 1"
+    )
+    late = await terminal("queues", "drain", "q", "--timeout", "100ms")
+    assert late.code == 1
+    assert "1 of its jobs still run" in late.err
+    process = await terminal.start("queues", "drain", "q")
+    paused = "select count(*) = 2 from job_audit where action = 'queues.drain'"
+    await until(lambda: pool.fetchval(paused))
+    await pool.execute("delete from jobs")
+    _out, err = await process.communicate()
+    assert process.returncode == 0, err
+    assert await pool.fetchval("select paused_at is not null from job_queues where name = 'q'")
+
+
+# --- stats ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("JP-04")
+async def test_stats_count_each_queue(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await bury(pool, 2, "a", "timeout")
+    await pool.execute(
+        "insert into jobs (kind, queue, run_at) values ('a', 'q', now() - interval '1 h'), "
+        "('a', 'q', now() + interval '1 h'), ('b', 'q', now()), ('c', 'q', now()); "
+        "update jobs set gate = 'kind:b' where kind = 'b'; "
+        "update jobs set state = 'running', worker_id = 1 where kind = 'c'"
+    )
+    await terminal.ok("queues", "pause", "q")
+    rows = {row["queue"]: row for row in (await terminal.ok("stats", "--json")).json}
+    oldest_s = rows["q"].pop("oldest_s")
+    assert rows["q"] == {"queue": "q", "ready": 2, "scheduled": 1, "parked": 1, "running": 1, "dead": 0, "paused": True}
+    assert 3600 <= oldest_s < 3700
+    assert rows["default"]["dead"] == 2
+
+
+async def test_counts_end_at_ten_thousand(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await pool.execute("insert into jobs (kind) select 'a' from generate_series(1, 10500)")
+    shown = (await terminal.ok("stats")).out.splitlines()
+    assert shown[1].split()[:2] == ["default", "10000+"]
+    assert json.loads((await terminal.ok("stats", "--json")).out)[0]["ready"] == 10000

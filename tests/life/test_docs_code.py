@@ -1,0 +1,95 @@
+"""What README and docs say is so: their code runs, the names in them exist."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+
+import asyncpg
+import pytest
+
+from daemon.config import parse
+from daemon.embedded import Embedded
+from daemon.events import EVENTS
+from daemon.metrics import Metrics
+from tests.life.doc_code import HOUSE, Reader, blocks
+
+MADE_FROM_CODE = {"config.md", "logs.md", "metrics.md", "cli.md"}
+PAGES = [HOUSE / "README.md", *(p for p in sorted((HOUSE / "docs").glob("*.md")) if p.name not in MADE_FROM_CODE)]
+ALL_PAGES = [*PAGES, HOUSE / "ARCHITECTURE.md", HOUSE / "systemd" / "README.md"]
+
+
+def _named(page: Path) -> str:
+    return page.relative_to(HOUSE).as_posix()
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=_named)
+every_page = pytest.mark.parametrize("page", ALL_PAGES, ids=_named)
+
+
+@pytest.fixture
+async def reader(
+    database: str, embedded_server: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Reader]:
+    """Somebody with a new database; the roles a page makes are gone afterwards."""
+    module = ModuleType("the_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where types look for the names they mention
+    monkeypatch.syspath_prepend(tmp_path)  # what the page says to save can be imported
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        monkeypatch.delitem(sys.modules, name)
+    conn = await asyncpg.connect(database)
+    roles = "select rolname from pg_roles"
+    before = {row[0] for row in await conn.fetch(roles)}
+    yield Reader(database, conn, tmp_path, module)
+    await conn.execute("rollback; reset role")
+    for name in {row[0] for row in await conn.fetch(roles)} - before:
+        await conn.execute(f'drop owned by "{name}"')
+        await conn.execute(f'drop role "{name}"')
+    await conn.close()
+
+
+@each_page
+async def test_the_code_of_a_page_runs(page: Path, reader: Reader) -> None:
+    await reader.follow(page)
+
+
+@each_page
+def test_every_metric_that_is_named_is_exposed(page: Path) -> None:
+    exposed = {spec.name for spec in Metrics().specs}
+    exposed |= {f"{s.name}_{part}" for s in Metrics().specs for part in ("bucket", "sum", "count")}
+    named = set(re.findall(r"\bjobsd_[a-z_]+", page.read_text()))
+    assert named - exposed == set()
+
+
+@each_page
+def test_every_key_of_the_configuration_that_is_named_exists(page: Path) -> None:
+    known = {*parse("").origins, "email.from", "database.dsn_file"}
+    sections = "|".join({key.partition(".")[0] for key in known if "." in key})
+    named = re.findall(rf"`((?:{sections})\.[a-z_]+)`", page.read_text())
+    assert [key for key in named if key not in known] == []
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[\w-]+)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@every_page
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", page.read_text())
+    assert [path for path in named if not (HOUSE / path).exists()] == []
+
+
+def test_the_runbook_has_an_entry_for_each_warning_and_error() -> None:
+    entries = re.findall(r"^### `(\w+)`", (HOUSE / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    alarming = {event.name for event in EVENTS.values() if event.level in ("warning", "error")}
+    assert sorted(entries) == sorted(alarming)
+
+
+@each_page
+def test_blocks_say_what_they_are(page: Path) -> None:
+    assert [block.place for block in blocks(page) if not block.language] == []

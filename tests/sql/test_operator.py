@@ -1,0 +1,101 @@
+"""What operators order holds against everything that happens at the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+import sql
+from daemon.operator_store import NewRow, OperatorStore, Order
+from daemon.store import Store
+from jobs.model import Dead, Done, Retry
+from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
+
+_SQL = sql.load("operator.sql")
+ORDER = Order("tester", "test", "rows")
+
+
+@pytest.fixture
+async def desk(pool: Pool) -> AsyncIterator[OperatorStore]:
+    async with pool.acquire() as conn:
+        yield OperatorStore(conn)
+
+
+async def test_a_writer_from_a_rows_former_life_loses(
+    store: Store, worker: Worker, insert: Insert, desk: OperatorStore, pool: Pool
+) -> None:
+    """However often it was claimed and given back before."""
+    (job_id,) = await insert()
+    former = []
+    for _ in range(3):
+        (job,) = await claim(store, await worker())
+        former.append(job)
+        await store.write([ended(job, Retry("later"), max_attempts=9)])
+    (job,) = await claim(store, await worker())
+    await store.write([ended(job, Dead("no"))])
+    assert await desk.retry([job_id], ORDER) == [job_id]
+    for _ in range(3):
+        (job,) = await claim(store, await worker())
+        assert not await store.write([ended(late, Done("late")) for late in former])
+        await store.write([ended(job, Retry("again"), max_attempts=9)])
+    assert await pool.fetchval("select state from jobs") == "ready"
+
+
+async def test_a_row_that_is_being_claimed_is_not_cancelled(insert: Insert, desk: OperatorStore, pool: Pool) -> None:
+    first, second = await insert(2)
+    async with pool.acquire() as claimer, claimer.transaction():
+        await claimer.execute("select from jobs where id = $1 for update", first)
+        assert await desk.cancel([first, second], ORDER) == [second]
+    assert await desk.states([first, second]) == {first: "ready", second: "cancelled"}
+
+
+async def test_two_retries_of_one_row_make_one(
+    store: Store, worker: Worker, insert: Insert, desk: OperatorStore, pool: Pool
+) -> None:
+    (job_id,) = await insert()
+    (job,) = await claim(store, await worker())
+    await store.write([ended(job, Dead("no"))])
+    async with pool.acquire() as conn, conn.transaction():
+        other = OperatorStore(conn)
+        assert await other.retry([job_id], ORDER) == [job_id]
+        assert await desk.retry([job_id], ORDER) == []
+    assert await pool.fetch("select id, state from job_status") == [(job_id, "ready")]
+
+
+async def test_what_was_ordered_and_its_audit_are_one_commit(insert: Insert, desk: OperatorStore, pool: Pool) -> None:
+    (job_id,) = await insert()
+    await pool.execute("alter table job_audit add check (actor <> 'nobody')")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await desk.cancel([job_id], Order("nobody", "jobs.cancel", "job"))
+    assert await desk.states([job_id]) == {job_id: "ready"}
+
+
+async def test_only_a_worker_with_a_lease_claims_a_row_by_its_id(insert: Insert, worker: Worker, pool: Pool) -> None:
+    (job_id,) = await insert()
+    lost, alive = await worker(), await worker()
+    await die(pool, lost)
+    assert await pool.fetchrow(_SQL["claim_one"], job_id, lost) is None
+    claimed = await pool.fetchrow(_SQL["claim_one"], job_id, alive)
+    assert claimed is not None
+    assert (claimed["id"], claimed["attempt"], claimed["fence"]) == (job_id, 1, 1)
+    assert await pool.fetchrow(_SQL["claim_one"], job_id, alive) is None
+
+
+async def test_a_key_that_comes_free_while_we_look_is_taken(desk: OperatorStore, pool: Pool) -> None:
+    first = await desk.enqueue(NewRow(kind="a", unique_key="k"))
+    assert await desk.enqueue(NewRow(kind="a", unique_key="k")) == (first[0], False)
+    await pool.execute("delete from jobs")
+    assert (await desk.enqueue(NewRow(kind="a", unique_key="k")))[1]
+
+
+async def test_a_hint_follows_a_resume_so_that_daemons_look_at_once(desk: OperatorStore, pool: Pool) -> None:
+    await desk.pause("q", ORDER)
+    async with pool.acquire() as ear:
+        heard: list[object] = []
+        await ear.add_listener("jobsd:public", lambda *what: heard.append(what))
+        assert await desk.resume("q", ORDER)
+        await ear.execute("select 1")  # notifications come before the answer
+        assert heard
+        await ear.reset()
