@@ -8,7 +8,6 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
@@ -130,9 +129,9 @@ class Home:
         )
         self.settings.write_text(text)
 
-    def write_env(self, socket_folder: Path, port: int, user: str, database: str, folders: Iterable[Path]) -> None:
-        """What `. env` does to a shell: `jobsd` and `psql` mean this demo, whatever they meant before; `folders` are
-        where they are found."""
+    def write_env(self, socket_folder: Path, port: int, user: str, database: str, first: Path, last: Path) -> None:
+        """What `. env` does to a shell: `jobsd` and `psql` mean this demo, whatever they meant before.  Programs are
+        looked for in `first` before, in `last` after all else."""
         lines = [f"# Points a shell at the demo under {self.folder}:  . {shlex.quote(str(self.env))}"]
         named = sorted(name for name in os.environ if name.startswith("JOBSD_") and name.isidentifier())
         lines += [f"unset {name}" for name in ("DATABASE_URL", "PGSERVICE", "PGOPTIONS", "PGPASSWORD", *named)]
@@ -145,8 +144,7 @@ class Home:
             ("PGSSLMODE", "disable"),
         ):
             lines.append(f"export {name}={shlex.quote(value)}")
-        if path := ":".join(shlex.quote(str(folder)) for folder in folders):
-            lines.append(f'export PATH={path}:"$PATH"')
+        lines.append(f'export PATH={shlex.quote(str(first))}:"$PATH":{shlex.quote(str(last))}')
         self.env.write_text("\n".join(lines) + "\n")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from daemon.cli_output import cell
 from daemon.settle import Transition
 
-Tone = Literal["good", "wait", "bad", "quiet"]
+Tone = Literal["plain", "wait", "bad", "quiet"]
 
 NAMES = {"dns_check": "dns"}
 WIDTH = max(map(len, ("webhook", "email", "heartbeat", "thumbnail")))
@@ -19,10 +19,11 @@ NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the screen; `text` holds no control characters."""
+    """One line of the screen, without control characters; `note` is said in a lower voice."""
 
     text: str
     tone: Tone
+    note: str = ""
 
 
 def about(kind: str, job_id: int | None, text: str, tone: Tone) -> Line:
@@ -31,14 +32,15 @@ def about(kind: str, job_id: int | None, text: str, tone: Tone) -> Line:
     return Line(f"{cell(NAMES.get(kind, kind)):{WIDTH}}  {number:>5}  {cell(text)}", tone)
 
 
-def news(transition: Transition) -> Line | None:
-    """None for a row that went back untouched: nothing was tried."""
+def news(transition: Transition, shows: str = "") -> Line | None:
+    """`shows` is what the row is there to show.  None for a row that went back untouched: nothing was tried."""
     t = transition
     end = _end(t)
     if end is None:
         return None
     did = _did(t)
-    return about(t.job.kind, t.job.id, f"{did}, {end[0]}" if did and end[0] else did or end[0], end[1])
+    line = about(t.job.kind, t.job.id, ", ".join(filter(None, (did, end[0]))), end[1])
+    return replace(line, note=shows)
 
 
 def _end(t: Transition) -> tuple[str, Tone] | None:
@@ -46,7 +48,7 @@ def _end(t: Transition) -> tuple[str, Tone] | None:
     attempt = f"(attempt {t.job.attempt})" if t.job.attempt > 1 else ""
     match t.outcome:
         case "done":
-            return (attempt or ("" if t.records else "done")), "good"
+            return (attempt or ("" if t.records else "done")), "plain"
         case "retry":
             return f"again in {t.delay_s or 0:.1f} s (attempt {t.job.attempt})", "wait"
         case "snooze":

@@ -19,10 +19,10 @@ from daemon.demo_news import Line, Tone
 WAITING_MAX = 500
 """Lines that wait to be drawn; what comes after them is counted, not shown."""
 
-FOOT_COLUMNS, LINES_BESIDE_FOOT = 60, 8
-"""Less than that, and the foot shrinks to its first line: the lines that scroll are the point."""
+LINES_BESIDE_FOOT = 10
+"""Where there are fewer, the foot shrinks to its first line: the lines that scroll are the point."""
 
-STYLES: dict[Tone, str] = {"good": "green", "wait": "yellow", "bad": "red", "quiet": "dim"}
+STYLES: dict[Tone, str] = {"plain": "", "wait": "yellow", "bad": "red", "quiet": "dim"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Screen:
     `on_gone` is called in that thread when nobody can read any more: the terminal is closed, or a pipe's reader is.
     """
 
-    def __init__(self, stream: TextIO, on_gone: Callable[[], None]) -> None:
+    def __init__(self, stream: TextIO, on_gone: Callable[[], object]) -> None:
         self._console = Console(
             file=stream, highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None
         )
@@ -48,6 +48,7 @@ class Screen:
         self._on_gone = on_gone
         self._queue: queue.Queue[Line | Foot | None] = queue.Queue(WAITING_MAX)
         self._left_out = 0
+        self._hinted = False
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
         self._thread.start()
 
@@ -61,7 +62,7 @@ class Screen:
         except queue.Full:
             self._left_out += 1
 
-    def say(self, text: str = "", tone: Tone = "quiet") -> None:
+    def say(self, text: str = "", tone: Tone = "plain") -> None:
         for part in text.split("\n"):
             self.show(Line(part, tone))
 
@@ -89,26 +90,37 @@ class Screen:
         try:
             while (item := self._queue.get()) is not None:
                 if isinstance(item, Line):
-                    self._console.print(self._text(item), soft_wrap=not self.lives)
-                elif live is None:
+                    self._print(item)
+                    continue
+                self._print_hints(item)
+                if live is None:
                     live = Live(
-                        self._drawn(item), console=self._console, auto_refresh=False, transient=True,
+                        console=self._console, auto_refresh=False, transient=True,
                         redirect_stdout=False, redirect_stderr=False,
                     )  # fmt: skip
-                    live.start(refresh=True)
-                else:
-                    live.update(self._drawn(item), refresh=True)
+                    live.start()
+                live.update(self._drawn(item), refresh=True)
         finally:
             if live is not None:
                 live.stop()
 
-    def _text(self, line: Line) -> Text:
-        return Text(line.text, style=STYLES[line.tone] if self.lives else "")
+    def _print(self, line: Line) -> None:
+        text = Text(line.text, style=STYLES[line.tone] if self.lives else "")
+        if line.note:
+            text.append(f"  · {line.note}", style="dim" if self.lives else "")
+        self._console.print(text, soft_wrap=True)  # what is copied from a terminal must not have our line breaks in it
+
+    def _print_hints(self, foot: Foot) -> None:
+        """Once, where the foot has no room for them."""
+        if not self._hinted and not self._has_room(foot):
+            for hint in ("", *foot.hints, ""):
+                self._print(Line(hint, "plain"))
+        self._hinted = True
 
     def _drawn(self, foot: Foot) -> Group:
+        parts = [Text(text, no_wrap=True, overflow="ellipsis") for text in (foot.status, *foot.hints)]
+        return Group(Rule(style="dim"), *(parts if self._has_room(foot) else parts[:1]))
+
+    def _has_room(self, foot: Foot) -> bool:
         width, height = self._console.size
-        status = Text(foot.status, no_wrap=True, overflow="ellipsis")
-        if width < FOOT_COLUMNS or height < len(foot.hints) + LINES_BESIDE_FOOT:
-            return Group(status)
-        hints = [Text(hint, no_wrap=True, overflow="ellipsis") for hint in foot.hints]
-        return Group(Rule(style="dim"), status, *hints)
+        return width > max(map(len, foot.hints)) and height >= len(foot.hints) + LINES_BESIDE_FOOT

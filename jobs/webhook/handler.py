@@ -21,14 +21,13 @@ from jobs.webhook.faults import fault_of
 from jobs.webhook.guard import Blocked
 from jobs.webhook.headers import BadHeader, check, outgoing
 from jobs.webhook.judge import Verdict, judge_fault, judge_status
-from jobs.webhook.settings import RETRY
 from jobs.webhook.signing import BadSecret, decode_secret, sign
 from jobs.webhook.target import BadUrl
 from jobs.webhook.transport import HttpClient, Transport
 from jobs.webhook.trip import Trip
 
 
-@job("webhook", args=WebhookArgs, retry=Ladder(*RETRY), timeout="5m", lane=lane)
+@job("webhook", args=WebhookArgs, retry=Ladder("1m", "5m", "30m", "2h"), timeout="5m", lane=lane)
 async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
     """POST the payload once and say what came of it.  Cancelled in mid-flight, it records the doubt and lets go."""
     now = datetime.now(UTC)

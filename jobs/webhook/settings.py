@@ -6,10 +6,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from jobs.model import Ladder
 from jobs.values import Duration, Size, duration, key, size
 
-RETRY = ("1m", "5m", "30m", "2h")
 _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 
@@ -37,9 +35,6 @@ class WebhookSettings:
     user_agent: str = key("jobsd", "The User-Agent sent unless a job's headers name one.")
     permanent_statuses: tuple[int, ...] = key((), "Response statuses that end a job at once; 410 always does.")
     retry_after_max: Duration = key(duration("24h"), "Longest wait a receiver may ask for by Retry-After.", minimum=1)
-    retry: tuple[Duration, ...] = key(
-        tuple(duration(d) for d in RETRY), "Waits before the second, third, … attempt; after the last there is none."
-    )
 
     def __post_init__(self) -> None:
         for text in self.allow_addresses:
@@ -61,11 +56,6 @@ class WebhookSettings:
     def ports(self) -> frozenset[int]:
         """Every port of `allow_ports`, ranges spelled out."""
         return frozenset(port for entry in self.allow_ports for port in _ports(entry))
-
-    @property
-    def policy(self) -> Ladder:
-        """`retry` as the kind's retry policy."""
-        return Ladder(*self.retry)
 
 
 def _ports(entry: int | str) -> range:

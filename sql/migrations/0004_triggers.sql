@@ -2,20 +2,24 @@
 -- What happens at an insert.  The functions run as their owner with a fixed search_path, so that a producer needs no
 -- right but INSERT on jobs and cannot lead them astray; none of them ever waits for another transaction's hint.
 
--- The time of the last hint, in ms.  A sequence, because its value is shared at once, outside any transaction, without a
--- lock: a row would make producers wait for each other.
+-- The time of the last hint, in ms, and whose turn it is to send one.  Sequences, because their values are shared at once,
+-- outside any transaction, without a lock: a row would make producers wait for each other, and an advisory lock for each
+-- hint would fill the lock table in a long transaction of many inserts.
 create sequence jobs_hint_clock minvalue 0 start 0;
+create sequence jobs_hint_turn;
+select setval('jobs_hint_turn', 1);
 
 -- Wake the daemons, at most once in 5 ms over all producers: NOTIFY takes a lock on the whole database at commit.  A hint
 -- left out is no loss: the daemon looks again shortly after each one, and at every poll.  Of many clients that see the same
--- old time at once, the one that gets the lock of these 5 ms sends; the lock is only tried, and another moment has another.
+-- old time at once, the one sends that moves the turn on from where it saw it.
 create function jobs_hint() returns trigger language plpgsql security definer set search_path from current as $$
 declare
     clock_ms bigint := (date_part('epoch', clock_timestamp()) * 1000)::bigint;
+    last_ms bigint;
+    turn bigint;
 begin
-    if abs(clock_ms - (select last_value from jobs_hint_clock)) >= 5
-        and pg_try_advisory_xact_lock(hashtext('jobsd hint ' || tg_table_schema), (clock_ms / 5 % 2147483647)::int)
-    then
+    select c.last_value, t.last_value into last_ms, turn from jobs_hint_clock c, jobs_hint_turn t;
+    if abs(clock_ms - last_ms) >= 5 and nextval('jobs_hint_turn') = turn + 1 then
         perform setval('jobs_hint_clock', clock_ms);
         perform pg_notify(left('jobsd:' || tg_table_schema, 63), '');
     end if;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ async def waits(args: Args, ctx: Context) -> None:
     """Says that it runs by making a file, and never ends."""
     await asyncio.to_thread(Path(args["started"]).touch)
     await asyncio.Event().wait()
+
+
+@job("cli.blocks")
+async def blocks(args: Args, ctx: Context) -> None:
+    """Holds up the whole event loop."""
+    threading.Event().wait()
 
 
 @job("cli.writes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.life.cli_terminal import Said, Terminal, ended, opened, until
+from tests.life.cli_terminal import ROOT, Said, Terminal, ended, opened, until
 
 
 @pytest.fixture
@@ -162,3 +163,18 @@ async def test_a_run_whose_lock_is_lost_stops(terminal: Terminal, pool: asyncpg.
     assert said.code == 69
     assert "the connection that held the lock was lost" in said.err
     assert await pool.fetchval("select state from jobs") == "ready"
+
+
+@pytest.mark.req("BJ-02")
+async def test_a_handler_that_blocks_the_process_is_ended_with_it(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    program = (
+        "import sys; import daemon.cli_run as command; from daemon.cli import main; command.OVERSTAY_S = 0.3\n"
+        "sys.exit(main(['run', 'cli.blocks', '--timeout', '100ms']))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    said = await ended(process)
+    assert said.code == 1
+    assert "its handler did not end when its time was over" in said.err
+    assert await pool.fetchval("select state from jobs") == "running", "until its lease has ended"

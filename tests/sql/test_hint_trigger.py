@@ -92,6 +92,34 @@ async def test_a_burst_within_five_milliseconds_sends_one_hint(database: str, po
         assert await ear.count(pool, "jobsd:public") == 2
 
 
+async def test_a_long_transaction_of_many_inserts_gathers_no_locks(pool: Pool) -> None:
+    """Each of them sends a hint, and locks are kept until the end: the lock table would be full, for everybody."""
+    locks = "select count(*) from pg_locks where pid = pg_backend_pid()"
+    async with pool.acquire() as conn, conn.transaction():
+        counts = []
+        for _ in range(3):
+            for _ in range(10):
+                await conn.execute(LONG_AGO)
+                await conn.execute("insert into jobs (kind) values ('noop')")
+                await conn.execute("select pg_sleep(0.001)")
+            counts.append(await conn.fetchval(locks))
+    assert counts[0] == counts[2]
+
+
+async def test_clients_that_see_the_same_old_time_at_once_send_one_hint(database: str, pool: Pool) -> None:
+    """All have read the turn before anyone moves it: here one reads it, and another moves it on."""
+    async with listening(database) as ear, pool.acquire() as conn:
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        await conn.execute(
+            """create function nextval(text) returns bigint language sql as
+               $$ select pg_catalog.nextval($1::regclass); select pg_catalog.nextval($1::regclass) $$"""
+        )
+        await conn.execute("alter function jobs_hint() set search_path = public, pg_catalog, pg_temp")
+        await conn.execute(LONG_AGO)
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        assert await ear.count(pool, "jobsd:public") == 1
+
+
 @pytest.mark.req("AS-01")
 async def test_an_insert_never_waits_for_another_producers_open_transaction(pool: Pool) -> None:
     async with pool.acquire() as slow, pool.acquire() as quick:

@@ -43,11 +43,20 @@ EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
         {"_finished_at_id_idx"},
         200,
     ),
-    "purge": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 200),
+    "purge": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 400),
     "standing": (("30000",), {"jobs_pkey", "jobs_ready", "jobs_running"}, 11_000),
     "busy": (("'q1'",), {"jobs_running"}, 11_000),
 }
-UNBOUND = {"jobs", "job_history", "job_attempts", "job_keys", "webhook_deliveries", "email_deliveries"}
+LOGS = """
+insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome)
+select n, 1, 'noop', 'q1', now(), 'retry' from generate_series(1, 5000) as n;
+insert into webhook_deliveries (job_id, attempt, url, outcome) select n, 1, '', 'ok' from generate_series(1, 5000) as n;
+insert into email_deliveries (job_id, attempt, recipient, outcome)
+select n, 1, '', 'delivered' from generate_series(1, 5000) as n;
+insert into domain_checks (job_id, attempt, domain, verdict, records)
+select n, 1, '', 'match', '[]' from generate_series(1, 5000) as n;
+analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks"""
+UNBOUND = {"jobs", "job_history", "job_attempts", "job_keys", "webhook_deliveries", "email_deliveries", "domain_checks"}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,7 @@ async def filled(embedded_server: Embedded, template: str) -> AsyncIterator[asyn
     await admin.execute(f"create database {name} template {template}")
     conn = await asyncpg.connect(embedded_server.dsn(name))
     await seed(conn, EACH)
+    await conn.execute(LOGS)
     yield conn
     await conn.close()
     await admin.execute(f"drop database {name} with (force)")

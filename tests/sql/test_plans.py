@@ -19,6 +19,8 @@ FILES = {path.name for path in files(sql).iterdir() if path.name.endswith(".sql"
 OPERATORS = {"demo.sql", "doctor.sql", "migrate.sql", "operator.sql"}
 """Asked by people, one at a time: here only checked for the one thing that hurts others."""
 MODES = ("force_custom_plan", "force_generic_plan")
+LOOKS_AT_A_FEW = {("demo.sql", "backlog")}
+"""Any rows of the table will do, and a limit ends the reading."""
 
 _IDS = "'{" + ",".join(str(2 + 3 * n) for n in range(BATCH)) + "}'"  # running rows, in ascending order
 
@@ -46,6 +48,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
             {"jobs_pkey"},
         ),
         "look": (("1000",), {"jobs_ready"}),
+        "held": (("5",), {"jobs_running"}),
         "progress": (("2", "1", "'{}'"), {"jobs_pkey"}),
     },
     "worker.sql": {
@@ -164,5 +167,5 @@ async def test_an_operators_statement_is_sound_and_never_reads_the_whole_table(
 ) -> None:
     statement = sql.load(file)[name]
     await backlog.prepare(statement)
-    if not statement.startswith(("create", "set")):  # these have no plan
+    if not statement.startswith(("create", "set")) and (file, name) not in LOOKS_AT_A_FEW:
         assert not (await planned(backlog, statement)).scanned("jobs")

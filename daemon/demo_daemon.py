@@ -1,0 +1,94 @@
+"""The demo's daemon: the real one, and beside it whoever wants to see what it has written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from time import monotonic
+
+from daemon.app import Daemon
+from daemon.config import Config
+from daemon.demo_news import Line, about
+from daemon.log import Logger
+from daemon.observe import Error, Observer
+from daemon.runner import Setup
+from daemon.settle import Transition
+
+SELDOM_S = 10.0
+"""The same news about the same thing is shown once in this time."""
+
+
+class WatchedDaemon(Daemon):
+    """`on_written` hears of every batch of outcomes once it is in the database."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        observer: Observer,
+        on_written: Callable[[Sequence[Transition]], None],
+    ) -> None:
+        super().__init__(config, load, observer)
+        self._on_written = on_written
+
+    def _build(self, setup: Setup) -> None:
+        super()._build(setup)
+        claimer_hears = self._finisher.on_written
+
+        def written(batch: Sequence[Transition]) -> None:
+            claimer_hears(batch)
+            self._on_written(batch)
+
+        self._finisher.on_written = written
+
+
+class Announcer(Observer):
+    """Shows what does not come out of an attempt; everything goes to the log as ever."""
+
+    def __init__(self, log: Logger, show: Callable[[Line], None]) -> None:
+        super().__init__(log)
+        self._show = show
+        self._shown_at: dict[str, float] = {}
+
+    def parked(self, kind: str, queue: str, rows: int) -> None:
+        super().parked(kind, queue, rows)
+        self._once(f"kind {kind}", about(kind, None, "no daemon serves this kind: its rows wait", "wait"))
+
+    def limited(self, limit: str, rows: int, retry_in_s: float) -> None:
+        super().limited(limit, rows, retry_in_s)
+        text = f"{limit} takes no more for {retry_in_s:.1f} s: rows wait in line"
+        self._once(f"limit {limit}", about("limit", None, text, "wait"))
+
+    def scheduled(self, schedule: str, tick: datetime | float, job_id: int | None, missed: bool) -> None:
+        super().scheduled(schedule, tick, job_id, missed)
+        text = f"{schedule} is due" + (", late: the demo did not run at its time" if missed else "")
+        self._show(about("schedule", job_id, text, "quiet"))
+
+    def claim_failed(self, error: Error) -> None:
+        super().claim_failed(error)
+        self._once("database", about("database", None, f"away, and tried again: {error}", "bad"))
+
+    def reloaded(
+        self,
+        changed: Sequence[str],
+        added: Sequence[str],
+        removed: Sequence[str],
+        restart_required: Sequence[str],
+        hash: str,
+    ) -> None:
+        super().reloaded(changed, added, removed, restart_required, hash)
+        names = ", ".join([*changed, *added, *removed]) or "nothing"
+        late = f"; only after a restart: {', '.join(restart_required)}" if restart_required else ""
+        self._show(about("settings", None, f"read again, changed: {names}{late}", "plain"))
+
+    def reload_refused(self, errors: Sequence[str]) -> None:
+        super().reload_refused(errors)
+        self._show(about("settings", None, f"refused, nothing changed: {'; '.join(errors)}", "bad"))
+
+    def _once(self, about_what: str, line: Line) -> None:
+        now = monotonic()
+        if now - self._shown_at.get(about_what, -SELDOM_S) >= SELDOM_S:
+            if len(self._shown_at) > 1000:
+                self._shown_at.clear()
+            self._shown_at[about_what] = now
+            self._show(line)
