@@ -40,6 +40,9 @@ OK, INTERNAL = 0, 70
 STOP_S = 3.0
 """How long handlers cancelled at the drain's deadline get to end; then their rows are handed back over their heads."""
 
+FORCED_S = 0.4
+"""How long each step of a stop may still take once a second signal has come."""
+
 WRITE_S = 15.0
 """How long a stop waits for Postgres to take the last results; rows it does not take are rescued by their lease."""
 
@@ -213,10 +216,10 @@ class Daemon:
         self._watchdog.release("claimer")
         self._lease.draining = True
         self._claimer.close()
-        await _within(WRITE_S, asyncio.wait({claiming}))
+        await self._unless_forced(WRITE_S, claiming)
         handed_back = await self._let_end()
         self._finisher.close()
-        if not await _within(WRITE_S, asyncio.wait({writing})):
+        if not await self._unless_forced(WRITE_S, writing):
             writing.cancel()
         worker_id = self._lease.worker_id
         for loop in (*loops, claiming):
@@ -229,18 +232,22 @@ class Daemon:
     async def _let_end(self) -> int:
         """Wait for running jobs up to the deadline, then cancel them; how many rows went back."""
         idle = asyncio.get_running_loop().create_task(self._runner.wait_idle())
-        forced = asyncio.get_running_loop().create_task(self._forced.wait())
-        await asyncio.wait(
-            {idle, forced}, timeout=self._config.daemon.drain_timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        forced.cancel()
         handed_back = 0
-        if not idle.done():
+        if not await self._unless_forced(self._config.daemon.drain_timeout, idle, grace_s=0.0):
             handed_back = self._runner.cancel("drain")
-            if not await _within(0.5 if self._forced.is_set() else STOP_S, asyncio.wait({idle})):
+            if not await self._unless_forced(STOP_S, idle):
                 self._runner.abandon()
         idle.cancel()
         return handed_back
+
+    async def _unless_forced(self, seconds: float, task: asyncio.Task[None], *, grace_s: float = FORCED_S) -> bool:
+        """Wait for `task`, but once a second signal has come only a moment longer; whether it is done."""
+        forced = asyncio.get_running_loop().create_task(self._forced.wait())
+        await asyncio.wait({task, forced}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if forced.done() and not task.done() and grace_s > 0:
+            await asyncio.wait({task}, timeout=min(seconds, grace_s))
+        forced.cancel()
+        return task.done()
 
     async def _guard(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
         """A loop that dies takes the daemon down in good order: alive but idle is the worst of states."""

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import asyncpg
 
-from daemon.app import embedded_folder
 from daemon.config import Config, load
 from daemon.database import Database
 from daemon.embedded import Embedded
@@ -64,6 +63,8 @@ async def database(config: Config, *, as_it_is: bool = False) -> AsyncIterator[D
     if config.database.dsn != EMBEDDED:
         yield Database(str(config.database.dsn), settings)
         return
+    from daemon.app import embedded_folder  # noqa: PLC0415  half a second that other databases can do without
+
     server = Embedded(embedded_folder(config))
     with reaching():
         dsn = await server.start()

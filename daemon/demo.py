@@ -24,7 +24,7 @@ from daemon.demo_hints import hints
 from daemon.demo_home import Home, program_folder
 from daemon.demo_news import news
 from daemon.demo_rows import SAMPLES, Sample, difference, script, trickle
-from daemon.demo_screen import Foot, Screen
+from daemon.demo_screen import Foot, Screen, clock_text
 from daemon.demo_sinks import HOST, Ports, Sinks
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.exits import CONFIG, FAILED, INTERNAL, OK, UNAVAILABLE, Exit
@@ -64,7 +64,7 @@ def run_demo(
         except EmbeddedError as error:
             first, *_, last = [*str(error).splitlines(), ""]
             raise Exit(UNAVAILABLE, f"{first} {last}\nthe whole of it: {home.folder}/postgres/server.log") from error
-        except (OSError, asyncpg.PostgresError) as error:
+        except AWAY as error:
             raise Exit(UNAVAILABLE, f"the demo ended: {error}; its log: {home.log}") from error
         finally:
             logger.close()
@@ -142,6 +142,7 @@ class _Demo:
             self._ended[transition.outcome] += 1
             line = news(transition, self._shows.get(transition.job.id, ""))
             if line is not None:
+                self._shows.pop(transition.job.id, None)  # said once
                 self.screen.show(line)
 
     # --- the guest --------------------------------------------------------------------------------------------------
@@ -209,7 +210,9 @@ class _Demo:
         statements = trickle(_receiver(self._sinks.ports))
         next_at = monotonic() + 2 * TRICKLE_S
         while True:
-            self.screen.foot(Foot(f"{self._clock()}  {self._tally()}  ·  Ctrl-C stops everything", told))
+            self.screen.foot(
+                Foot(f"{clock_text(monotonic() - self._began)}  {self._tally()}  ·  Ctrl-C stops everything", told)
+            )
             await asyncio.sleep(1.0)
             if not trickles or monotonic() < next_at:
                 continue
@@ -218,13 +221,9 @@ class _Demo:
                 if await pool.fetchval(_SQL["backlog"], BACKLOG_MAX) < BACKLOG_MAX:
                     await pool.execute(next(statements))
 
-    def _clock(self) -> str:
-        minutes, seconds = divmod(int(monotonic() - self._began), 60)
-        return f"{minutes}:{seconds:02}"
-
     def _tally(self) -> str:
         ended = self._ended
-        return f"{ended['done']} done, {ended['retry']} to be tried again, {ended['dead']} dead"
+        return f"{ended['done']} done, {ended['retry']} retried, {ended['dead']} dead"
 
 
 def _receiver(ports: Ports) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from typing import cast
 
 import dns.exception
 import dns.flags
@@ -127,9 +128,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._sink = sink
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's own is not derived from it
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         reply = self._sink.reply(data)
-        if reply is not None and isinstance(self._transport, asyncio.DatagramTransport):
+        if reply is not None:
             self._transport.sendto(reply, addr)

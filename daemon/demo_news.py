@@ -19,17 +19,19 @@ NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the screen, without control characters; `note` is said in a lower voice."""
+    """One line of the screen, without control characters; `note` is said in a lower voice, `is_event` asks for the time
+    in front."""
 
     text: str
     tone: Tone
     note: str = ""
+    is_event: bool = False
 
 
 def about(kind: str, job_id: int | None, text: str, tone: Tone) -> Line:
     """`webhook    #12  text`."""
     number = "" if job_id is None else f"#{job_id}"
-    return Line(f"{cell(NAMES.get(kind, kind)):{WIDTH}}  {number:>5}  {cell(text)}", tone)
+    return Line(f"{cell(NAMES.get(kind, kind)):{WIDTH}}  {number:>5}  {cell(text)}", tone, is_event=True)
 
 
 def news(transition: Transition, shows: str = "") -> Line | None:
@@ -38,24 +40,24 @@ def news(transition: Transition, shows: str = "") -> Line | None:
     end = _end(t)
     if end is None:
         return None
-    did = _did(t)
-    line = about(t.job.kind, t.job.id, ", ".join(filter(None, (did, end[0]))), end[1])
-    return replace(line, note=shows)
+    text = ", ".join(filter(None, (_did(t), end[0])))
+    if t.job.attempt > 1:
+        text += f" (attempt {t.job.attempt})"
+    return replace(about(t.job.kind, t.job.id, text, end[1]), note=shows)
 
 
 def _end(t: Transition) -> tuple[str, Tone] | None:
     """What it means for the row; nothing where the attempt says it all."""
-    attempt = f"(attempt {t.job.attempt})" if t.job.attempt > 1 else ""
     match t.outcome:
         case "done":
-            return (attempt or ("" if t.records else "done")), "plain"
+            return "" if t.records else "done", "plain"
         case "retry":
-            return f"again in {t.delay_s or 0:.1f} s (attempt {t.job.attempt})", "wait"
+            return f"again in {t.delay_s or 0:.1f} s", "wait"
         case "snooze":
             return f"not now: {t.reason}; again in {t.delay_s or 0:.1f} s", "wait"
         case "dead":
             why = t.reason if not t.records or t.code == "blocked" else ""
-            return f"dead{': ' + why if why else ''} {attempt}".strip(), "bad"
+            return f"dead: {why}" if why else "dead", "bad"
         case "cancelled":
             return f"cancelled: {t.reason}", "quiet"
         case "handed_back":

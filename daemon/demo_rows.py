@@ -44,7 +44,7 @@ SAMPLES = (
         attempt=2,
     ),
     Sample(
-        "its receiver asks for 3 s of patience (Retry-After)",
+        "asks for 3 s of patience: Retry-After",
         """insert into jobs (kind, args) values ('webhook',
   '{"url": "http://sink/busy", "payload": {"order": 1003}, "secret": "secret://demo"}');""",
         attempt=2,
@@ -57,7 +57,7 @@ SAMPLES = (
         why="http_410",
     ),
     Sample(
-        "its receiver never works, and two attempts are enough",
+        "never works; max_attempts is 2",
         """insert into jobs (kind, args, max_attempts) values ('webhook',
   '{"url": "http://sink/broken", "payload": {"order": 1005}, "secret": "secret://demo"}', 2);""",
         "dead",
@@ -65,7 +65,7 @@ SAMPLES = (
         "http_500",
     ),
     Sample(
-        "an address inside the network, which no webhook may reach",
+        "an inner address: no webhook may go there",
         """insert into jobs (kind, args) values ('webhook',
   '{"url": "http://169.254.169.254/latest/meta-data", "payload": {}}');""",
         "dead",
@@ -82,51 +82,51 @@ SAMPLES = (
   '{"to": "Ada <ada@shop.example>", "subject": "Your order 1001", "text": "Thank you."}');""",
     ),
     Sample(
-        "a mailbox that is busy at first",
+        "the mailbox is busy at first",
         """insert into jobs (kind, args) values ('email',
   '{"to": "busy@shop.example", "subject": "Your order 1002", "text": "Thank you."}');""",
         attempt=2,
     ),
     Sample(
-        "a mailbox that does not exist",
+        "there is no such mailbox",
         """insert into jobs (kind, args) values ('email',
   '{"to": "nobody@shop.example", "subject": "Your order 1003", "text": "Thank you."}');""",
         "dead",
         why="bad_recipient",
     ),
     Sample(
-        "a record that is as it should be",
+        "the record is as it should be",
         """insert into jobs (kind, args) values ('dns_check',
   '{"domain": "shop.example", "expect": [{"type": "TXT", "name": "_verify", "value": "token=4711"}]}');""",
         why="match",
     ),
     Sample(
-        "a record that says something else",
+        "the record says something else",
         """insert into jobs (kind, args) values ('dns_check',
   '{"domain": "shop.example", "expect": [{"type": "A", "value": "192.0.2.99"}]}');""",
         why="mismatch",
     ),
     Sample(
-        "a record that is not there",
+        "the record is not there",
         """insert into jobs (kind, args) values ('dns_check',
   '{"domain": "new.shop.example", "expect": [{"type": "TXT", "value": "token=4711"}]}');""",
         why="absent",
     ),
     Sample(
-        "a name server that fails at first",
+        "the name server fails at first",
         """insert into jobs (kind, args) values ('dns_check',
   '{"domain": "flaky.shop.example", "expect": [{"type": "TXT", "value": "token=4711"}]}');""",
         attempt=2,
         why="match",
     ),
     Sample(
-        "args that are wrong",
+        "its args are wrong",
         """insert into jobs (kind, args) values ('webhook', '{"link": "http://sink/orders"}');""",
         "dead",
         why="invalid_args",
     ),
     Sample(
-        "a kind that nobody serves: it waits, until a daemon does or its time is over",
+        "a kind that no daemon serves: it waits",
         """insert into jobs (kind, args, expires_at) values ('thumbnail',
   '{"image": 7}', now() + interval '1 hour');""",
         "ready",
@@ -135,7 +135,7 @@ SAMPLES = (
     ),
     *(
         Sample(
-            f"to a partner who takes one a second ({n} of 4)",
+            f"its limit is one a second ({n} of 4)",
             """insert into jobs (kind, args, lane) values ('webhook',
   '{"url": "http://sink/orders", "payload": {"batch": 1}, "secret": "secret://demo"}', 'partner');""",
         )

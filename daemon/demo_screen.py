@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -21,6 +22,9 @@ WAITING_MAX = 500
 
 LINES_BESIDE_FOOT = 10
 """Where there are fewer, the foot shrinks to its first line: the lines that scroll are the point."""
+
+NOTE_MIN = 12
+"""With fewer columns left, a note is left out."""
 
 STYLES: dict[Tone, str] = {"plain": "", "wait": "yellow", "bad": "red", "quiet": "dim"}
 
@@ -47,6 +51,7 @@ class Screen:
         """Whether there is a foot: on a terminal that can draw one."""
         self._on_gone = on_gone
         self._queue: queue.Queue[Line | Foot | None] = queue.Queue(WAITING_MAX)
+        self._began = monotonic()
         self._left_out = 0
         self._hinted = False
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
@@ -105,10 +110,21 @@ class Screen:
                 live.stop()
 
     def _print(self, line: Line) -> None:
-        text = Text(line.text, style=STYLES[line.tone] if self.lives else "")
-        if line.note:
-            text.append(f"  · {line.note}", style="dim" if self.lives else "")
+        style = STYLES if self.lives else dict.fromkeys(STYLES, "")
+        text = Text(style=style["plain"])
+        if line.is_event:
+            text.append(f"{clock_text(monotonic() - self._began)}  ", style["quiet"])
+        text.append(line.text, style[line.tone])
+        if note := self._fitting(line.note, len(text)):
+            text.append(f"  · {note}", style["quiet"])
         self._console.print(text, soft_wrap=True)  # what is copied from a terminal must not have our line breaks in it
+
+    def _fitting(self, note: str, used: int) -> str:
+        """As much of it as fits on the terminal's line."""
+        room = self._console.width - used - len("  · ")
+        if not self.lives or len(note) <= room:
+            return note
+        return f"{note[: room - 1]}…" if room > NOTE_MIN else ""
 
     def _print_hints(self, foot: Foot) -> None:
         """Once, where the foot has no room for them."""
@@ -124,3 +140,8 @@ class Screen:
     def _has_room(self, foot: Foot) -> bool:
         width, height = self._console.size
         return width > max(map(len, foot.hints)) and height >= len(foot.hints) + LINES_BESIDE_FOOT
+
+
+def clock_text(seconds: float) -> str:
+    """67.2 → " 1:07"."""
+    return f"{int(seconds) // 60:2}:{int(seconds) % 60:02}"

@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import msgspec
-
 from daemon.config import Config
 from daemon.finisher import Finisher
 from daemon.limits import Bucket
 from daemon.observe import Observer
 from daemon.settle import Transition, hand_back, refuse, settle
 from daemon.store import AWAY, Store
+from daemon.texts import plain
 from jobs.context import Context, Tools
 from jobs.model import Dead, Done, Job, Outcome, Retry
 from jobs.registry import Kind
 
 LEAK_GRACE_S = 5.0
 """A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
+
+FAULT_PAUSE_S = 60.0
+"""A row whose attempt failed by a fault of the daemon itself goes back uncharged, and not at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Setup:
 class Running:
     """One attempt in its slot."""
 
-    __slots__ = ("buckets", "job", "settled", "started", "task", "timer", "why")
+    __slots__ = ("begun", "buckets", "job", "settled", "started", "task", "timer", "why")
 
     def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
         self.job = job
@@ -47,6 +49,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.why: str | None = None
+        self.begun = False
         self.settled = False
         self.started = perf_counter()
 
@@ -83,16 +86,18 @@ class Runner:
         self.busy[job.queue] += 1
         self._running.add(running)
         self._idle.clear()
-        running.task = self._loop.create_task(self._run(running))  # owned here, until _ended
-        running.task.add_done_callback(lambda task: self._ended(running, task))
+        running.task = self._loop.create_task(self._attempt(running))  # owned here, until _ended
 
     def cancel(self, why: str) -> int:
         """Stop every attempt; their rows are handed back untouched.  Returns how many there were."""
-        for running in self._running:
+        stopped = list(self._running)
+        for running in stopped:
             running.why = running.why or why
             if running.task is not None:
                 running.task.cancel()
-        return len(self._running)
+            if not running.begun:  # its first step will not be taken
+                self._ended(running)
+        return len(stopped)
 
     def abandon(self) -> int:
         """Hand back the rows of attempts that do not stop when told to; for a daemon that is about to end."""
@@ -110,6 +115,18 @@ class Runner:
         """Until every attempt that runs now has ended; later ones do not matter."""
         if tasks := {running.task for running in self._running if running.task is not None}:
             await asyncio.wait(tasks)
+
+    async def _attempt(self, running: Running) -> None:
+        """From the first step to the free slot.  It frees the slot itself: a done-callback is a loop's turn dearer."""
+        running.begun = True
+        try:
+            await self._run(running)
+        except Exception as fault:  # ours, not the handler's: the row must not stay with us
+            self._observer.task_died(f"attempt of job {running.job.id}", fault)
+            if not running.settled:
+                self._settled(running, hand_back(running.job, delay_s=FAULT_PAUSE_S))
+        finally:
+            self._ended(running)
 
     async def _run(self, running: Running) -> None:
         job, setup = running.job, self.setup
@@ -156,7 +173,7 @@ class Runner:
             return None, None
         except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
             detail = {"class": type(error).__qualname__}
-            return Retry(str(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
+            return Retry(plain(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
         return (reply if isinstance(reply, Outcome) else Done(reply)), None
 
     def _overran(self, running: Running) -> None:
@@ -186,14 +203,12 @@ class Runner:
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
         self._finisher.add(t)
 
-    def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
-        """The slot is free.  A task that was cancelled before its first step, or a fault of ours, settled nothing."""
+    def _ended(self, running: Running) -> None:
+        """The slot is free.  An attempt that was cancelled before its first step has settled nothing."""
         if running.timer is not None:
             running.timer.cancel()
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            self._observer.task_died(f"attempt of job {running.job.id}", fault)
         if not running.settled:
-            self._settled(running, hand_back(running.job, delay_s=None if task.cancelled() else 60.0))
+            self._settled(running, hand_back(running.job))
         self.busy[running.job.queue] -= 1
         self._running.discard(running)
         if not self._running:
@@ -223,8 +238,8 @@ def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:
         args = kind.decode(job.args_json)
         if job.lane is None and kind.lane is not None:
             job.lane = kind.lane(args)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
-        return Dead(f"args: {error}", code="invalid_args"), None
+    except Exception as error:  # the kind's type and its lane are strangers' code, on strangers' data
+        return Dead(f"args: {plain(error)}", code="invalid_args"), None
     return None, args
 
 

@@ -8,4 +8,4 @@ from job_status where id = any ($1::bigint[]);
 
 -- name: backlog
 -- How many rows are not finished, counted up to $1.
-select count(*)::int from (select from jobs limit $1) as some;
+select count(*)::int from (select from jobs limit $1) as unfinished;

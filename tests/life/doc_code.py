@@ -9,8 +9,6 @@ import inspect
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -21,6 +19,7 @@ import asyncpg
 
 from daemon.config import parse
 from jobs.registry import KINDS
+from tests.life.nursery import born
 
 HOUSE = Path(__file__).parent.parent.parent
 DSN = "postgresql:///shop"
@@ -156,17 +155,14 @@ class Reader:
     def _jobsd(self, arguments: list[str]) -> None:
         """The command, in a process of its own, in the reader's folder; it must end with 0."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSD_")}
-        environment |= {"DATABASE_URL": self._dsn, "PYTHONPATH": str(HOUSE), "JOBSD_ADMIN__LISTEN": ""}
-        ended = subprocess.run(
-            [sys.executable, "-m", "daemon", *arguments],
-            cwd=self._folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_S,
-            stdin=subprocess.DEVNULL,
-        )
-        assert ended.returncode == 0, f"jobsd {shlex.join(arguments)}: exit {ended.returncode}\n{ended.stderr}"
+        environment |= {"DATABASE_URL": self._dsn, "JOBSD_ADMIN__LISTEN": ""}
+        out, err = self._folder / "out", self._folder / "err"
+        err.write_text("")
+        child = born(arguments, environment, self._folder, out, err)
+        child.join(_COMMAND_S)
+        if child.exitcode is None:
+            child.kill()
+        assert child.exitcode == 0, f"jobsd {shlex.join(arguments)}: exit {child.exitcode}\n{err.read_text()}"
 
     async def _prepare(self, block: Block) -> None:
         """Another language is not run, but the statements in it are ones that Postgres understands."""

@@ -140,8 +140,8 @@ class Fleet:
 
     def spawn(self, name: str = "a", config: str = "", *, dsn: str | None = None, **env: str) -> Member:
         """Start a daemon and do not wait for it.  `config` is its file; env var names are given without `JOBSD_`."""
-        stem = self.folder / f"{name}-{len(self.members)}"
-        file, log, errors = (stem.with_suffix(suffix) for suffix in (".toml", ".log", ".err"))
+        stem = f"{name}-{len(self.members)}"
+        file, log, errors = (self.folder / (stem + suffix) for suffix in (".toml", ".log", ".err"))
         file.write_text(config)
         settings = {
             "DATABASE_URL": dsn or self.dsn,

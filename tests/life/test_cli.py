@@ -200,7 +200,7 @@ def test_the_page_is_what_the_commands_say() -> None:
 async def test_module_and_script_are_one(terminal: Terminal) -> None:
     """`python -m daemon` and `python -m jobs` end in the same function as `jobsd`."""
     daemon, jobs = await asyncio.gather(
-        terminal.start("jobs", "show", 1), terminal.start("cli.done", "--args", '{"say": "it"}', module="jobs")
+        terminal.start("jobs", "show", 999), terminal.start("cli.done", "--args", '{"say": "it"}', module="jobs")
     )
     first, second = await asyncio.gather(ended(daemon), ended(jobs))
     assert (first.code, second.code) == (1, 0), (first, second)

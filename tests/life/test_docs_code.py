@@ -14,7 +14,7 @@ import pytest
 from daemon.config import parse
 from daemon.embedded import Embedded
 from daemon.events import EVENTS
-from daemon.metrics import Metrics
+from daemon.metrics import LABELS, Metrics
 from tests.life.doc_code import HOUSE, Reader, blocks
 
 MADE_FROM_CODE = {"config.md", "logs.md", "metrics.md", "cli.md"}
@@ -46,9 +46,11 @@ async def reader(
     yield Reader(database, conn, tmp_path, module)
     await conn.execute("rollback; reset role")
     for name in {row[0] for row in await conn.fetch(roles)} - before:
-        await conn.execute(f'drop owned by "{name}"')
+        await conn.execute(f'drop owned by "{name}" cascade')
         await conn.execute(f'drop role "{name}"')
     await conn.close()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
 
 
 @each_page
@@ -62,6 +64,16 @@ def test_every_metric_that_is_named_is_exposed(page: Path) -> None:
     exposed |= {f"{s.name}_{part}" for s in Metrics().specs for part in ("bucket", "sum", "count")}
     named = set(re.findall(r"\bjobsd_[a-z_]+", page.read_text()))
     assert named - exposed == set()
+
+
+@each_page
+def test_queries_go_by_labels_that_metrics_have(page: Path) -> None:
+    queries = [block.text for block in blocks(page) if block.language == "promql"]
+    found = re.findall(r"by \(([\w, ]+)\)|\{([^}]+)\}", "\n".join(queries))
+    named = {
+        label for by, where in found for label in re.findall(r"\w+(?=[,=!]|$)", by or re.sub('"[^"]*"', "", where))
+    }
+    assert named - {*LABELS, "le", "instance"} == set()
 
 
 @each_page

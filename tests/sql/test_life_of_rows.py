@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -50,8 +50,11 @@ class Lab:
 
     def __init__(self, dsn: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self.pool: Pool = self.run(asyncpg.create_pool(dsn, min_size=1, max_size=1))
+        self.pool: Pool = self.run(self._open(dsn))
         self.store = Store(self.pool)
+
+    async def _open(self, dsn: str) -> Pool:
+        return await asyncpg.create_pool(dsn, min_size=1, max_size=1)
 
     def run(self, what: Awaitable[T]) -> T:
         return self._loop.run_until_complete(what)
