@@ -63,6 +63,8 @@ class Daemon:
         self._fault: BaseException | None = None
         self._watchdog = systemd.Watchdog(systemd.watchdog_interval_s(), self._stalled)
         self._starting: str | None = "starting"
+        self.stubborn = 0
+        """After run(): attempts that still run although they were told to stop; their rows were handed back."""
         self.ready = asyncio.Event()
 
     def stop(self) -> None:
@@ -236,7 +238,7 @@ class Daemon:
         if not await self._unless_forced(self._config.daemon.drain_timeout, idle, grace_s=0.0):
             handed_back = self._runner.cancel("drain")
             if not await self._unless_forced(STOP_S, idle):
-                self._runner.abandon()
+                self.stubborn = self._runner.abandon()
         idle.cancel()
         return handed_back
 

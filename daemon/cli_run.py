@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from daemon.one_shot import Ending, Locked, LockLost, OneShot
 from daemon.operator_store import NewRow
 from daemon.rehearsal import rehearse, unsaved
 from daemon.runner import LEAK_GRACE_S
-from daemon.settle import Transition
+from daemon.settle import Ended, Transition
 from daemon.work_settings import KindSettings
 from jobs.model import Done, Failure
 from jobs.registry import Kind
@@ -34,6 +35,15 @@ from jobs.values import Duration
 
 OVERSTAY_S = LEAK_GRACE_S + 10.0
 """After its timeout a handler has so long to stop; one that blocks the whole process is ended with it."""
+
+_ENDED: Mapping[Ended, str] = {
+    "done": "is done",
+    "retry": "failed",
+    "snooze": "was put off",
+    "dead": "is dead",
+    "cancelled": "was cancelled",
+    "handed_back": "was handed back",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +179,7 @@ def _report(ending: Ending, *, as_json: bool) -> int:
 
 def _not_done(transition: Transition, *, late: bool) -> str:
     job = transition.job
-    said = f"job {job.id} {transition.outcome.replace('_', ' ')}" + (
-        f": {transition.reason}" if transition.reason else ""
-    )
+    said = f"job {job.id} {_ENDED[transition.outcome]}" + (f": {transition.reason}" if transition.reason else "")
     if late:
         return f"job {job.id}: its lease was over before its end could be written; another worker has the row"
     if transition.state != "ready":

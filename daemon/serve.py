@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -48,7 +49,11 @@ async def _run(config: Config, load: Callable[[], Config], observer: Observer) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
-    return await daemon.run()
+    code = await daemon.run()
+    if daemon.stubborn:  # a handler goes on that swallowed its cancellation; the loop would wait for it for ever
+        observer.log.close()
+        os._exit(code)
+    return code
 
 
 def _refuse(code: int, error: Exception) -> int:

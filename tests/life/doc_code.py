@@ -59,7 +59,8 @@ def blocks(page: Path) -> Iterator[Block]:
     for match in _FENCE.finditer(text):
         language, _, info = match[1].partition(" ")
         line = text.count("\n", 0, match.start()) + 1
-        yield Block(language, info, match[2], f"{page.relative_to(HOUSE)}:{line}")
+        name = page.relative_to(HOUSE) if page.is_relative_to(HOUSE) else page.name
+        yield Block(language, info, match[2], f"{name}:{line}")
 
 
 class Reader:

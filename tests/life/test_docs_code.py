@@ -58,6 +58,33 @@ async def test_the_code_of_a_page_runs(page: Path, reader: Reader) -> None:
     await reader.follow(page)
 
 
+@pytest.mark.parametrize(
+    ("fence", "code"),
+    [
+        ("sql", "insert into jobs (kindd) values ('heartbeat');"),
+        ("sql fails", "insert into jobs (kind) values ('heartbeat');\n-- ERROR:  it is late"),
+        ("sql fails", "insert into jobs (kind, priority) values ('heartbeat', 9);\n-- ERROR:  other words"),
+        ("sql fails", "insert into jobs (kind, priority) values ('heartbeat', 9);"),
+        ("python", "assert await answer() == 42"),
+        ("python", "async def test_it() -> None:\n    raise ValueError"),
+        ("python file=shop/broken.py", "import nothing_of_this_name"),
+        ("toml", "[daemon]\nleese = '30s'"),
+        ("sh", "jobsd jobs show 404"),
+        ("sh", "rm -r somewhere"),
+        ("sh noexec", "systemctl start jobsd"),
+        ("js", "client.query(`insert into jobs (kinds) values ($1)`)"),
+        ("cobol", "STOP RUN."),
+    ],
+)
+async def test_code_that_does_not_do_what_it_should_is_found(
+    fence: str, code: str, reader: Reader, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n```{fence}\n{code}\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md:3"):
+        await reader.follow(page)
+
+
 @each_page
 def test_every_metric_that_is_named_is_exposed(page: Path) -> None:
     exposed = {spec.name for spec in Metrics().specs}

@@ -73,6 +73,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "limits.sql": {
         "take": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'", "'{1}'", "'{1}'"), set()),
         "give": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'"), set()),
+        "true_up": (("1", "'{a}'", "'{b}'", "'{1}'"), set()),
     },
     "schedules.sql": {
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),

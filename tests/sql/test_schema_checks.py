@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
 
+from daemon.embedded import Embedded
 from tests.sql.rows import Pool
 
 KIB_256 = 262_144
+
+
+@pytest.fixture(scope="module")
+async def table(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to one database for all rows that never come in."""
+    admin = await asyncpg.connect(embedded_server.dsn("postgres"))
+    await admin.execute(f"create database refused template {template}")
+    conn = await asyncpg.connect(embedded_server.dsn("refused"))
+    yield conn
+    await conn.close()
+    await admin.execute("drop database refused with (force)")
+    await admin.close()
 
 
 @pytest.mark.parametrize(
@@ -65,13 +79,13 @@ KIB_256 = 262_144
         ),
     ],
 )  # fmt: skip
-async def test_a_harmful_value_is_refused_by_name(pool: Pool, values: str, constraint: str) -> None:
+async def test_a_harmful_value_is_refused_by_name(table: asyncpg.Connection, values: str, constraint: str) -> None:
     column, _, value = values.partition(" => ")
     columns = {"kind": "'noop'", column: value}
     with pytest.raises(asyncpg.CheckViolationError) as refused:
-        await pool.execute(f"insert into jobs ({', '.join(columns)}) values ({', '.join(columns.values())})")
+        await table.execute(f"insert into jobs ({', '.join(columns)}) values ({', '.join(columns.values())})")
     assert refused.value.constraint_name == constraint
-    assert await pool.fetchval("select count(*) from jobs") == 0
+    assert await table.fetchval("select count(*) from jobs") == 0
 
 
 @pytest.mark.parametrize(

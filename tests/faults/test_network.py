@@ -1,0 +1,145 @@
+"""What the network can do to a daemon: silence, lost answers, slowness, resets."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from tests.faults.proxy import Proxy
+from tests.life.fleet import Fleet, each_ended_once, empty, ended, insert
+
+
+async def test_answers_lost_after_the_commit_of_results_end_no_row_twice(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    daemon = await fleet.start(dsn=proxy.dsn, QUEUES__DEFAULT__CONCURRENCY="20")
+    proxy.lose_reply_to("delete from jobs", 4)
+    ids = await insert(pool, "note", 300, {"seconds": 0.02})
+    await empty(pool)
+    assert proxy.lost == 4
+    await each_ended_once(pool, ids)
+    assert {(row["state"], row["attempt"]) for row in await ended(pool, ids)} == {("done", 1)}
+    assert len(fleet.notes("start")) == 300, "none ran twice"
+    assert await daemon.stop() == 0
+
+
+async def test_answers_lost_after_the_commit_of_retries_charge_no_row_twice(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    daemon = await fleet.start(dsn=proxy.dsn)
+    proxy.lose_reply_to("with back as", 2)
+    ids = await insert(pool, "say", 20, {"what": "boom"})
+    await fleet.noted("start", 20)
+    assert await daemon.stop() == 0
+    assert proxy.lost == 2
+    rows = await pool.fetch("select attempt, state, gate from jobs where id = any ($1::bigint[])", ids)
+    assert {tuple(row) for row in rows} == {(1, "ready", "")}
+    assert await pool.fetchval("select count(*) from job_attempts") == 20
+
+
+async def test_rows_of_a_claim_whose_answer_was_lost_are_handed_back_at_the_stop(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    """A stop that loses nothing must not leave behind what the daemon does not know that it has."""
+    daemon = await fleet.start(dsn=proxy.dsn, QUEUES__DEFAULT__CONCURRENCY="10")
+    proxy.lose_reply_to("relaxed as materialized", 2)
+    await insert(pool, "note", 50, {"seconds": 0.01})
+    await daemon.said("claim_failed")
+    await fleet.noted("end", 30)
+    await daemon.stop()
+    await fleet.start("b", DAEMON__LEASE="2s")
+    await empty(pool)
+    assert await pool.fetchval("select count(*) from job_history where state = 'done'") == 50
+
+
+async def test_a_network_slow_by_200_ms_costs_no_lease(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy) -> None:
+    proxy.delay_s = 0.2
+    daemon = await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="3s")
+    ids = await insert(pool, "note", 100, {"seconds": 4.0})
+    rows = await ended(pool, ids)
+    assert {(row["state"], row["attempt"]) for row in rows} == {("done", 1)}
+    assert not daemon.events("worker_lost")
+    assert not daemon.events("worker_fenced")
+    assert not daemon.events("heartbeat_failed")
+
+
+async def test_connections_reset_again_and_again_lose_nothing(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="10s", QUEUES__DEFAULT__CONCURRENCY="20")
+    ids = await insert(pool, "note", 400, {"seconds": 0.05})
+    for number in range(8):
+        await fleet.noted("end", 20 + 30 * number)
+        proxy.reset()
+    await empty(pool, within_s=60)
+    await each_ended_once(pool, ids)
+    assert {row["state"] for row in await ended(pool, ids)} == {"done"}
+
+
+async def test_a_daemon_cut_off_stops_its_work_before_another_takes_it(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    """No row runs in two places at once, although the one that was cut off lives."""
+    lease_s = 3.0
+    cut_off = await fleet.start("a", dsn=proxy.dsn, DAEMON__LEASE=f"{lease_s:g}s")
+    ids = await insert(pool, "note", 10, {"seconds": 5.0})
+    await fleet.noted("start", 10)
+    proxy.mode = "blackhole"
+    silent_at = monotonic()
+    other = await fleet.start("b", DAEMON__LEASE=f"{lease_s:g}s")
+    await fleet.noted("cancelled", 10)
+    await fleet.noted("start", 20)
+    stopped = max(note.at for note in fleet.notes("cancelled"))
+    taken = min(note.at for note in fleet.notes("start") if note.by == "b")
+    assert stopped < taken
+    assert stopped <= silent_at + lease_s
+    assert taken <= silent_at + lease_s + 2.0
+    assert cut_off.events("worker_fenced")
+    proxy.mode = "pass"
+    proxy.reset()
+    await cut_off.said("worker_registered", 2)
+    rows = await ended(pool, ids)
+    assert {(row["state"], row["crashes"]) for row in rows} == {("done", 1)}
+    more = await insert(pool, "note", 200, {"seconds": 0.3})
+    await ended(pool, more)
+    assert {note.by for note in fleet.notes("start") if note.id in set(more)} == {"a", "b"}
+    assert await other.stop() == await cut_off.stop() == 0
+
+
+async def test_a_listener_that_hears_nothing_is_noticed_and_polling_goes_on(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    """The line is half open: nothing ever comes through, and nobody says so."""
+    daemon = await fleet.start(dsn=proxy.dsn, DAEMON__POLL_INTERVAL="200ms", DAEMON__LEASE="60s")
+    proxy.blackhole_listener = True
+    at = monotonic()
+    deaf = asyncio.create_task(daemon.said("deaf", within_s=20))
+    for _ in range(5):
+        (job_id,) = await insert(pool, "note")
+        await ended(pool, [job_id], within_s=5)
+    await deaf
+    assert monotonic() - at <= 15 + 2
+    proxy.blackhole_listener = False
+    await daemon.said("listening", 2)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_cut_of_a_moment_costs_nothing(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy, refused: bool
+) -> None:
+    daemon = await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="20s")
+    ids = await insert(pool, "note", 100, {"seconds": 1.0})
+    await fleet.noted("start", 100)
+    proxy.mode = "refuse" if refused else "blackhole"
+    if refused:
+        proxy.reset()
+    await asyncio.sleep(0.5)
+    proxy.mode = "pass"
+    if not refused:
+        proxy.reset()  # what was sent into the hole is lost, and TCP would say so some time
+    rows = await ended(pool, ids)
+    assert {(row["state"], row["attempt"], row["crashes"]) for row in rows} == {("done", 1, 0)}
+    assert not daemon.events("worker_fenced")
