@@ -68,6 +68,7 @@ requirements: $(VENV)/.dev ## which tests prove which row of docs/requirements.m
 docs: $(VENV)/.dev ## write the pages and the config.toml that are made from the code
 	$(BIN)/python -m daemon.reference
 	$(BIN)/python -m daemon.config_docs
+	$(BIN)/python -m daemon.cli_docs
 
 clean: ## remove what make made here
 	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from pathlib import Path
 from socket import gethostname
 from time import monotonic
 from typing import Any
@@ -20,7 +19,7 @@ from daemon.config_diff import diff
 from daemon.config_show import digest
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
-from daemon.finisher import Finisher
+from daemon.finisher import WRITE_S, Finisher
 from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
@@ -28,12 +27,13 @@ from daemon.lease import Lease
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
+from daemon.outfit import secret_folders, wanted
 from daemon.runner import Runner, Setup
 from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED
 from daemon.store import AWAY, Store
 from daemon.strays import Strays
-from jobs.clients import Clients, Wanted, open_clients
+from jobs.clients import Clients, open_clients
 from jobs.secrets import Secrets
 
 OK, INTERNAL = 0, 70
@@ -42,9 +42,6 @@ STOP_S = 3.0
 
 FORCED_S = 0.4
 """How long each step of a stop may still take once a second signal has come."""
-
-WRITE_S = 15.0
-"""How long a stop waits for Postgres to take the last results; rows it does not take are rescued by their lease."""
 
 STALL_S = 30.0
 """A loop that has not come round for so long is stuck."""
@@ -100,7 +97,7 @@ class Daemon:
         dsn = str(self._config.database.dsn)
         schema = self._config.database.schema
         if dsn == EMBEDDED:
-            self._embedded = Embedded(embedded_folder(self._config), attach=False)
+            self._embedded = Embedded(self._config.daemon.postgres_folder, attach=False)
             dsn = await self._embedded.start()
             stack.push_async_callback(self._embedded.stop)
             began = monotonic()
@@ -396,22 +393,6 @@ class Daemon:
 
     async def _close_clients(self) -> None:
         await self._clients.close()
-
-
-def embedded_folder(config: Config) -> Path:
-    """Where the data of `database.dsn = "embedded"` is kept."""
-    return Path(config.daemon.state_dir).absolute() / "postgres"
-
-
-def wanted(config: Config) -> Wanted:
-    return Wanted(config.webhook, config.email, config.dns)
-
-
-def secret_folders(config: Config) -> tuple[Path, ...]:
-    """Where secret://NAME is looked for: systemd's credentials, then daemon.secrets_dir."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    named = (Path(credentials) if credentials else None, config.daemon.secrets_dir)
-    return tuple(folder for folder in named if folder is not None)
 
 
 async def _within(seconds: float, what: Any) -> bool:

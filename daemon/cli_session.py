@@ -63,9 +63,7 @@ async def database(config: Config, *, as_it_is: bool = False) -> AsyncIterator[D
     if config.database.dsn != EMBEDDED:
         yield Database(str(config.database.dsn), settings)
         return
-    from daemon.app import embedded_folder  # noqa: PLC0415  half a second that other databases can do without
-
-    server = Embedded(embedded_folder(config))
+    server = Embedded(config.daemon.postgres_folder)
     with reaching():
         dsn = await server.start()
     try:

@@ -16,7 +16,6 @@ import asyncpg
 import uvloop
 
 import sql
-from daemon.app import embedded_folder
 from daemon.config import Config, load
 from daemon.database import Database
 from daemon.demo_daemon import Announcer, WatchedDaemon
@@ -149,7 +148,7 @@ class _Demo:
 
     async def _visit_daemon(self, once: bool, trickles: bool, deadline_s: float) -> None:
         await self.daemon.ready.wait()
-        server = Embedded(embedded_folder(self._config))  # the daemon owns it; this only finds it
+        server = Embedded(self._config.daemon.postgres_folder)  # the daemon owns it; this only finds it
         dsn = await server.start()
         try:
             async with await Database(dsn, self._config.database).handler_pool() as pool:

@@ -17,6 +17,9 @@ BATCH_MAX = 1000
 BACKLOG_MAX = 20_000
 """Results kept in memory; beyond it nothing more is claimed, so that memory is bounded while Postgres is away."""
 
+WRITE_S = 15.0
+"""How long a stop waits for Postgres to take the last results; rows it does not take are rescued by their lease."""
+
 _PAUSE_S = (0.05, 2.0)
 
 POISON = (

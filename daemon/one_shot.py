@@ -17,14 +17,14 @@ import asyncpg
 import orjson
 
 import sql
-from daemon.app import WRITE_S, secret_folders, wanted
 from daemon.config import Config
 from daemon.database import Database
-from daemon.finisher import Finisher
+from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
 from daemon.limits import Bucket, Limits, share
 from daemon.observe import Observer
 from daemon.operator_store import NewRow, OperatorStore
+from daemon.outfit import secret_folders, wanted
 from daemon.runner import Runner, Setup
 from daemon.settle import Transition, hand_back
 from daemon.store import AWAY, Store

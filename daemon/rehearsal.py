@@ -11,10 +11,10 @@ from typing import Any
 
 import asyncpg
 
-from daemon.app import secret_folders, wanted
 from daemon.config import Config
 from daemon.database import Database
 from daemon.observe import Observer
+from daemon.outfit import secret_folders, wanted
 from daemon.store import search_path
 from jobs.clients import Clients, open_clients
 from jobs.context import Context

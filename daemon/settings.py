@@ -112,6 +112,11 @@ class DaemonSettings:
         3, "A row whose worker died under it this many times is a dead letter.", minimum=1, maximum=100
     )
 
+    @property
+    def postgres_folder(self) -> Path:
+        """Where the data of `database.dsn = "embedded"` is kept."""
+        return self.state_dir.absolute() / "postgres"
+
     def __post_init__(self) -> None:
         for module in self.handlers:
             if not all(part.isidentifier() for part in module.split(".")):

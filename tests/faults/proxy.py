@@ -24,6 +24,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.mode: Mode = "pass"
         self.delay_s = 0.0
+        self.listener_is_cut = False
+        """Connections that listen are in a black hole, the others are not."""
         self.losses = 0
         """Replies still to be lost; see lose_reply_to."""
         self.lost = 0
@@ -57,9 +59,6 @@ class Proxy:
         """The next `times` executions of a statement whose text holds `statement` reach the server and are committed;
         instead of the answer the client gets a broken connection."""
         self.victim, self.losses = statement.encode(), times
-
-    def broken(self) -> bool:
-        return self.mode == "blackhole"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -98,6 +97,7 @@ class _Line:
         self._rest = b""
         self._victims: set[bytes] = set()
         self._doomed = False
+        self._listens = False
 
     def abort(self) -> None:
         self._client_writer.transport.abort()
@@ -111,14 +111,14 @@ class _Line:
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         try:
             while data := await reader.read(1 << 16):
-                if self._proxy.broken():
-                    continue
                 if up:
-                    self._watch(data)
-                elif self._doomed and b"Z\x00\x00\x00\x05" in data:  # ReadyForQuery: it is committed
+                    self._read(data)
+                if self._proxy.mode == "blackhole" or (self._listens and self._proxy.listener_is_cut):
+                    continue
+                if not up and self._doomed and b"Z\x00\x00\x00\x05" in data:  # ReadyForQuery: it is committed
                     self._proxy.lost += 1
                     return
-                elif self._proxy.delay_s:
+                if not up and self._proxy.delay_s:
                     await asyncio.sleep(self._proxy.delay_s)
                 writer.write(data)
                 await writer.drain()
@@ -127,7 +127,7 @@ class _Line:
         finally:
             self.abort()
 
-    def _watch(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> None:
         """Read the client's messages: which prepared statement is the victim, and when it is executed."""
         self._rest += data
         if not self._started:  # the start-up message has no type byte; it is short and comes alone
@@ -135,6 +135,7 @@ class _Line:
         while len(self._rest) >= 5 and len(self._rest) > (length := int.from_bytes(self._rest[1:5], "big")):
             kind, body = self._rest[:1], self._rest[5 : length + 1]
             self._rest = self._rest[length + 1 :]
+            self._listens = self._listens or body.startswith(b"LISTEN")
             if kind == b"P" and self._proxy.victim and self._proxy.victim in body:
                 self._victims.add(body.split(b"\0", 1)[0])
             elif kind == b"B" and body.split(b"\0", 2)[1] in self._victims and self._proxy.losses > 0:

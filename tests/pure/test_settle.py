@@ -77,7 +77,8 @@ def test_what_is_no_outcome_costs_an_attempt_and_so_comes_to_an_end(outcome: Out
 @pytest.mark.parametrize(
     "outcome",
     [
-        Snooze(after=float("inf")), Snooze(after=float("nan")), Snooze(after=-1e300), Snooze(until=datetime.max.replace(tzinfo=UTC)),
+        Snooze(after=float("inf")), Snooze(after=float("nan")), Snooze(after=-1e300),
+        Snooze(until=datetime.max.replace(tzinfo=UTC)),
         Snooze(until=datetime.min.replace(tzinfo=UTC)), Retry(after=1e300), Retry(after=float("nan")), Retry(after=-5),
     ],
 )  # fmt: skip
