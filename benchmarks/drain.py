@@ -66,7 +66,9 @@ async def bare_loop(place: Lab, conn: asyncpg.Connection, rows: int) -> float:
         n = len(claimed)
         nothing: list[None] = [None] * n
         ids, fences = [row[0] for row in claimed], [row[1] for row in claimed]
-        await finish.fetch(ids, fences, ["done"] * n, nothing, nothing, nothing, nothing, nothing, [True] * n)
+        await finish.fetch(
+            ids, fences, ["done"] * n, nothing, nothing, nothing, nothing, nothing, [True] * n, [worker_id] * n
+        )
     seconds = perf_counter() - started
     await conn.execute("delete from job_workers where id = $1", worker_id)
     return rows / seconds

@@ -261,8 +261,8 @@ class Claimer:
         else:
             await self._store.give(worker_id, held, {})
         self._holds_in_doubt = False
-        for bucket in held:
-            self._sources.place_free(bucket.gate)
+        for bucket, count in held.items():
+            self._sources.place_free(bucket.gate, count)
 
     def _written(self, batch: Sequence[Transition]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
@@ -281,8 +281,10 @@ class Claimer:
             self._wake.set()
 
     def _freed(self, running: Running) -> None:
-        if running.buckets:
+        if running.buckets and running.job.worker_id == self._worker_id():
             self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
+        elif running.buckets:  # of a lease that is silent or lost: what we hold now is to be said anew
+            self._holds_in_doubt = True
         self._wake.set()
 
     def _free(self, queue: str) -> int:

@@ -26,7 +26,7 @@ from daemon.demo_rows import SAMPLES, Sample, difference, script, trickle
 from daemon.demo_screen import Foot, Screen, clock_text
 from daemon.demo_sinks import HOST, Ports, Sinks
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
-from daemon.exits import CONFIG, FAILED, INTERNAL, OK, UNAVAILABLE, Exit
+from daemon.exits import FAILED, INTERNAL, OK, UNAVAILABLE, Exit
 from daemon.log import Logger, hear_libraries
 from daemon.migrate import SchemaError
 from daemon.pginstall import EmbeddedError, wheel_bin_dir
@@ -58,11 +58,10 @@ def run_demo(
         logger = Logger(log)
         try:
             return uvloop.run(_run(home, logger, once, trickles, deadline_s))
-        except SchemaError as error:
-            raise Exit(CONFIG, f"{error}\nor begin anew: rm -r {home.folder / 'postgres'}") from error
-        except EmbeddedError as error:
-            first, *_, last = [*str(error).splitlines(), ""]
-            raise Exit(UNAVAILABLE, f"{first} {last}\nthe whole of it: {home.folder}/postgres/server.log") from error
+        except (SchemaError, EmbeddedError) as error:
+            first, *rest = str(error).splitlines()
+            said = f"{first} {rest[-1]}" if rest else first  # the end of PostgreSQL's own log
+            raise Exit(UNAVAILABLE, f"{said}\nto begin anew, without the old rows: rm -r {home.database}") from error
         except AWAY as error:
             raise Exit(UNAVAILABLE, f"the demo ended: {error}; its log: {home.log}") from error
         finally:

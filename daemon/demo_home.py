@@ -95,6 +95,7 @@ class Home:
         self.folder = _made(state_dir or DEFAULT)
         if os.geteuid() == 0:  # PostgreSQL refuses to be root
             self.folder = _enterable(self.folder, may_move=state_dir is None)
+        self.database = self.folder / "postgres"
         self.settings = self.folder / "demo.toml"
         self.env = self.folder / "env"
         self.log = self.folder / "daemon.log"

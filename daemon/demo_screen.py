@@ -87,7 +87,7 @@ class Screen:
     def _run(self) -> None:
         try:
             self._draw()
-        except OSError:
+        except (OSError, SystemExit):  # rich leaves by the latter when a pipe's reader is gone
             self._on_gone()
 
     def _draw(self) -> None:

@@ -10,11 +10,12 @@ from time import monotonic, time
 import asyncpg
 
 import sql
-from daemon.store import AWAY
 
 _HEARTBEAT = sql.load("worker.sql")["heartbeat"]
 FENCE_SHARE = 2 / 3
 """Of the lease without an answered heartbeat: then stop, so as to have stopped before anybody takes over."""
+LAST_SHARE = 0.9
+"""Of the lease: a heartbeat that is on its way is waited for no longer, however short the lease is."""
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
@@ -80,11 +81,12 @@ class Lease:
             if worker_id is None:
                 continue
             try:
-                async with asyncio.timeout(max(every_s, 1.0)):
+                left_s = self.answered_at + self._lease_s * LAST_SHARE - monotonic()
+                async with asyncio.timeout(min(max(every_s, 1.0), max(left_s, 0.2))):
                     if conn is None or conn.is_closed():
                         conn = await self._connect()
                     await self._beat(conn, worker_id)
-            except (*AWAY, TimeoutError) as error:
+            except Exception as error:  # whatever it is: were this thread to end, nobody would fence us in time
                 if conn is not None:
                     conn.terminate()
                 conn = None

@@ -64,7 +64,7 @@ class Runner:
         self._store = store
         self._finisher = finisher
         self._observer = observer
-        self._running: set[Running] = set()
+        self._running: dict[tuple[int, int], Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
@@ -74,23 +74,28 @@ class Runner:
 
     def known(self) -> set[tuple[int, int]]:
         """(id, fence) of the rows in a slot."""
-        return {(running.job.id, running.job.fence) for running in self._running}
+        return set(self._running)
 
     def places(self) -> Counter[Bucket]:
         """How many places of each concurrency limit the running attempts hold."""
-        return Counter(b for running in self._running for b in running.buckets if b.places is not None)
+        return Counter(b for running in self._running.values() for b in running.buckets if b.places is not None)
 
     def start(self, job: Job, buckets: tuple[Bucket, ...] = ()) -> None:
-        """Run `job` in a task of its own; `on_free` is called when its slot is."""
+        """Run `job` in a task of its own; `on_free` is called when its slot is.
+
+        A claim that Postgres lost in a crash of its own and made again is the attempt that runs here already.
+        """
+        if (job.id, job.fence) in self._running:
+            return
         running = Running(job, buckets)
         self.busy[job.queue] += 1
-        self._running.add(running)
+        self._running[job.id, job.fence] = running
         self._idle.clear()
         running.task = self._loop.create_task(self._attempt(running))  # owned here, until _ended
 
     def cancel(self, why: str) -> int:
         """Stop every attempt; their rows are handed back untouched.  Returns how many there were."""
-        stopped = list(self._running)
+        stopped = list(self._running.values())
         for running in stopped:
             running.why = running.why or why
             if running.task is not None:
@@ -101,7 +106,7 @@ class Runner:
 
     def abandon(self) -> int:
         """Hand back the rows of attempts that do not stop when told to; for a daemon that is about to end."""
-        stubborn = [running for running in self._running if not running.settled]
+        stubborn = [running for running in self._running.values() if not running.settled]
         for running in stubborn:
             self._observer.slot_leaked(running.job)
             self._settled(running, hand_back(running.job))
@@ -113,7 +118,7 @@ class Runner:
 
     async def wait_for_current(self) -> None:
         """Until every attempt that runs now has ended; later ones do not matter."""
-        if tasks := {running.task for running in self._running if running.task is not None}:
+        if tasks := {running.task for running in self._running.values() if running.task is not None}:
             await asyncio.wait(tasks)
 
     async def _attempt(self, running: Running) -> None:
@@ -210,7 +215,7 @@ class Runner:
         if not running.settled:
             self._settled(running, hand_back(running.job))
         self.busy[running.job.queue] -= 1
-        self._running.discard(running)
+        del self._running[running.job.id, running.job.fence]
         if not self._running:
             self._idle.set()
         self.on_free(running)

@@ -144,6 +144,7 @@ class Store:
             [_lane(t.job) for t in batch],
             [_code(t) for t in batch],
             [t.keep for t in batch],
+            [t.job.worker_id for t in batch],
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
@@ -162,6 +163,7 @@ class Store:
             [_lane(t.job) for t in batch],
             [_code(t) for t in batch],
             [t.failed for t in batch],
+            [t.job.worker_id for t in batch],
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
@@ -169,7 +171,7 @@ class Store:
     async def held(self, worker_id: int) -> list[Job]:
         """Running rows of this worker, with no more than their name and fence, that it claimed a while ago."""
         rows = await self._pool.fetch(_QUEUE["held"], worker_id, timeout=self._timeout_s)
-        return [Job(row[0], row[1], row[2], row[3], 2, 0, "{}", 0.0) for row in rows]
+        return [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id) for r in rows]
 
     async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
         """Store how far a running job is; false when the row is no longer this attempt's."""

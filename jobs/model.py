@@ -40,6 +40,7 @@ class Job:
     project_id: str | None = None
     gate: str = ""
     crashes: int = 0
+    worker_id: int | None = None
 
 
 class Outcome(Exception):

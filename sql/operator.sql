@@ -26,9 +26,9 @@ select (select job_id from job_keys where kind = $1::text and key = $2::text) as
 update jobs
 set state = 'running', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now()
 where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
-returning id, fence, kind, queue, priority, attempt, args::text, date_part('epoch', run_at),
+returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes;
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id;
 
 -- name: stay
 -- The session that holds the lock is idle while the job runs, and must not be ended for it.

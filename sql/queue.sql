@@ -51,18 +51,20 @@ set state      = case when kind = any ($5::text[]) then 'running' else 'ready' e
 where id = any (array(select id from picked))
 returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes;
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id;
 
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
 -- $1 ids in ascending order, and for each: $2 fence, $3 state, $4 reason, $5 error, $6 result, $7 lane, $8 code,
--- $9 whether to keep it in history
+-- $9 whether to keep it in history, $10 the worker it was claimed by (after a crash of Postgres a claim that was not yet
+-- on disk is made again, with the same fence, perhaps by another)
 -- index jobs_pkey.  No predicate here may match a partial index, or the planner walks its dead entries; width_bucket
 -- finds an id's place in the arrays by bisection.
 with gone as (
     delete from jobs
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
+      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
     returning *, width_bucket(id, $1::bigint[]) as n
 ), kept as (
     insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
@@ -88,7 +90,7 @@ select id from gone;
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
--- the start that the row had before: what the statement's snapshot still shows)
+-- the start that the row had before: what the statement's snapshot still shows), $10 the worker it was claimed by
 -- index jobs_pkey
 with back as (
     update jobs
@@ -103,6 +105,7 @@ with back as (
         lane       = coalesce(lane, ($7::text[])[width_bucket(id, $1::bigint[])]),
         last_error = coalesce(($6::text[])[width_bucket(id, $1::bigint[])]::jsonb, last_error)
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
+      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
     returning id, kind, queue, org_id, correlation_id, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,

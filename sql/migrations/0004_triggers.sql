@@ -11,16 +11,21 @@ select setval('jobs_hint_turn', 1);
 
 -- Wake the daemons, at most once in 5 ms over all producers: NOTIFY takes a lock on the whole database at commit.  A hint
 -- left out is no loss: the daemon looks again shortly after each one, and at every poll.  Of many clients that see the same
--- old time at once, the one sends that moves the turn on from where it saw it.
+-- old time at once, the one sends that moves the turn on from where it saw it.  A transaction sends one hint however much it
+-- inserts (Postgres delivers equal ones once), and touches the clock once: a long one must not silence the others.
 create function jobs_hint() returns trigger language plpgsql security definer set search_path from current as $$
 declare
     clock_ms bigint := (date_part('epoch', clock_timestamp()) * 1000)::bigint;
     last_ms bigint;
     turn bigint;
 begin
+    if current_setting('jobsd.hinted', true) = tg_table_schema then
+        return null;
+    end if;
     select c.last_value, t.last_value into last_ms, turn from jobs_hint_clock c, jobs_hint_turn t;
     if abs(clock_ms - last_ms) >= 5 and nextval('jobs_hint_turn') = turn + 1 then
         perform setval('jobs_hint_clock', clock_ms);
+        perform set_config('jobsd.hinted', tg_table_schema, true);
         perform pg_notify(left('jobsd:' || tg_table_schema, 63), '');
     end if;
     return null;

@@ -135,7 +135,7 @@ class _Line:
         while len(self._rest) >= 5 and len(self._rest) > (length := int.from_bytes(self._rest[1:5], "big")):
             kind, body = self._rest[:1], self._rest[5 : length + 1]
             self._rest = self._rest[length + 1 :]
-            self._listens = self._listens or body.startswith(b"LISTEN")
+            self._listens = self._listens or (kind in b"PQ" and b"LISTEN " in body)
             if kind == b"P" and self._proxy.victim and self._proxy.victim in body:
                 self._victims.add(body.split(b"\0", 1)[0])
             elif kind == b"B" and body.split(b"\0", 2)[1] in self._victims and self._proxy.losses > 0:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from time import monotonic, sleep
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 
@@ -21,7 +21,7 @@ _NAME = os.environ["JOBSD_DAEMON__NAME"]
 class Typed(msgspec.Struct, forbid_unknown_fields=True):
     """Args that not every row has."""
 
-    n: int
+    n: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
     name: str = ""
 
 

@@ -62,7 +62,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the wheel is installed into."""
     folder = tmp_path_factory.mktemp("installed")
-    _pip("install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel), folder=folder)
+    _pip(
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        "--target",
+        str(folder / "site"),
+        str(wheel),
+        folder=folder,
+    )
     return folder / "site"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -43,7 +43,8 @@ class Memory(Store):
 @asynccontextmanager
 async def finishing(store: Store) -> AsyncIterator[Finisher]:
     """A finisher at work; closed in the end, when all it was given has to be written."""
-    log = Logger(io.BytesIO(), level="debug")
+    file = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by the logger's end, below
+    log = Logger(file, level="debug")
     finisher = Finisher(store, Observer(log), lambda: None)
     running = asyncio.get_running_loop().create_task(finisher.run())
     try:
@@ -54,6 +55,7 @@ async def finishing(store: Store) -> AsyncIterator[Finisher]:
     finally:
         running.cancel()
         log.close()
+        file.close()
 
 
 async def test_results_that_come_together_are_written_together() -> None:
@@ -70,7 +72,8 @@ async def test_results_that_come_together_are_written_together() -> None:
     [
         ConnectionRefusedError(), TimeoutError(), asyncpg.CannotConnectNowError("starting up"),
         asyncpg.AdminShutdownError("57P01"), asyncpg.TooManyConnectionsError("53300"), asyncpg.DiskFullError("53100"),
-        asyncpg.DeadlockDetectedError("40P01"), asyncpg.SerializationError("40001"), asyncpg.QueryCanceledError("57014"),
+        asyncpg.DeadlockDetectedError("40P01"), asyncpg.SerializationError("40001"),
+        asyncpg.QueryCanceledError("57014"),
         asyncpg.ReadOnlySQLTransactionError("25006"), asyncpg.LockNotAvailableError("55P03"),
         asyncpg.ConnectionDoesNotExistError("08003"), asyncpg.InterfaceError("connection is closed"),
     ],

@@ -103,7 +103,7 @@ def test_a_hint_does_not_open_a_gate() -> None:
 
 
 def test_a_gate_of_places_lets_through_as_many_as_came_free() -> None:
-    """Rows beyond that would be claimed only to be put back: at one place and 100 slots, a hundred for each that runs."""
+    """Rows beyond that would be claimed only to be put back: with one place and 100 slots, 99 for each that runs."""
     known = sources()
     empty(known, OPEN)
     known.shut(*PLACES, 100.0, None, None)

@@ -39,12 +39,13 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "queue.sql": {
         "claim": (CLAIM, {"jobs_ready", "jobs_pkey"}),
         "finish": (
-            (_IDS, _each("1"), _each("'done'::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true")),
+            (_IDS, _each("1"), _each("'done'::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
+             _each("1::bigint")),
             {"jobs_pkey"},
         ),
         "put_back": (
             (_IDS, _each("1"), _each("60.0::float8"), _each("true"), _each("''::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT,
-             _each("true")),
+             _each("true"), _each("1::bigint")),
             {"jobs_pkey"},
         ),
         "look": (("1000",), {"jobs_ready"}),
@@ -137,7 +138,7 @@ async def test_a_claim_costs_the_same_whatever_waits(
     many = [await explain(backlog, statement, CLAIM, mode) for _ in range(5)]
     record_property("median_ms", median(plan.time_ms for plan in many))
     assert min(plan.buffers for plan in many) <= share * min(plan.buffers for plan in few)
-    assert min(plan.buffers for plan in many) <= 17 * BATCH
+    assert min(plan.buffers for plan in many) <= 20 * BATCH
 
 
 async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(backlog: asyncpg.Connection) -> None:
