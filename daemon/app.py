@@ -43,6 +43,9 @@ STOP_S = 3.0
 FORCED_S = 0.4
 """How long each step of a stop may still take once a second signal has come."""
 
+REGISTER_S = 10.0
+"""A registration not answered by then is tried again on another connection; its row, if there is one, runs out."""
+
 STALL_S = 30.0
 """A loop that has not come round for so long is stuck."""
 
@@ -262,9 +265,9 @@ class Daemon:
     async def _register(self) -> None:
         daemon, kinds = self._config.daemon, sorted(self._runner.setup.kinds)
         sent = monotonic()
-        worker_id = await self._store.register(
-            daemon.name or f"{gethostname()}:{os.getpid()}", version("jobsd"), kinds, daemon.queues, daemon.lease
-        )
+        name = daemon.name or f"{gethostname()}:{os.getpid()}"
+        async with asyncio.timeout(REGISTER_S):
+            worker_id = await self._store.register(name, version("jobsd"), kinds, daemon.queues, daemon.lease)
         self._lease.kinds = kinds
         self._lease.hold(worker_id, sent)
         self._observer.worker_registered(worker_id)

@@ -172,11 +172,12 @@ async def _count(session: Session) -> dict[str, _Numbers]:
     found: defaultdict[str, _Numbers] = defaultdict(_Numbers)
     for row in await store.count(MANY, PAIRS):
         numbers = found[row["queue"]]
+        if row["gate"].startswith(KIND_GATE):
+            numbers.parked += row["ready"] + row["scheduled"]
+            continue
         numbers.ready += row["ready"]
         numbers.scheduled += row["scheduled"]
         numbers.oldest_s = max(numbers.oldest_s, row["oldest_s"])
-        if row["gate"].startswith(KIND_GATE):
-            numbers.parked += row["ready"] + row["scheduled"]
     for queue, running in (await store.count_running(MANY)).items():
         found[queue].running = running
     for queue, dead in (await store.count_dead(MANY)).items():

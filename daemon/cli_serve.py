@@ -26,7 +26,7 @@ def serve(config_file: Path | None) -> int:
 
 @click.command(short_help="The daemon with a database, sinks and sample rows of its own.")
 @click.option(
-    "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where its database lives; a temporary one."
+    "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it lives, data kept; else ./var/demo."
 )
 @click.option("--once", is_flag=True, help="End as soon as every sample row is as it must be.")
 def demo(state_dir: Path | None, once: bool) -> int:

@@ -32,28 +32,31 @@ class Ports:
 
 
 class Sinks:
-    """`async with Sinks(secret, mail_folder) as sinks:` all three answer at `sinks.ports`; leaving closes them."""
+    """`async with Sinks(secret, mail_folder) as sinks:` all three answer; leaving closes them."""
 
     def __init__(self, secret: str, mail_folder: Path) -> None:
         self.webhook = WebhookSink(secret)
         self.mail = MailSink(mail_folder)
         self.dns = DnsSink()
         self._stack = AsyncExitStack()
+        self._ports: list[int] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
-            ports = []
             for sink, wish in ((self.webhook, WEBHOOK_PORT), (self.mail, MAIL_PORT), (self.dns, DNS_PORT)):
-                ports.append(await wished_or_free(sink.start, wish))
+                self._ports.append(await wished_or_free(sink.start, wish))
                 opened.push_async_callback(sink.close)
             self._stack = opened.pop_all()
-        self.ports = Ports(free_port(ADMIN_PORT), *ports)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def ports(self) -> Ports:
+        """Theirs, and one for the admin server that is free just now."""
+        return Ports(free_port(ADMIN_PORT), *self._ports)
 
 
 async def wished_or_free(start: Callable[[str, int], Awaitable[int]], wish: int) -> int:

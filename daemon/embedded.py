@@ -169,6 +169,7 @@ class Embedded:
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            start_new_session=True,  # a terminal's Ctrl-C is for us, not for it
             check=False,
         )
         if made.returncode != 0:

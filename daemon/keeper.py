@@ -15,6 +15,9 @@ from daemon.sources import KIND_GATE
 from daemon.store import AWAY, Store
 
 BATCH = 1000
+LONGEST_S = 120.0
+"""A task that takes longer hangs on a dead connection, or goes on next time: the others must have their turn."""
+
 COUNT_UP_TO = 10_000
 """Rows counted for each queue and class: a gauge that says "10,000 or more" costs the same for any backlog."""
 
@@ -68,7 +71,8 @@ class Keeper:
 
     async def _attempt(self, task: Task) -> None:
         try:
-            await task.do()
+            async with asyncio.timeout(LONGEST_S):
+                await task.do()
         except AWAY as error:
             self._observer.keeper_failed(task.name, error)
         except Exception as error:  # one broken piece of upkeep must not end the others
@@ -107,6 +111,7 @@ class Keeper:
         for row in await self._store.count(COUNT_UP_TO, BATCH):
             if row.gate.startswith(KIND_GATE):
                 parked[row.gate.removeprefix(KIND_GATE)] += row.ready + row.scheduled
+                continue
             numbers = queues[row.queue]
             numbers[0] += row.ready
             numbers[1] += row.scheduled

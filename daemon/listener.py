@@ -63,7 +63,8 @@ class Listener:
         conn = await self._connect()
         try:
             conn.add_termination_listener(lambda _conn: broken.set())
-            await conn.add_listener(self._channel, self._heard)
+            async with asyncio.timeout(BEAT_LIMIT_S):  # the line may be as dead as the one before
+                await conn.add_listener(self._channel, self._heard)
             self._observer.listening(monotonic() - self._deaf_since)
             self.hearing.set()
             self._on_hearing()  # what was inserted meanwhile sent its hint to nobody

@@ -65,7 +65,7 @@ class Scheduler:
 
     async def _step(self) -> float:
         """Insert what is due; the seconds until something else is."""
-        if time() >= self._refresh_at and self._settings:
+        if time() >= self._refresh_at:  # without schedules it asks nothing, but forgets those taken away
             await self._refresh()
             self._refresh_at = time() + REFRESH_S
         now = self._now()

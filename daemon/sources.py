@@ -41,9 +41,14 @@ class Sources:
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
         """What this daemon takes: queues that match `patterns`, some known by name before a row is seen in them.
-        Places it no longer serves are forgotten."""
+        Places it no longer serves are forgotten; so are limits' gates, which the next look finds again: the limits may
+        be others now, or gone."""
         self._patterns, self._kinds = tuple(patterns), frozenset(kinds)
-        self._states = {place: state for place, state in self._states.items() if self._served(place)}
+        self._states = {
+            place: state
+            for place, state in self._states.items()
+            if self._served(place) and not place[1].startswith(GATE)
+        }
         for queue in {*self._patterns, *names}:
             if not is_pattern(queue) and self._served((queue, "")):
                 self._states.setdefault((queue, ""), _State())
@@ -82,7 +87,6 @@ class Sources:
             state = self._states.get(place)
             if state is not None:
                 state.ripe = got.get(place, 0) >= count
-                state.due_at = None
                 state.places = max(state.places - count, 2 * count if state.ripe else 0)
 
     def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
@@ -101,6 +105,11 @@ class Sources:
     def opened(self, queue: str, gate: str) -> None:
         """Rows now stand at this gate and may be claimed."""
         self._states.setdefault((queue, gate), _State()).ripe = True
+
+    def set_aside(self, place: Place, until: float) -> None:
+        """Ask this place for nothing until then."""
+        state = self._states.setdefault(place, _State())
+        state.ripe, state.shut_until = True, until
 
     def place_free(self, gate: str, count: int = 1) -> None:
         """So many places of a concurrency limit came free."""
@@ -122,7 +131,7 @@ class Sources:
         for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
             queue, gate = place
             if state.due_at is not None and state.due_at <= now:
-                state.ripe = True
+                state.ripe, state.due_at = True, None
             if not state.ripe or state.shut_until > now or most <= 0:
                 continue
             left = room.setdefault(queue, free(queue))

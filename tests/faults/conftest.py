@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -37,7 +38,7 @@ async def proxy(database: str) -> AsyncIterator[Proxy]:
 async def fragile_server() -> AsyncIterator[Embedded]:
     """A durable server for tests that restart it; they are in one xdist group, so that there is one of it."""
     folder = Path(tempfile.mkdtemp(prefix="jobsd-faults-"))
-    folder.chmod(0o711)
+    os.chmod(folder, 0o711)
     server = Embedded(folder / "postgres", settings={"max_connections": "100", "shared_buffers": "64MB"})
     await server.start()
     yield server

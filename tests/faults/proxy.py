@@ -24,6 +24,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.mode: Mode = "pass"
         self.delay_s = 0.0
+        self.listeners = 0
+        """How many connections have asked to listen."""
         self.listener_is_cut = False
         """Connections that listen are in a black hole, the others are not."""
         self.losses = 0
@@ -115,6 +117,9 @@ class _Line:
                     self._read(data)
                 if self._proxy.mode == "blackhole" or (self._listens and self._proxy.listener_is_cut):
                     continue
+                if not up and self._doomed and b"UPDATE 0\0" in data:  # an idle claim: wait for one that finds rows
+                    self._doomed = False
+                    self._proxy.losses += 1
                 if not up and self._doomed and b"Z\x00\x00\x00\x05" in data:  # ReadyForQuery: it is committed
                     self._proxy.lost += 1
                     return
@@ -135,9 +140,13 @@ class _Line:
         while len(self._rest) >= 5 and len(self._rest) > (length := int.from_bytes(self._rest[1:5], "big")):
             kind, body = self._rest[:1], self._rest[5 : length + 1]
             self._rest = self._rest[length + 1 :]
-            self._listens = self._listens or (kind in b"PQ" and b"LISTEN " in body)
+            if kind == b"P" and b"LISTEN " in body:
+                self._listens = True
+                self._proxy.listeners += 1
             if kind == b"P" and self._proxy.victim and self._proxy.victim in body:
                 self._victims.add(body.split(b"\0", 1)[0])
-            elif kind == b"B" and body.split(b"\0", 2)[1] in self._victims and self._proxy.losses > 0:
+            called = kind == b"B" and body.split(b"\0", 2)[1] in self._victims
+            said = kind == b"Q" and self._proxy.victim and self._proxy.victim in body
+            if (called or said) and self._proxy.losses > 0:
                 self._proxy.losses -= 1
                 self._doomed = True

@@ -41,9 +41,7 @@ async def test_a_daemon_that_was_frozen_comes_back_as_somebody_else(
     more = await insert(pool, "note", 200, {"seconds": 0.3})
     await ended(pool, more)
     assert {note.by for note in fleet.notes("start") if note.id in set(more)} == {"a", "b"}
-    async with httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=socket), base_url="http://localhost"
-    ) as http:
+    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=socket), base_url="http://localhost") as http:
         metrics = (await http.get("/metrics")).text
     assert 'jobsd_stale_completions_rejected_total{kind="note"} 20' in metrics
 

@@ -11,11 +11,9 @@ import pytest
 
 from daemon.database import Database
 from daemon.listener import Listener
-from daemon.log import Logger
-from daemon.observe import Observer
 from daemon.settings import DatabaseSettings, Dsn
 from tests.faults.proxy import Proxy
-from tests.life.fleet import LONG, Fleet, each_ended_once, empty, ended, insert, until
+from tests.life.fleet import LONG, Fleet, each_ended_once, empty, ended, insert, observer_to, until
 
 
 async def test_answers_lost_after_the_commit_of_results_end_no_row_twice(
@@ -36,7 +34,7 @@ async def test_answers_lost_after_the_commit_of_retries_charge_no_row_twice(
     fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
 ) -> None:
     daemon = await fleet.start(dsn=proxy.dsn)
-    proxy.lose_reply_to("with back as", 2)
+    proxy.lose_reply_to("COMMIT", 2)
     ids = await insert(pool, "say", 20, {"what": "boom"})
     await fleet.noted("start", 20)
     assert await daemon.stop() == 0
@@ -44,6 +42,18 @@ async def test_answers_lost_after_the_commit_of_retries_charge_no_row_twice(
     rows = await pool.fetch("select attempt, state, gate from jobs where id = any ($1::bigint[])", ids)
     assert {tuple(row) for row in rows} == {(1, "ready", "")}
     assert await pool.fetchval("select count(*) from job_attempts") == 20
+
+
+async def test_answers_lost_after_the_commit_of_results_write_no_delivery_twice(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    await fleet.start(dsn=proxy.dsn, QUEUES__DEFAULT__CONCURRENCY="20")
+    proxy.lose_reply_to("COMMIT", 3)
+    ids = await insert(pool, "deliver", 100)
+    await ended(pool, ids)
+    assert proxy.lost == 3
+    deliveries = await pool.fetch("select job_id from webhook_deliveries order by job_id")
+    assert [row["job_id"] for row in deliveries] == ids
 
 
 async def test_rows_of_a_claim_whose_answer_was_lost_are_handed_back_at_the_stop(
@@ -72,9 +82,7 @@ async def test_a_network_slow_by_200_ms_costs_no_lease(fleet: Fleet, pool: async
     assert not daemon.events("heartbeat_failed")
 
 
-async def test_connections_reset_again_and_again_lose_nothing(
-    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
-) -> None:
+async def test_connections_reset_again_and_again_lose_nothing(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy) -> None:
     """Rows whose claim was answered into a broken connection come back by the strays' check, or as here by a stop."""
     daemon = await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="10s", QUEUES__DEFAULT__CONCURRENCY="20")
     ids = await insert(pool, "note", 400, {"seconds": 0.05})
@@ -119,9 +127,7 @@ async def test_a_daemon_cut_off_stops_its_work_before_another_takes_it(
     assert await other.stop() == await cut_off.stop() == 0
 
 
-async def test_polling_goes_on_while_the_listener_hears_nothing(
-    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
-) -> None:
+async def test_polling_goes_on_while_the_listener_hears_nothing(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy) -> None:
     """The line is half open: nothing ever comes through, and nobody says so."""
     daemon = await fleet.start(dsn=proxy.dsn, DAEMON__POLL_INTERVAL="200ms", DAEMON__LEASE="60s")
     proxy.listener_is_cut = True
@@ -142,28 +148,27 @@ async def test_a_half_open_listening_connection_is_noticed(
     monkeypatch.setattr("daemon.listener.BEAT_LIMIT_S", 0.3)
     heard = asyncio.Event()
     hearing: list[bool] = []
-    observer = Observer(Logger((tmp_path / "log").open("w")))
-    settings = DatabaseSettings(dsn=Dsn(proxy.dsn))
-    line = Database(proxy.dsn, settings)
-    listener = Listener(line.connect, line.channel, heard.set, lambda: hearing.append(True), observer, beat_s=0.2)
-    listening = asyncio.create_task(listener.run())
-    await until(lambda: listener.trouble is None, lambda: "it listens")
-    proxy.listener_is_cut = True
-    await until(lambda: listener.trouble, lambda: "it notices")
-    proxy.listener_is_cut = False
-    await until(lambda: len(hearing) == 2, lambda: "it listens again, and has the daemon look for what it missed")
-    conn = await asyncpg.connect(database)
-    await insert(conn, "note")
-    await asyncio.wait_for(heard.wait(), 10)
-    await conn.close()
-    listening.cancel()
-    await asyncio.wait({listening})
+    with observer_to(tmp_path / "log") as observer:
+        settings = DatabaseSettings(dsn=Dsn(proxy.dsn))
+        line = Database(proxy.dsn, settings)
+        listener = Listener(line.connect, line.channel, heard.set, lambda: hearing.append(True), observer, beat_s=0.2)
+        listening = asyncio.create_task(listener.run())
+        await until(lambda: listener.trouble is None, lambda: "it listens")
+        proxy.listener_is_cut = True
+        await until(lambda: listener.trouble, lambda: "it notices")
+        await until(lambda: proxy.listeners > 1, lambda: "it tries again, into the same hole")
+        proxy.listener_is_cut = False
+        await until(lambda: len(hearing) == 2, lambda: "it listens again, and has the daemon look for what it missed")
+        conn = await asyncpg.connect(database)
+        await insert(conn, "note")
+        await asyncio.wait_for(heard.wait(), 10)
+        await conn.close()
+        listening.cancel()
+        await asyncio.wait({listening})
 
 
 @pytest.mark.parametrize("refused", [False, True])
-async def test_a_cut_of_a_moment_costs_nothing(
-    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy, refused: bool
-) -> None:
+async def test_a_cut_of_a_moment_costs_nothing(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy, refused: bool) -> None:
     daemon = await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="20s")
     ids = await insert(pool, "note", 100, {"seconds": 1.0})
     await fleet.noted("start", 100)

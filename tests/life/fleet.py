@@ -7,19 +7,20 @@ import inspect
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 
+from daemon.log import Logger
+from daemon.observe import Observer
 from tests.life.nursery import born
 
-T = TypeVar("T")
 Row = dict[str, Any]
 
 LONG = os.environ.get("JOBSD_LONG") == "1"
@@ -28,18 +29,23 @@ LONG = os.environ.get("JOBSD_LONG") == "1"
 ROOT = Path(__file__).parents[2]
 
 
-async def until(
-    true: Callable[[], T | Awaitable[T]], what: Callable[[], str], *, within_s: float = 30.0, every_s: float = 0.02
-) -> T:
-    """The first truthy answer of `true`; fails after `within_s`, which is generous: it is no promise, only an end."""
+async def until(true: Callable[[], Any], what: Callable[[], str], *, within_s: float = 30.0) -> Any:
+    """The first truthy answer of `true`, which may be a coroutine function; fails after `within_s`, which is generous:
+    it is no promise, only an end.  `what` says then what was waited for."""
     deadline = monotonic() + within_s
     while True:
         answer = true()
-        found: T = await answer if inspect.isawaitable(answer) else answer
-        if found:
-            return found
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
         assert monotonic() < deadline, f"not within {within_s:g} s: {what()}"
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(0.02)
+
+
+async def until_sql(pool: asyncpg.Pool, query: str, *args: Any, within_s: float = 30.0) -> Any:
+    """Wait until the query's first value is true."""
+    return await until(lambda: pool.fetchval(query, *args), lambda: query, within_s=within_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +76,20 @@ class Member:
         assert self.process.pid is not None
         return self.process.pid
 
+    @property
+    def errors(self) -> str:
+        """Its standard error."""
+        return self._errors.read_text(errors="replace")
+
     def events(self, name: str | None = None) -> list[Row]:
         """What it has logged, whole lines only."""
         lines = self._log.read_bytes().split(b"\n")[:-1]
         rows = [json.loads(line) for line in lines if line]
         return [row for row in rows if name is None or row["event"] == name]
 
-    @property
-    def errors(self) -> str:
-        return self._errors.read_text(errors="replace")
+    async def ready(self) -> Member:
+        await self.said("daemon_ready")
+        return self
 
     async def said(self, name: str, count: int = 1, *, within_s: float = 30.0) -> list[Row]:
         """Wait until it has logged `name` so often."""
@@ -89,31 +100,23 @@ class Member:
                 assert self.process.exitcode is None, f"{self.name} ended {self.process.exitcode}: {self.tail()}"
             return found if len(found) >= count else None
 
-        return await until(often, lambda: f"{count} × {name}; {self.tail()}", within_s=within_s) or []
-
-    async def ready(self) -> Member:
-        await self.said("daemon_ready")
-        return self
+        rows: list[Row] = await until(often, lambda: f"{count} × {name}; {self.tail()}", within_s=within_s)
+        return rows
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
     async def ended(self, within_s: float = 30.0) -> int:
         """Its exit code."""
+        await until(
+            lambda: self.process.exitcode is not None, lambda: f"{self.name} ends; {self.tail()}", within_s=within_s
+        )
+        assert self.process.exitcode is not None
+        return self.process.exitcode
 
-        def code() -> tuple[int] | None:
-            found = self.process.exitcode
-            return None if found is None else (found,)
-
-        (found,) = await until(code, lambda: f"{self.name} ends; {self.tail()}", within_s=within_s) or (0,)
-        return found
-
-    async def kill(self) -> float:
-        """SIGKILL; returns the monotonic moment."""
-        at = monotonic()
+    async def kill(self) -> None:
         self.process.kill()
         await self.ended()
-        return at
 
     async def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM; returns the exit code."""
@@ -121,9 +124,8 @@ class Member:
         return await self.ended(within_s)
 
     def tail(self, lines: int = 15) -> str:
-        return f"{self.name}: {self.errors[-2000:]}\n" + "\n".join(
-            self._log.read_text(errors="replace").splitlines()[-lines:]
-        )
+        last = self._log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join([f"{self.name}: {self.errors[-2000:]}", *last])
 
 
 class Fleet:
@@ -177,11 +179,18 @@ class Fleet:
             found = self.notes(what)
             return found if len(found) >= count else None
 
-        return await until(often, lambda: f"{count} × {what}; {[member.tail() for member in self.members]}", within_s=within_s) or []
+        notes: list[Note] = await until(
+            often, lambda: f"{count} × {what}; {[member.tail() for member in self.members]}", within_s=within_s
+        )
+        return notes
 
-    def running(self) -> int:
-        """Attempts that have begun and not ended, so far as the journal tells."""
-        return len(self.notes("start")) - len(self.notes("end")) - len(self.notes("cancelled"))
+    def sabotage(self, now: bool) -> None:
+        """Tell tests.life.saboteur when."""
+        sign = self.journal.with_suffix(".sabotage")
+        if now:
+            sign.touch()
+        else:
+            sign.unlink()
 
     def close(self) -> None:
         for member in self.members:
@@ -208,10 +217,21 @@ async def fleet_on(dsn: str, folder: Path) -> AsyncIterator[Fleet]:
     assert not fleet.blame(), "\n".join(fleet.blame())
 
 
+@contextmanager
+def observer_to(path: Path) -> Iterator[Observer]:
+    """For parts of the daemon that are run in the test's own process."""
+    with path.open("w") as file:
+        logger = Logger(file)
+        yield Observer(logger)
+        logger.close()
+
+
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-async def insert(pool: asyncpg.Pool, kind: str, count: int = 1, args: Any = None, **columns: Any) -> list[int]:
+async def insert(
+    pool: asyncpg.Pool | asyncpg.Connection, kind: str, count: int = 1, args: Any = None, **columns: Any
+) -> list[int]:
     """`count` rows alike, in one statement, so with one hint; their ids."""
     names = ", ".join(["kind", "args", *columns])
     values = ", ".join(["$1", "$2::text::jsonb", *(f"${n}" for n in range(4, 4 + len(columns)))])
@@ -241,7 +261,8 @@ async def ended(pool: asyncpg.Pool, ids: Sequence[int], *, within_s: float = 30.
         rows = await pool.fetch("select * from job_history where id = any ($1::bigint[]) order by id", list(ids))
         return rows if len(rows) >= len(ids) else None
 
-    return await until(all_there, lambda: f"{len(ids)} rows end", within_s=within_s) or []
+    rows: list[asyncpg.Record] = await until(all_there, lambda: f"{len(ids)} rows end", within_s=within_s)
+    return rows
 
 
 async def each_ended_once(pool: asyncpg.Pool, ids: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 
 from jobs import Cancelled, Context, Dead, Ladder, Retry, Snooze, job
+from jobs.context import Ledger
 from jobs.model import Outcome
 
 _JOURNAL = os.open(os.environ["JOBSD_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND)
@@ -60,6 +61,12 @@ async def noting(args: dict[str, Any], ctx: Context) -> dict[str, int]:
 async def noting_other(args: dict[str, Any], ctx: Context) -> dict[str, int]:
     """The same under another name."""
     return await noting(args, ctx)
+
+
+@job("deliver")
+async def delivering(args: dict[str, Any], ctx: Context) -> None:
+    """Leaves a line in a channel's log."""
+    ctx.record(Ledger("webhook_deliveries"), {"url": "http://localhost/", "outcome": "ok"})
 
 
 @job("stubborn", timeout="1h")

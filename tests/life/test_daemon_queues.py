@@ -25,7 +25,7 @@ async def test_rows_of_an_ordering_key_run_one_at_a_time_in_order_though_daemons
     keys = [f"k{n}" for n in range(10)]
     rows = [(key, '{"seconds": 0.01}') for _ in range(12) for key in keys]
     await pool.executemany("insert into jobs (kind, ordering_key, args) values ('note', $1, $2::text::jsonb)", rows)
-    key_of = dict(await pool.fetch("select id, ordering_key from jobs"))
+    key_of = {row[0]: row[1] for row in await pool.fetch("select id, ordering_key from jobs")}
     await fleet.start("a")
     victim = await fleet.start("b")
     await fleet.noted("end", 30)
@@ -65,7 +65,7 @@ async def test_a_queue_never_runs_more_than_its_concurrency(fleet: Fleet, pool: 
 async def test_what_is_urgent_comes_first_when_the_queue_is_full(fleet: Fleet, pool: asyncpg.Pool) -> None:
     for priority in (4, 3, 2, 1):
         await insert(pool, "note", 20, {"seconds": 0.005}, priority=priority)
-    priority_of = dict(await pool.fetch("select id, priority from jobs"))
+    priority_of = {row[0]: row[1] for row in await pool.fetch("select id, priority from jobs")}
     await fleet.start(QUEUES__DEFAULT__CONCURRENCY="1")
     await empty(pool)
     order = [priority_of[note.id] for note in fleet.notes("start")]

@@ -19,8 +19,7 @@ async def live(pool: asyncpg.Pool, job_id: int, attempt: int) -> asyncpg.Record:
             attempt,
         )
 
-    row = await until(waiting, lambda: f"job {job_id} waits for another attempt")
-    assert row is not None
+    row: asyncpg.Record = await until(waiting, lambda: f"job {job_id} waits for another attempt")
     return row
 
 
@@ -31,7 +30,7 @@ async def due(pool: asyncpg.Pool, job_id: int) -> None:
 
 @pytest.mark.req("BJ-15")
 async def test_a_failing_row_climbs_its_ladder_and_then_is_dead(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    await fleet.start()
+    await fleet.start(DAEMON__POLL_INTERVAL="50ms")
     (job_id,) = await insert(pool, "say", 1, {"what": "boom"})
     for attempt, rung_s in enumerate((60, 300, 1800, 7200), 1):
         row = await live(pool, job_id, attempt)
@@ -96,7 +95,7 @@ async def test_a_handler_that_ignores_its_deadline_keeps_its_slot_and_nothing_el
     daemon = await fleet.start(
         config='[queues.default]\nconcurrency = 2\n[kinds.stubborn]\ntimeout = "100ms"\nattempts = 1\n'
     )
-    (stuck,) = await insert(pool, "stubborn", 1, {"seconds": 8})
+    (stuck,) = await insert(pool, "stubborn", 1, {"seconds": 5.5})
     beside = await insert(pool, "note", 50, {"seconds": 0.01})
     await ended(pool, beside)
     (row,) = await ended(pool, [stuck])
@@ -108,9 +107,7 @@ async def test_a_handler_that_ignores_its_deadline_keeps_its_slot_and_nothing_el
 
 async def test_rows_past_their_expires_at_never_run(fleet: Fleet, pool: asyncpg.Pool) -> None:
     late = [
-        await pool.fetchval(
-            "insert into jobs (kind, expires_at) values ('note', now() - interval '1 s') returning id"
-        )
+        await pool.fetchval("insert into jobs (kind, expires_at) values ('note', now() - interval '1 s') returning id")
         for _ in range(3)
     ]
     await pool.execute(
@@ -126,7 +123,7 @@ async def test_rows_past_their_expires_at_never_run(fleet: Fleet, pool: asyncpg.
         rows = await pool.fetch("select id, state, attempt, last_error->>'code' as code, reason from job_history")
         return rows if len(rows) == 5 else None
 
-    rows = await until(all_ended, lambda: "five rows end") or []
+    rows = await until(all_ended, lambda: "five rows end")
     assert {row["state"] for row in rows} == {"dead"}
     assert {note.id for note in fleet.notes("start")} == {soon}, "its retry would come too late"
     assert all("expire" in f"{row['reason']} {row['code']}" for row in rows if row["id"] in late)

@@ -69,7 +69,7 @@ async def test_of_a_thousand_rows_with_forty_poisonous_ones_the_others_are_done(
             await pool.execute(statement)
         refused += 1
     good = await insert(pool, "note", 480)
-    bad = [row[0] for row in [await pool.fetch(TYPED, args) for args in BURIED.values()] for row in row]
+    bad = [await pool.fetchval(TYPED, args) for args in BURIED.values()]
     bad += [(await insert(pool, "say", 1, {"what": what}))[0] for what in SAID]
     tried = [(await insert(pool, "say", 1, {"what": what}, max_attempts=1))[0] for what in RETRIED[:3]]
     good += await insert(pool, "note", 480)
@@ -116,7 +116,9 @@ async def test_times_that_came_past_the_checks_strand_no_claim(fleet: Fleet, poo
     for column in ("run_at", "expires_at", "created_at"):
         await pool.execute(f"alter table jobs drop constraint jobs_{column}_in_1970_to_9999")
     odd = [
-        await pool.fetchval(f"insert into jobs (kind, {column}) values ('note', $1::text::timestamptz) returning id", at)
+        await pool.fetchval(
+            f"insert into jobs (kind, {column}) values ('note', $1::text::timestamptz) returning id", at
+        )
         for column in ("run_at", "expires_at", "created_at")
         for at in (*times, "infinity", "290000-01-01")
         if (column, at[:1]) not in (("run_at", "i"), ("run_at", "2"))
@@ -129,14 +131,34 @@ async def test_times_that_came_past_the_checks_strand_no_claim(fleet: Fleet, poo
     daemon = await fleet.start()
 
     async def states() -> dict[int, str] | None:
-        found = dict(await pool.fetch("select id, state from job_history"))
+        found = {row[0]: row[1] for row in await pool.fetch("select id, state from job_history")}
         return found if len(found) >= len(odd) + len(good) else None
 
-    ends = await until(states, lambda: f"all end; {daemon.tail()}") or {}
+    ends = await until(states, lambda: f"all end; {daemon.tail()}")
     assert [ends[job_id] for job_id in good] == ["done"] * 50
     assert {ends[job_id] for job_id in odd} <= {"done", "dead"}
     assert [row["id"] for row in await pool.fetch("select id from jobs order by id")] == never
     assert not daemon.events("claim_failed")
+
+
+@pytest.mark.parametrize("column", ["attempt", "fence", "org_id"])
+async def test_a_row_that_cannot_be_claimed_holds_up_only_its_queue(
+    fleet: Fleet, pool: asyncpg.Pool, column: str
+) -> None:
+    """Loaded past the triggers, or by a restore into a table whose checks are stricter."""
+    async with pool.acquire() as conn:
+        await conn.execute("set session_replication_role = replica")
+        value = {"attempt": 32767, "fence": 2147483647, "org_id": "'a'"}[column]
+        await conn.execute(f"insert into jobs (kind, queue, {column}) values ('note', 'bad', {value})")
+        await conn.execute("alter table jobs add constraint nobody check (org_id <> 'a') not valid")
+        await conn.execute("reset session_replication_role")
+    good = [*await insert(pool, "note", 25), *await insert(pool, "note", 25, queue="other")]
+    daemon = await fleet.start()
+    assert {row["state"] for row in await ended(pool, good)} == {"done"}
+    await ended(pool, await insert(pool, "note", 25))
+    (said,) = (await daemon.said("claim_failed"))[:1]
+    assert said["error"]["message"]
+    assert await daemon.stop() == 0
 
 
 @pytest.mark.req("OR-09")

@@ -1,0 +1,416 @@
+"""The demo shows what it promises, its commands work as they stand, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+from standardwebhooks import Webhook
+
+from daemon import demo_home
+from daemon.demo_home import Home
+from daemon.demo_moods import FirstTime
+from daemon.demo_news import news
+from daemon.demo_rows import SAMPLES, Sample, difference
+from daemon.demo_sinks import HOST, Sinks
+from daemon.demo_webhooks import TOLERANCE_S, is_signed
+from daemon.embedded import Embedded
+from daemon.exits import CONFIG, Exit
+from daemon.settle import Transition, hand_back
+from jobs.context import Ledger
+from jobs.model import Job
+
+pytestmark = pytest.mark.xdist_group("demo")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
+
+PATIENCE_S = 60.0
+ONCE = """
+import sys
+from pathlib import Path
+from daemon.demo import run_demo
+sys.exit(run_demo(Path(sys.argv[1]), once=True))
+"""
+
+
+class Running:
+    """A demo in a process of its own, whose output is read all the time."""
+
+    def __init__(self, folder: Path, *command: str, stdout: int = subprocess.PIPE, **env: str) -> None:
+        self.folder = folder
+        self.output = b""
+        self.process = subprocess.Popen(
+            [sys.executable, *command, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **env},
+        )
+        self._heard = threading.Condition()
+        self._reader: threading.Thread | None = None
+
+    def hear(self, descriptor: int) -> None:
+        self._reader = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
+        self._reader.start()
+
+    def _read(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # the far end of a terminal closes with an error
+            while part := os.read(descriptor, 65536):
+                with self._heard:
+                    self.output += part
+                    self._heard.notify_all()
+
+    @property
+    def text(self) -> str:
+        return self.output.decode()
+
+    def saw(self, wanted: str) -> str:
+        """All output, once `wanted` (a regular expression) is in it."""
+        with self._heard:
+            found = self._heard.wait_for(lambda: re.search(wanted, self.text), PATIENCE_S)
+        assert found, f"{wanted!r} is not in:\n{self.text}"
+        return self.text
+
+    def end(self, *numbers: signal.Signals) -> int:
+        """The exit code."""
+        for number in numbers:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE_S)
+        if self._reader is not None:
+            self._reader.join(PATIENCE_S)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self._reader is not None:
+            self._reader.join(PATIENCE_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def piped(folder: Path, *command: str) -> Running:
+    running = Running(folder, *command)
+    assert running.process.stdout is not None
+    running.hear(running.process.stdout.fileno())
+    return running
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """Outside pytest's own folders, which the account that runs PostgreSQL may not enter."""
+    folder = Path(tempfile.mkdtemp(prefix="jobsd-demo-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def once(scratch: Path) -> Iterator[Running]:
+    """Ends by itself."""
+    running = piped(scratch / "once", "-c", ONCE)
+    try:
+        running.saw("ready after")  # and has its ports
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def demo(scratch: Path, once: Running) -> Iterator[Running]:
+    """Stays; `once` was started before it, so that their waits overlap."""
+    running = piped(scratch / "stays", "-m", "daemon", "demo", "--state-dir")
+    try:
+        running.saw(r"Ctrl-C stops everything")
+        yield running
+    finally:
+        running.close()
+
+
+def shell(demo: Running, command: str, **env: str) -> str:
+    """What a command prints in a shell that has read the demo's `env`, anywhere else on the machine."""
+    done = subprocess.run(
+        ["sh", "-c", f". {demo.folder}/env\n{command}"],
+        cwd="/",
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def shown_commands(text: str) -> list[str]:
+    """The lines of the last block that are indented by two."""
+    block = text[text.index("Try next") :].split("Ctrl-C")[0]
+    return [line[2:] for line in block.splitlines() if line.startswith("  ")]
+
+
+def servers(folder: Path) -> list[int]:
+    """Processes of PostgreSQL that work in the folder's database."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink() == folder.resolve() / "postgres" / "data":
+                found.append(int(entry.name))
+    return found
+
+
+# --- the whole of it --------------------------------------------------------------------------------------------------
+
+
+def test_a_delivery_of_every_channel_is_seen(demo: Running) -> None:
+    demo.saw(r"webhook +#\d+  /orders → 204 in \d+ ms")
+    demo.saw(r"email +#\d+  ada@shop\.example → 250")
+    demo.saw(r"dns +#\d+  TXT shop\.example → match")
+
+
+def test_failures_and_their_retries_are_seen(demo: Running) -> None:
+    demo.saw(r"/flaky → 503 in \d+ ms, again in \d\.\d s +· its receiver fails at first")
+    demo.saw(r"/flaky → 204 in \d+ ms \(attempt 2\)")
+    demo.saw(r"busy@shop\.example → 450 4\.2\.1 .*, again in")
+    demo.saw(r"/gone → 410 in \d+ ms, dead")
+    demo.saw(r"thumbnail .* no daemon serves this kind")
+
+
+def test_every_command_it_shows_works_as_it_stands(demo: Running) -> None:
+    text = demo.saw(r"due in 5 s")
+    env, *commands = shown_commands(text)
+    assert env == f". {demo.folder}/env"
+    insert = "\n".join(commands[-2:])
+    with ThreadPoolExecutor(4) as at_once:
+        said = at_once.map(lambda command: shell(demo, command), commands[:-2])
+    printed = dict(zip((command.split(" --")[0] for command in commands), said, strict=False))
+    assert "webhook" in printed["jobsd jobs list"]
+    waiting = next(text for command, text in printed.items() if command.startswith("jobsd jobs explain"))
+    assert "thumbnail" in waiting
+    assert "http_410" in printed["jobsd dead list"]
+    assert "default" in printed["jobsd stats"]
+    new_id = printed["jobsd enqueue heartbeat"].strip()
+    assert any(command.startswith("psql -c") and "rows)" in text for command, text in printed.items())
+    assert any("jobsd_attempts_total{" in text for text in printed.values()) or shutil.which("curl") is None
+    assert shell(demo, f"psql -v ON_ERROR_STOP=1 <<'END'\n{insert}\nEND").strip() == "INSERT 0 1"
+    demo.saw(rf"heartbeat +#{new_id}  done")
+    assert max(map(len, text[text.index("Try next") :].splitlines()[2:12])) < 80
+
+
+def test_a_shell_that_meant_another_database_means_the_demo_now(demo: Running) -> None:
+    elsewhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/nowhere", "PGHOST": "127.0.0.1", "PGPORT": "1"}
+    assert shell(demo, "jobsd stats --json", **elsewhere)
+    assert shell(demo, "psql -tAc 'select 1'", **elsewhere).strip() == "1"
+
+
+def test_the_statements_it_ran_are_all_in_a_file(demo: Running) -> None:
+    script = (demo.folder / "rows.sql").read_text()
+    assert script.count("insert into jobs") == len(SAMPLES)
+    assert shell(demo, f"psql -q -v ON_ERROR_STOP=1 -f {demo.folder}/rows.sql") == ""
+
+
+def test_the_signing_secret_is_nobody_elses_to_read(demo: Running) -> None:
+    assert (demo.folder / "secrets").stat().st_mode & 0o077 == 0
+    assert "whsec_" not in (demo.folder / "demo.toml").read_text() + demo.text
+
+
+def test_a_second_demo_in_the_same_folder_is_refused(demo: Running) -> None:
+    second = piped(demo.folder, "-m", "daemon", "demo", "--state-dir")
+    try:
+        code = second.end()
+    finally:
+        second.close()
+    assert code == 69
+    assert re.fullmatch(r"jobsd: another demo runs in .*: stop that one, .*--state-dir\n", second.text)
+
+
+def test_a_change_of_its_settings_counts_at_once(demo: Running) -> None:
+    settings = demo.folder / "demo.toml"
+    settings.write_text(settings.read_text().replace('rate = "1/s"', 'rate = "50/s"'))
+    demo.process.send_signal(signal.SIGHUP)
+    demo.saw(r"settings .* read again, changed: limits\.partner\.rate")
+
+
+def test_ctrl_c_stops_all_of_it_and_leaves_no_process(demo: Running) -> None:
+    assert servers(demo.folder)
+    assert demo.end(signal.SIGINT) == 0
+    assert "stopped: " in demo.text
+    assert servers(demo.folder) == []
+    assert not (demo.folder / "pid").exists()
+
+
+async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
+    assert once.end() == 0, once.text
+    assert f"all {len(SAMPLES)} rows are as they must be" in once.text
+    assert servers(once.folder) == []
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        states = await conn.fetch("select kind, state, attempt, count(*) from job_status group by 1, 2, 3")
+        wanted = Counter((kind_of(sample), sample.state, sample.attempt) for sample in SAMPLES)
+        found = {tuple(row)[:3]: row["count"] for row in states if row["kind"] != "heartbeat"}
+        assert found == dict(wanted)
+        statuses = await conn.fetch("select status, count(*) from webhook_deliveries group by 1")
+        assert {(204, 8), (503, 2), (500, 2), (410, 1), (None, 1)} == {tuple(row) for row in statuses}
+        codes = await conn.fetch("select smtp_code from email_deliveries order by 1")
+        assert [row[0] for row in codes] == [250, 250, 450, 550]
+        verdicts = await conn.fetch("select verdict from domain_checks order by 1")
+        assert [row[0] for row in verdicts] == ["absent", "indeterminate", "match", "match", "mismatch"]
+    finally:
+        await conn.close()
+        await server.stop()
+
+
+def test_rows_that_did_not_end_in_time_are_named_and_make_it_fail(once: Running) -> None:
+    once.end()
+    hasty = piped(once.folder, "-c", ONCE.replace("once=True", "once=True, deadline_s=0.0"))
+    try:
+        code = hasty.end()
+    finally:
+        hasty.close()
+    assert code == 1
+    assert re.search(r"row \d+ \(due in 5 s\) is ready, attempt 0 instead of done, attempt 1", hasty.text)
+
+
+def kind_of(sample: Sample) -> str:
+    found = re.search(r"values \('(\w+)'", sample.statement)
+    assert found
+    return found[1]
+
+
+def test_a_terminal_is_given_back_as_it_was(scratch: Path, once: Running) -> None:
+    once.end()
+    ours, theirs = pty.openpty()
+    try:
+        folder = once.folder  # warm, so that this takes a second
+        running = Running(folder, "-m", "daemon", "demo", "--state-dir", stdout=theirs, TERM="xterm", NO_COLOR="1")
+        os.close(theirs)
+        running.hear(ours)
+        try:
+            running.saw(r"Ctrl-C stops everything|Ctrl-C st")
+            assert running.end(signal.SIGTERM) == 0
+        finally:
+            running.close()
+    finally:
+        os.close(ours)
+    assert running.text.rindex("\x1b[?25h") > running.text.rindex("\x1b[?25l")  # the cursor shows again
+    assert not re.search(r"\x1b\[[\d;]*3[0-7]", running.text)  # NO_COLOR
+    assert servers(folder) == []
+
+
+def test_it_ends_when_nobody_reads_any_more(once: Running) -> None:
+    once.end()
+    running = Running(once.folder, "-m", "daemon", "demo", "--state-dir")
+    try:
+        assert running.process.stdout is not None
+        select.select([running.process.stdout], [], [], PATIENCE_S)
+        running.process.stdout.close()
+        assert running.end() == 0
+    finally:
+        running.close()
+    assert servers(once.folder) == []
+
+
+# --- where it lives ---------------------------------------------------------------------------------------------------
+
+
+@as_root
+def test_roots_closed_folder_is_no_place_and_another_is_taken(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.chdir(closed)
+    monkeypatch.setattr(demo_home, "ELSEWHERE", scratch / "elsewhere")
+    home = Home(None)
+    home.release()
+    assert home.folder == (scratch / "elsewhere").resolve()
+    with pytest.raises(Exit, match=r"may not enter .*: choose another --state-dir, or allow it: chmod o\+x") as refused:
+        Home(closed / "asked-for")
+    assert refused.value.code == CONFIG
+
+
+async def test_a_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    async with Sinks(secret, tmp_path) as first, Sinks(secret, tmp_path) as second:
+        ours, others = first.ports(), second.ports()
+        for port in (others.webhook, others.mail, others.dns):
+            with socket.create_connection((HOST, port), timeout=5):
+                pass
+    assert not {ours.webhook, ours.mail, ours.dns} & {others.webhook, others.mail, others.dns}
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def attempt(kind: str = "webhook", number: int = 1) -> Job:
+    return Job(7, 1, kind, "default", 2, number, "{}", 0.0)
+
+
+def test_a_line_says_what_happened_and_what_comes_next() -> None:
+    row = {"url": "http://127.0.0.1:9465/flaky", "status": 503, "code": "http_503", "duration_ms": 3.2}
+    retry = Transition(attempt(), "ready", "retry", "the receiver answered 503", "http_503", delay_s=2.0, failed=True)
+    retry.records = [(Ledger("webhook_deliveries"), row)]
+    line = news(retry, "fails at first")
+    assert line is not None
+    assert line.text == "webhook       #7  /flaky → 503 in 3 ms, again in 2.0 s"
+    assert (line.tone, line.note) == ("wait", "fails at first")
+
+
+def test_a_row_that_was_not_tried_is_no_news() -> None:
+    assert news(hand_back(attempt(), gate="limit:partner")) is None
+
+
+def test_a_job_cannot_drive_the_terminal() -> None:
+    dead = Transition(attempt("report"), "dead", "dead", "\x1b[2Jgone\n", "failed", failed=True)
+    line = news(dead)
+    assert line is not None
+    assert line.text.isprintable()
+
+
+def test_a_row_is_judged_by_its_state_its_attempts_and_its_reason() -> None:
+    sample = Sample("", "", "dead", 2, "http_500")
+    right = {"state": "dead", "attempt": 2, "why": "http_500"}
+    assert difference(sample, right) is None
+    assert difference(sample, None) == "is in no table"
+    for wrong in ({"state": "done"}, {"attempt": 3}, {"why": "timeout"}):
+        assert difference(sample, {**right, **wrong})
+
+
+# --- the receivers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_signature_is_believed_only_over_the_same_bytes_and_for_a_while() -> None:
+    key, body, at = bytes(range(32)), b'{"order": 7}', datetime.now(UTC)
+    signature = Webhook(base64.b64encode(key).decode()).sign("msg_7", at, body.decode())
+    headers = {"webhook-id": "msg_7", "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
+    late = (at + timedelta(seconds=TOLERANCE_S + 2)).timestamp()
+    assert is_signed(key, headers, body, at.timestamp())
+    assert not is_signed(key, headers, body + b" ", at.timestamp())
+    assert not is_signed(bytes(32), headers, body, at.timestamp())
+    assert not is_signed(key, {**headers, "webhook-id": "msg_8"}, body, at.timestamp())
+    assert not is_signed(key, headers, body, late)
+    assert not is_signed(key, {**headers, "webhook-timestamp": "²"}, body, at.timestamp())
+
+
+def test_the_first_time_fails_and_the_second_works() -> None:
+    is_first = FirstTime()
+    assert [is_first("a"), is_first("b"), is_first("a"), is_first("a")] == [True, True, False, True]

@@ -1,0 +1,159 @@
+"""Ticks of schedules become rows: each once, however many daemons run and whatever was missed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from daemon.scheduler import Scheduler
+from daemon.store import Store, Tick
+from daemon.work_settings import ScheduleSettings
+from tests.life.fleet import Fleet, ended, insert, observer_to, until, until_sql
+from tests.life.test_reload import reload
+
+HOURLY = '[schedules.tidy]\nkind = "note"\ncron = "0 * * * *"\n'
+EVERY_MINUTE = '[schedules.tidy]\nkind = "note"\ncron = "* * * * *"\n'
+
+
+async def known(pool: asyncpg.Pool, hours_ago: float, cron: str = "0 * * * *", *, paused: bool = False) -> datetime:
+    """As if daemons had run until then: the schedule's last tick, on the full hour."""
+    at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours_ago)
+    await pool.execute(
+        """insert into job_schedules (name, kind, cron, timezone, last_tick_at, paused_at)
+           values ('tidy', 'note', $1, 'UTC', $2, case when $3 then now() end)""",
+        cron,
+        at,
+        paused,
+    )
+    return at
+
+
+async def ticks(pool: asyncpg.Pool) -> list[datetime]:
+    return [
+        row[0]
+        for row in await pool.fetch("select run_at from job_history union all select run_at from jobs order by 1")
+    ]
+
+
+async def caught_up(pool: asyncpg.Pool) -> None:
+    await until_sql(pool, "select last_tick_at > now() - interval '1 hour' from job_schedules")
+
+
+@pytest.mark.req("JP-02")
+@pytest.mark.parametrize(("missed", "expected"), [("skip", 0), ("one", 1), ("all", 5)])
+async def test_ticks_missed_while_no_daemon_ran_are_made_up_as_the_policy_says(
+    fleet: Fleet, pool: asyncpg.Pool, missed: str, expected: int
+) -> None:
+    if datetime.now(UTC).minute == 59:  # the hour would turn under the test
+        await asyncio.sleep(61 - datetime.now(UTC).second)
+    last = await known(pool, 5)
+    config = f'{HOURLY}missed = "{missed}"\noverlap = "allow"\n'
+    daemons = [fleet.spawn(name, config) for name in "abc"]
+    for daemon in daemons:
+        await daemon.ready()
+    await caught_up(pool)
+
+    async def made() -> bool:
+        return len(await ticks(pool)) >= expected
+
+    await until(made, lambda: f"{expected} rows")
+    all_five = [last + timedelta(hours=n) for n in range(1, 6)]
+    assert await ticks(pool) == all_five[len(all_five) - expected :]
+    won = [row for daemon in daemons for row in daemon.events("schedule_ticked")]
+    assert len(won) == expected
+    assert all(row["missed"] for row in won) or all_five[-1] > datetime.now(UTC) - timedelta(seconds=60)
+
+
+async def test_three_daemons_make_one_row_of_each_tick(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """Two hundred ticks at once, all three in a race for each."""
+    last = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=200)
+    await known(pool, 0, "* * * * *")
+    await pool.execute("update job_schedules set last_tick_at = $1", last)
+    config = f'{EVERY_MINUTE}missed = "all"\noverlap = "allow"\n'
+    daemons = [fleet.spawn(name, config) for name in "abc"]
+    for daemon in daemons:
+        await daemon.ready()
+
+    await until_sql(pool, "select last_tick_at > now() - interval '1 minute' from job_schedules")
+    found = await ticks(pool)
+    assert found == [last + timedelta(minutes=n) for n in range(1, len(found) + 1)]
+    assert len(found) >= 200
+    keys = await pool.fetch("select correlation_id from job_history union all select correlation_id from jobs")
+    assert len({row[0] for row in keys}) == len(found)
+
+
+async def test_a_tick_is_left_out_while_the_row_of_the_last_is_unfinished(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    await known(pool, 3)
+    daemon = await fleet.start(config=HOURLY + 'missed = "all"\noverlap = "skip"\nargs = { seconds = 1.0 }\n')
+    await caught_up(pool)
+    await daemon.said("schedule_skipped", 2)
+    assert len(await ticks(pool)) == 1
+    assert await pool.fetchval("select unique_key from job_status join jobs using (id)") == "schedule:tidy"
+
+
+async def test_a_paused_schedule_makes_no_rows(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    last = await known(pool, 5, paused=True)
+    await fleet.start(config=HOURLY + 'missed = "all"\n')
+    await ended(pool, await insert(pool, "note"))
+    assert await pool.fetchval("select last_tick_at from job_schedules") == last
+    assert await pool.fetchval("select count(*) from job_history") == 1
+
+
+async def test_a_new_schedule_does_not_make_up_for_a_past_it_never_had(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    await fleet.start(config=HOURLY + 'missed = "all"\n')
+
+    await until_sql(pool, "select count(*) = 1 from job_schedules")
+    await ended(pool, await insert(pool, "note"))
+    assert await pool.fetchval("select count(*) from job_history") == 1
+
+
+async def test_a_reload_adds_schedules(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    last = await known(pool, 1)
+    daemon = await fleet.start(config="")
+    await reload(daemon, HOURLY + 'missed = "all"\n')
+    await daemon.said("schedule_ticked")
+    assert await ticks(pool) == [last + timedelta(hours=1)]
+
+
+async def test_a_reload_takes_schedules_away_the_last_one_too(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    """Seen from inside: an hour cannot be waited for, but a scheduler can be told that it has passed."""
+    asked: list[str] = []
+
+    class Told(Store):
+        async def tick(self, name: str, tick: datetime, row: ScheduleSettings) -> Tick:
+            asked.append(name)
+            return await super().tick(name, tick, row)
+
+    hourly = ScheduleSettings(kind="note", cron="0 * * * *")
+    with observer_to(tmp_path / "log") as observer:
+        scheduler = Scheduler(Told(pool), observer, {"tidy": hourly})
+        running = asyncio.create_task(scheduler.run())
+
+        await until_sql(pool, "select exists (select from job_schedules)")
+        scheduler.skew_s = 7200.0
+        scheduler.reload({})
+        for _ in range(50):
+            await asyncio.sleep(0)
+        scheduler.reload({"next": hourly})
+        await until(lambda: asked, lambda: "a tick is due")
+        assert set(asked) == {"next"}
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_schedule_whose_row_is_refused_says_so_and_holds_up_nothing(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    await pool.execute("alter table jobs add constraint none_of_these check (kind <> 'note_other')")
+    await known(pool, 2)
+    await pool.execute(
+        "insert into job_schedules (name, kind, cron, timezone, last_tick_at)"
+        " select 'bad', 'note_other', cron, timezone, last_tick_at from job_schedules"
+    )
+    bad = '[schedules.bad]\nkind = "note_other"\ncron = "0 * * * *"\n'
+    daemon = await fleet.start(config=bad + HOURLY)
+    await daemon.said("schedule_invalid")
+    await daemon.said("schedule_ticked")
+    assert await daemon.stop() == 0
