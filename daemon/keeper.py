@@ -132,10 +132,16 @@ class Keeper:
             ("email_deliveries", keep.email_deliveries),
             ("domain_checks", keep.domain_checks),
         ):
-            for name in await self._store.make_partitions(parent, keep.partitions_ahead):
-                self._observer.retention(parent, name, "created")
-            while names := await self._store.drop_partitions(parent, keep_s, 1):
-                self._observer.retention(parent, names[0], "dropped")
+            try:
+                await self._partitions_of(parent, keep.partitions_ahead, keep_s)
+            except AWAY as error:  # somebody holds a lock on this one; the others do not wait for it
+                self._observer.keeper_failed("partitions", error)
+
+    async def _partitions_of(self, parent: str, ahead: int, keep_s: float) -> None:
+        for name in await self._store.make_partitions(parent, ahead):
+            self._observer.retention(parent, name, "created")
+        while names := await self._store.drop_partitions(parent, keep_s, 1):
+            self._observer.retention(parent, names[0], "dropped")
 
     async def retention(self) -> None:
         keep = self._config().retention
