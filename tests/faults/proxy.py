@@ -97,7 +97,7 @@ class _Line:
         self._server_reader, self._server_writer = server
         self._started = False
         self._rest = b""
-        self._victims: set[bytes] = set()
+        self._statements: dict[bytes, bytes] = {}
         self._doomed = False
         self._listens = False
 
@@ -143,10 +143,12 @@ class _Line:
             if kind == b"P" and b"LISTEN " in body:
                 self._listens = True
                 self._proxy.listeners += 1
-            if kind == b"P" and self._proxy.victim and self._proxy.victim in body:
-                self._victims.add(body.split(b"\0", 1)[0])
-            called = kind == b"B" and body.split(b"\0", 2)[1] in self._victims
-            said = kind == b"Q" and self._proxy.victim and self._proxy.victim in body
+            if kind == b"P":
+                name, _, text = body.partition(b"\0")
+                self._statements[name] = text
+            victim = self._proxy.victim
+            called = kind == b"B" and victim in self._statements.get(body.split(b"\0", 2)[1], b"")
+            said = kind == b"Q" and victim in body
             if (called or said) and self._proxy.losses > 0:
                 self._proxy.losses -= 1
                 self._doomed = True

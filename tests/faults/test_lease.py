@@ -59,7 +59,7 @@ async def test_a_handler_that_blocks_the_loop_past_the_lease_costs_no_row(fleet:
     assert {note.by for note in fleet.notes("start")} == {"a"}
     assert not blocked.events("worker_lost")
     assert not blocked.events("worker_fenced")
-    assert blocked.events("loop_blocked")
+    await blocked.said("loop_blocked")
 
 
 async def test_the_shortest_lease_allowed_is_held_by_an_idle_daemon(fleet: Fleet, pool: asyncpg.Pool) -> None:

@@ -146,7 +146,7 @@ async def test_stats_count_each_queue(terminal: Terminal, pool: asyncpg.Pool) ->
     await terminal.ok("queues", "pause", "q")
     rows = {row["queue"]: row for row in (await terminal.ok("stats", "--json")).json}
     oldest_s = rows["q"].pop("oldest_s")
-    assert rows["q"] == {"queue": "q", "ready": 2, "scheduled": 1, "parked": 1, "running": 1, "dead": 0, "paused": True}
+    assert rows["q"] == {"queue": "q", "ready": 1, "scheduled": 1, "parked": 1, "running": 1, "dead": 0, "paused": True}
     assert 3600 <= oldest_s < 3700
     assert rows["default"]["dead"] == 2
 

