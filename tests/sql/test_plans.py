@@ -129,8 +129,8 @@ async def test_a_claim_costs_the_same_whatever_waits(
     mode: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Pages, not time: 2.7 ms for these 100 rows was measured.  An index over 600,000 entries is a level deeper than one
-    over 3,000, which is half as many pages again for a row that is found by its key; more than that would be a scan."""
+    """Pages, not time: 2.7 ms for these 100 rows was measured.  An index over 600,000 entries is a level deeper than
+    one over 3,000: half as many pages again for a row that is found by its key.  More than that would be a scan."""
     statement = sql.load("queue.sql")["claim"]
     few = [await explain(little, statement, CLAIM, mode) for _ in range(5)]
     many = [await explain(backlog, statement, CLAIM, mode) for _ in range(5)]
