@@ -119,7 +119,7 @@ class Daemon:
         await self._check_schema()
         handler_pool = await self._database.handler_pool()
         stack.push_async_callback(self._close_pool, handler_pool)
-        self._store = Store(self._pool)
+        self._store = Store(self._pool, timeout_s=answer_limit_s(self._config.database.statement_timeout))
         kinds = load_kinds(self._config.daemon.handlers, self._config.daemon.kinds)
         self._secrets = Secrets(secret_folders(self._config))
         self._clients = open_clients(wanted(self._config), handler_pool, self._secrets)
@@ -197,10 +197,12 @@ class Daemon:
 
     async def _announce(self, started: float) -> None:
         """READY only when the first look has been made and the listener hears, or has failed to."""
-        try:
-            async with asyncio.timeout(5):
-                await self._listener.hearing.wait()
-        except TimeoutError:
+        hearing = asyncio.get_running_loop().create_task(self._listener.hearing.wait())
+        stop = asyncio.get_running_loop().create_task(self._stopping.wait())
+        await asyncio.wait({hearing, stop}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        hearing.cancel()
+        stop.cancel()
+        if not self._listener.hearing.is_set():
             self._observer.keeper_failed("listen", TimeoutError("not listening yet; polling meanwhile"))
         self._observer.daemon_ready(monotonic() - started)
         systemd.ready("serving")
@@ -396,6 +398,11 @@ class Daemon:
 
     async def _close_clients(self) -> None:
         await self._clients.close()
+
+
+def answer_limit_s(statement_timeout_s: float) -> float:
+    """How long to wait for an answer: a little longer than Postgres would let the statement run."""
+    return statement_timeout_s + 1.0 if statement_timeout_s else 31.0
 
 
 async def _within(seconds: float, what: Any) -> bool:

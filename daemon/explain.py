@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from daemon.limits import GATE
 from daemon.pattern import matches
-from daemon.sources import KIND_GATE
+from daemon.sources import KIND_GATE, SUSPECT_GATE
 from daemon.work_settings import LimitSettings
 
 MANY = 10_000
@@ -111,6 +111,12 @@ def _shut(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketSt
     yield from _unserved(row, daemons)
     if row.gate.startswith(GATE):
         yield _limited(row, bucket)
+    if row.gate == SUSPECT_GATE:
+        yield Gate(
+            "suspect",
+            "its worker died while it ran, as often as a row may: such rows run one at a time in each daemon",
+            opens="when the one before it has ended",
+        )
     if row.behind is not None:
         yield Gate(
             "ordering_key",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -41,6 +43,10 @@ AWAY = (
     asyncpg.LockNotAvailableError,
 )
 """What means "not now": the statement may be sent again, after a pause and on another connection."""
+
+
+LEFT_MAX = 10_000
+"""Rows that a worker hands back as it leaves; were there more, the rescue would return them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +93,24 @@ class Store:
     async def claim(self, slots: Mapping[tuple[str, str], int], worker_id: int, kinds: Sequence[str]) -> list[Job]:
         """Take up to slots[queue, gate] due rows of each; rows of kinds not served come back with their gate set."""
         queues, gates = zip(*slots, strict=True)
-        rows = await self._pool.fetch(
-            _QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None, timeout=self._timeout_s
-        )
+        rows = await self._fetch(_QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None)
         claimed = [Job(*row) for row in rows]
         claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
         return claimed
 
     async def look(self, most: int) -> list[Source]:
         """The (queue, gate) pairs with ready rows."""
-        return [Source(*row) for row in await self._pool.fetch(_QUEUE["look"], most, timeout=self._timeout_s)]
+        return [Source(*row) for row in await self._fetch(_QUEUE["look"], most)]
 
     async def count(self, up_to: int, most: int) -> list[Count]:
-        return [Count(*row) for row in await self._pool.fetch(_UPKEEP["count"], up_to, most, timeout=self._timeout_s)]
+        return [Count(*row) for row in await self._fetch(_UPKEEP["count"], up_to, most)]
 
     async def count_running(self, up_to: int) -> dict[str, int]:
-        rows = await self._pool.fetch(_UPKEEP["count_running"], up_to, timeout=self._timeout_s)
+        rows = await self._fetch(_UPKEEP["count_running"], up_to)
         return {row[0]: row[1] for row in rows}
 
     async def count_dead(self, up_to: int) -> dict[str, int]:
-        rows = await self._pool.fetch(_UPKEEP["count_dead"], up_to, timeout=self._timeout_s)
+        rows = await self._fetch(_UPKEEP["count_dead"], up_to)
         return {row[0]: row[1] for row in rows}
 
     async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
@@ -119,7 +123,7 @@ class Store:
         ended = sorted((t for t in batch if t.state != "ready"), key=_row_order)
         back = sorted((t for t in batch if t.state == "ready"), key=_row_order)
         ledgers = _ledger_rows(batch)
-        async with self._pool.acquire(timeout=self._timeout_s) as conn:
+        async with self._connection() as conn:
             if ended and not back and not ledgers:  # the common case is one statement, and so its own transaction
                 return await self._finish(conn, ended)
             async with conn.transaction():
@@ -170,20 +174,18 @@ class Store:
 
     async def held(self, worker_id: int) -> list[Job]:
         """Running rows of this worker, with no more than their name and fence, that it claimed a while ago."""
-        rows = await self._pool.fetch(_QUEUE["held"], worker_id, timeout=self._timeout_s)
+        rows = await self._fetch(_QUEUE["held"], worker_id)
         return [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id) for r in rows]
 
     async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
         """Store how far a running job is; false when the row is no longer this attempt's."""
-        row = await self._pool.fetchval(
-            _QUEUE["progress"], job.id, job.fence, json_text(value), timeout=self._timeout_s
-        )
+        row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
         return row is not None
 
     async def take(self, worker_id: int, wanted: Mapping[Bucket, int]) -> dict[Bucket, Grant]:
         """Tokens and places of each bucket, exact over all daemons."""
         buckets = list(wanted)
-        rows = await self._pool.fetch(
+        rows = await self._fetch(
             _LIMITS["take"],
             worker_id,
             [b.name for b in buckets],
@@ -192,43 +194,36 @@ class Store:
             [b.token_s for b in buckets],
             [b.burst for b in buckets],
             [b.places for b in buckets],
-            timeout=self._timeout_s,
         )
         return {bucket: Grant(*row) for bucket, row in zip(buckets, rows, strict=True)}
 
     async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
         """Say which places this worker holds, after an answer was lost."""
-        await self._pool.execute(
-            _LIMITS["true_up"],
-            worker_id,
-            [b.name for b in held],
-            [b.key for b in held],
-            list(held.values()),
-            timeout=self._timeout_s,
+        await self._execute(
+            _LIMITS["true_up"], worker_id, [b.name for b in held], [b.key for b in held], list(held.values())
         )
 
     async def give(self, worker_id: int, places: Mapping[Bucket, int], tokens: Mapping[Bucket, int]) -> None:
         """Give back places that came free, and tokens that were taken but not used."""
         buckets = list({**places, **tokens})
-        await self._pool.execute(
+        await self._execute(
             _LIMITS["give"],
             worker_id,
             [b.name for b in buckets],
             [b.key for b in buckets],
             [places.get(b, 0) for b in buckets],
             [tokens.get(b, 0) * (b.token_s or 0.0) for b in buckets],
-            timeout=self._timeout_s,
         )
 
     async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
         """Make a schedule of the config known; (its last tick, whether it is paused)."""
-        (row,) = await self._pool.fetch(_SCHEDULES["adopt"], name, kind, cron, timezone, timeout=self._timeout_s)
+        (row,) = await self._fetch(_SCHEDULES["adopt"], name, kind, cron, timezone)
         return row[0], row[1]
 
     async def tick(self, name: str, tick: datetime, row: ScheduleSettings) -> Tick:
         """Insert the row of a tick, once over all daemons."""
         unique_key = f"schedule:{name}" if row.overlap == "skip" else None
-        (found,) = await self._pool.fetch(
+        (found,) = await self._fetch(
             _SCHEDULES["tick"],
             name,
             tick,
@@ -238,52 +233,78 @@ class Store:
             row.org_id,
             row.priority,
             unique_key,
-            timeout=self._timeout_s,
         )
         return Tick(*found)
 
     async def pass_over(self, name: str, tick: datetime) -> bool:
         """Count ticks up to this one as over without a row; whether we were the one."""
-        return await self._pool.fetchval(_SCHEDULES["pass_over"], name, tick, timeout=self._timeout_s) is not None
+        return await self._value(_SCHEDULES["pass_over"], name, tick) is not None
 
     async def register(
         self, name: str, version: str, kinds: Sequence[str], queues: Sequence[str], lease_s: float
     ) -> int:
-        worker_id: int = await self._pool.fetchval(_WORKER["register"], name, version, kinds, queues, lease_s)
+        worker_id: int = await self._value(_WORKER["register"], name, version, kinds, queues, lease_s)
         return worker_id
 
     async def leave(self, worker_id: int) -> None:
-        await self._pool.execute(_WORKER["leave"], worker_id)
+        await self._execute(_WORKER["leave"], worker_id, LEFT_MAX)
 
     async def lost(self, most: int) -> list[int]:
         """Workers that hold rows, or a lease, but no longer live."""
-        return [row[0] for row in await self._pool.fetch(_WORKER["lost"], most, timeout=self._timeout_s)]
+        return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
 
     async def rescue(self, worker_id: int, crash_limit: int, most: int) -> tuple[int, int]:
         """Return up to `most` rows of a lost worker to their queues; (returned, buried)."""
-        row = await self._pool.fetchrow(_WORKER["rescue"], worker_id, crash_limit, most, timeout=self._timeout_s)
-        return (row["back"], row["dead"]) if row else (0, 0)
+        (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, most)
+        return row["back"], row["dead"]
 
     async def forget(self, worker_id: int) -> None:
-        await self._pool.execute(_WORKER["forget"], worker_id)
+        await self._execute(_WORKER["forget"], worker_id)
 
     async def hint(self) -> None:
-        await self._pool.execute(_WORKER["hint"])
+        await self._execute(_WORKER["hint"])
 
     async def expire(self, most: int) -> int:
-        return len(await self._pool.fetch(_UPKEEP["expire"], most, timeout=self._timeout_s))
+        return len(await self._fetch(_UPKEEP["expire"], most))
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
-        return [row[0] for row in await self._pool.fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
+        return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
 
     async def drop_partitions(self, parent: str, keep_s: float, most: int) -> list[str]:
-        return [row[0] for row in await self._pool.fetch(_UPKEEP["partitions_drop"], parent, keep_s, most)]
+        return [row[0] for row in await self._fetch(_UPKEEP["partitions_drop"], parent, keep_s, most)]
 
     async def forget_keys(self, keep_s: float, most: int) -> int:
-        return _rows(await self._pool.execute(_UPKEEP["forget_keys"], keep_s, most))
+        return _rows(await self._execute(_UPKEEP["forget_keys"], keep_s, most))
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
-        return _rows(await self._pool.execute(_UPKEEP["forget_audit"], keep_s, most))
+        return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
+
+    async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        async with self._connection() as conn:
+            rows: list[asyncpg.Record] = await conn.fetch(statement, *args, timeout=self._timeout_s)
+            return rows
+
+    async def _value(self, statement: str, *args: Any) -> Any:
+        async with self._connection() as conn:
+            return await conn.fetchval(statement, *args, timeout=self._timeout_s)
+
+    async def _execute(self, statement: str, *args: Any) -> str:
+        async with self._connection() as conn:
+            tag: str = await conn.execute(statement, *args, timeout=self._timeout_s)
+            return tag
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """One of the pool's.  A statement that got no answer in time leaves a connection that may never answer again,
+        and asyncpg would wait without end for its word that the statement is cancelled: end it."""
+        conn = await self._pool.acquire(timeout=self._timeout_s)
+        try:
+            yield conn
+        except (TimeoutError, asyncio.CancelledError):
+            conn.terminate()
+            raise
+        finally:
+            await self._pool.release(conn, timeout=self._timeout_s)
 
 
 def _row_order(transition: Transition) -> tuple[int, int]:

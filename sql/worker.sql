@@ -15,8 +15,15 @@ where id = $1 and lease_until > now()
 returning date_part('epoch', now());
 
 -- name: leave
--- Remove a worker that has handed back all its rows, with the limits it held.  $1 worker.  index job_workers_pkey
-with holds as (delete from job_limit_holds where worker_id = $1)
+-- Remove a worker that ends in good order, with the limits it held.  Rows it still holds (of a claim whose answer was
+-- lost) go back untouched.  $1 worker, $2 rows at most.  index job_workers_pkey, jobs_running
+with holds as (
+    delete from job_limit_holds where worker_id = $1
+), back as (
+    update jobs
+    set state = 'ready', attempt = attempt - 1, fence = fence + 1, worker_id = null, started_at = null
+    where id = any (array(select id from jobs where state = 'running' and worker_id = $1 limit $2 for update skip locked))
+)
 delete from job_workers where id = $1;
 
 -- name: lost

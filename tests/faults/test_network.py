@@ -127,6 +127,28 @@ async def test_a_daemon_cut_off_stops_its_work_before_another_takes_it(
     assert await other.stop() == await cut_off.stop() == 0
 
 
+async def test_work_goes_on_after_a_silence_longer_than_any_answer_may_take(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    """Statements were cut off in the middle, and the pool's connections with them: none may hold up the loops."""
+    daemon = await fleet.start(
+        dsn=proxy.dsn,
+        DAEMON__LEASE="2s",
+        DATABASE__STATEMENT_TIMEOUT="500ms",
+        DATABASE__CONNECT_TIMEOUT="1s",
+    )
+    await insert(pool, "note", 10, {"seconds": 0.5})
+    await fleet.noted("start", 10)
+    proxy.mode = "blackhole"
+    await daemon.said("finish_failed")
+    await daemon.said("claim_failed")
+    await daemon.said("worker_fenced")
+    proxy.mode = "pass"
+    more = await insert(pool, "note", 100)
+    await ended(pool, more)
+    assert await daemon.stop() == 0
+
+
 async def test_polling_goes_on_while_the_listener_hears_nothing(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy) -> None:
     """The line is half open: nothing ever comes through, and nobody says so."""
     daemon = await fleet.start(dsn=proxy.dsn, DAEMON__POLL_INTERVAL="200ms", DAEMON__LEASE="60s")

@@ -12,7 +12,7 @@ import pytest
 from daemon.scheduler import Scheduler
 from daemon.store import Store, Tick
 from daemon.work_settings import ScheduleSettings
-from tests.life.fleet import Fleet, ended, insert, observer_to, until, until_sql
+from tests.life.fleet import Fleet, Row, ended, insert, observer_to, until, until_sql
 from tests.life.test_reload import reload
 
 HOURLY = '[schedules.tidy]\nkind = "note"\ncron = "0 * * * *"\n'
@@ -63,7 +63,12 @@ async def test_ticks_missed_while_no_daemon_ran_are_made_up_as_the_policy_says(
     await until(made, lambda: f"{expected} rows")
     all_five = [last + timedelta(hours=n) for n in range(1, 6)]
     assert await ticks(pool) == all_five[len(all_five) - expected :]
-    won = [row for daemon in daemons for row in daemon.events("schedule_ticked")]
+
+    def told() -> list[Row]:
+        return [row for daemon in daemons for row in daemon.events("schedule_ticked")]
+
+    await until(lambda: len(told()) >= expected, lambda: "whoever made a row says so")
+    won = told()
     assert len(won) == expected
     assert all(row["missed"] for row in won) or all_five[-1] > datetime.now(UTC) - timedelta(seconds=60)
 

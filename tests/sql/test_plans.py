@@ -55,7 +55,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "worker.sql": {
         "register": (("'w'", "'0'", "'{noop}'", "'{*}'", "30"), set()),
         "heartbeat": (("1", "30", "false", "'{noop}'"), set()),
-        "leave": (("9",), set()),
+        "leave": (("9", "10000"), {"jobs_running"}),
         "lost": (("100",), {"jobs_running"}),
         "rescue": (("5", "3", "1000"), {"jobs_running", "jobs_pkey"}),
         "forget": (("5",), {"jobs_running"}),
