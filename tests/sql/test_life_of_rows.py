@@ -177,22 +177,32 @@ def test_each_row_ends_once_and_none_is_lost(lab: Lab) -> None:
 
 QUEUE, WORKER = store_module._QUEUE, store_module._WORKER
 FENCED = " and fence = ($2::int[])[width_bucket(id, $1::bigint[])]"
-UNFENCED = " and $2::int[] is not null"
+BY_WORKER = " and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]"
+NO_FENCE, ANY_WORKER = " and $2::int[] is not null", " and $10::bigint[] is not null"
+# what is changed in which statement; the worker's part of the fence is taken away where it would hide the fault
 MUTANTS = {
-    "a finish without its fence": (QUEUE, "finish", FENCED, UNFENCED),
-    "a return without its fence": (QUEUE, "put_back", FENCED, UNFENCED),
-    "a return that leaves the fence": (QUEUE, "put_back", "fence      = fence + 1,", ""),
-    "a rescue that leaves the fence": (WORKER, "rescue", "fence = fence + 1,", ""),
-    "a finish that keeps nothing": (QUEUE, "finish", "where ($9::bool[])[n]", "where ($9::bool[])[n] and false"),
+    "a finish without its fence": [(QUEUE, "finish", FENCED, NO_FENCE), (QUEUE, "finish", BY_WORKER, ANY_WORKER)],
+    "a return without its fence": [(QUEUE, "put_back", FENCED, NO_FENCE), (QUEUE, "put_back", BY_WORKER, ANY_WORKER)],
+    "a return that leaves the fence": [
+        (QUEUE, "put_back", "fence      = fence + 1,", ""),
+        (QUEUE, "finish", BY_WORKER, ANY_WORKER),
+        (QUEUE, "put_back", BY_WORKER, ANY_WORKER),
+    ],
+    "a rescue that leaves the fence": [
+        (WORKER, "rescue", "fence = fence + 1,", ""),
+        (QUEUE, "finish", BY_WORKER, ANY_WORKER),
+        (QUEUE, "put_back", BY_WORKER, ANY_WORKER),
+    ],
+    "a finish that keeps nothing": [(QUEUE, "finish", "where ($9::bool[])[n]", "where ($9::bool[])[n] and false")],
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 @pytest.mark.skipif(not LONG, reason="another ten seconds; JOBSD_LONG=1 runs it")
 def test_the_machine_finds_a_statement_that_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
-    statements, name, right, wrong = MUTANTS[mutant]
-    assert statements[name].count(right) == 1
-    monkeypatch.setitem(statements, name, statements[name].replace(right, wrong))
+    for statements, name, right, wrong in MUTANTS[mutant]:
+        assert statements[name].count(right) == 1
+        monkeypatch.setitem(statements, name, statements[name].replace(right, wrong))
     quick = settings(THOROUGH, max_examples=300, stateful_step_count=50, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(machine(lab), settings=quick)
