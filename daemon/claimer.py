@@ -123,8 +123,7 @@ class Claimer:
                 continue
             self._beat()
             if sleep_s > 0:
-                await self._nap(sleep_s)
-        await self._give_back()
+                await self._nap(sleep_s)  # places still held go when the worker leaves
 
     async def _step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
@@ -231,7 +230,7 @@ class Claimer:
         try:
             verdict = await self._take(wanting, worker_id)
         except AWAY:
-            for job, _buckets in bound:
+            for job in jobs:  # those without a limit too: none of this claim has started
                 self._finisher.add(hand_back(job, gate=job.gate))
             raise
         return [*free, *verdict.start]

@@ -13,7 +13,7 @@ from daemon.database import Database
 from daemon.listener import Listener
 from daemon.settings import DatabaseSettings, Dsn
 from tests.faults.proxy import Proxy
-from tests.life.fleet import LONG, Fleet, each_ended_once, empty, ended, insert, observer_to, until
+from tests.life.fleet import LONG, Fleet, each_ended_once, empty, ended, insert, observer_to, until, until_sql
 
 
 async def test_answers_lost_after_the_commit_of_results_end_no_row_twice(
@@ -69,6 +69,20 @@ async def test_rows_of_a_claim_whose_answer_was_lost_are_handed_back_at_the_stop
     await fleet.start("b", DAEMON__LEASE="2s")
     await empty(pool)
     assert await pool.fetchval("select count(*) from job_history where state = 'done'") == 50
+
+
+async def test_rows_without_a_limit_do_not_wait_for_the_lost_answer_of_one(
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+) -> None:
+    """They were claimed together with limited ones; strays would be found, but only after ten seconds and more."""
+    daemon = await fleet.start("a", '[limits.one]\nkind = "heartbeat"\nconcurrency = 50\n', dsn=proxy.dsn)
+    proxy.lose_reply_to("job_limits_take", 1)
+    async with pool.acquire() as conn, conn.transaction():
+        ids = await insert(conn, "heartbeat", 10) + await insert(conn, "note", 10)
+    await until_sql(pool, "select not exists (select from jobs)", within_s=8)
+    assert proxy.lost == 1
+    await each_ended_once(pool, ids)
+    assert await daemon.stop() == 0
 
 
 async def test_a_network_slow_by_200_ms_costs_no_lease(fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy) -> None:

@@ -215,6 +215,14 @@ async def test_a_limits_gate_says_when_its_token_comes(terminal: Terminal, pool:
     assert 170 < await pool.fetchval(wait, said["opens_at"]) < 181
 
 
+async def test_a_row_one_crash_from_burial_says_that_it_waits_its_turn(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await daemon(pool, ["a"], ["*"])
+    job_id = await pool.fetchval("insert into jobs (kind) values ('a') returning id")
+    await pool.execute("update jobs set gate = 'suspect', crashes = 2")
+    name, says, _at = await explained(terminal, job_id)
+    assert (name, "one at a time" in says) == ("suspect", True)
+
+
 async def test_a_finished_job_says_how_it_ended(terminal: Terminal, pool: asyncpg.Pool) -> None:
     name, says, _at = await explained(terminal, await history(pool, "dead"))
     assert (name, says.endswith(": too slow")) == ("dead", True)
