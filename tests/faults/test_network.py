@@ -72,13 +72,15 @@ async def test_rows_of_a_claim_whose_answer_was_lost_are_handed_back_at_the_stop
 
 
 async def test_rows_without_a_limit_do_not_wait_for_the_lost_answer_of_one(
-    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy, database: str
 ) -> None:
     """They were claimed together with limited ones; strays would be found, but only after ten seconds and more."""
     daemon = await fleet.start("a", '[limits.one]\nkind = "heartbeat"\nconcurrency = 50\n', dsn=proxy.dsn)
     proxy.lose_reply_to("job_limits_take", 1)
-    async with pool.acquire() as conn, conn.transaction():
+    conn = await asyncpg.connect(database)
+    async with conn.transaction():
         ids = await insert(conn, "heartbeat", 10) + await insert(conn, "note", 10)
+    await conn.close()
     await until_sql(pool, "select not exists (select from jobs)", within_s=8)
     assert proxy.lost == 1
     await each_ended_once(pool, ids)
