@@ -7,13 +7,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, perf_counter
-from typing import Any
 
 import asyncpg
-import orjson
 
+from daemon.admission import Admission
 from daemon.finisher import Finisher
-from daemon.limits import Bucket, Limits, Verdict, share
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
 from daemon.settle import Transition, hand_back
@@ -65,7 +63,6 @@ class Claimer:
         self._worker_id = worker_id
         self._wake = asyncio.Event()
         self._closing = False
-        self._held: Counter[Bucket] = Counter()  # places that came free and are to be given back
         self._look_at = 0.0
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
@@ -73,17 +70,16 @@ class Claimer:
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         self.answered_at = monotonic()
         config = runner.setup.config
-        self._limits = Limits(config.all_limits)
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
+        self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
-        self._holds_in_doubt = False
 
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
-        self._limits = Limits(config.all_limits)
+        self._admission.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self._look_at = 0.0
         self._wake.set()
@@ -127,7 +123,7 @@ class Claimer:
 
     async def _step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
-        await self._give_back()
+        await self._admission.give_back()
         worker_id = self._worker_id()
         if worker_id is None or self._finisher.full:
             return NO_CLAIM_S
@@ -175,7 +171,7 @@ class Claimer:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self._admit(self._apart(jobs), worker_id):
+        for job, buckets in await self._admission.admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
 
@@ -209,79 +205,6 @@ class Claimer:
             self._suspects &= self._runner.known() | self._finisher.known()
         return bool(self._suspects)
 
-    async def _admit(self, jobs: list[Job], worker_id: int) -> Sequence[tuple[Job, tuple[Bucket, ...]]]:
-        """Who may start now; those whom a limit holds back go to its gate."""
-        if not self._limits:
-            return [(job, ()) for job in jobs]
-        free: list[tuple[Job, tuple[Bucket, ...]]] = []
-        bound: list[tuple[Job, tuple[Bucket, ...]]] = []
-        for job in jobs:
-            buckets = self._limits.buckets(job, self._args(job))
-            (bound if buckets else free).append((job, buckets))
-        if not bound:
-            return free
-        wanting = []
-        for job, buckets in bound:
-            behind = next((b for b in buckets if job.gate != b.gate and self._sources.waiting(job.queue, b.gate)), None)
-            if behind is not None:  # others wait for this bucket already: no overtaking
-                self._finisher.add(hand_back(job, gate=behind.gate))
-            else:
-                wanting.append((job, buckets))
-        try:
-            verdict = await self._take(wanting, worker_id)
-        except AWAY:
-            for job in jobs:  # those without a limit too: none of this claim has started
-                self._finisher.add(hand_back(job, gate=job.gate))
-            raise
-        return [*free, *verdict.start]
-
-    async def _take(self, wanting: list[tuple[Job, tuple[Bucket, ...]]], worker_id: int) -> Verdict:
-        wanted = Counter(bucket for _job, buckets in wanting for bucket in buckets)
-        if not wanted:
-            return Verdict([], [], Counter())
-        self._holds_in_doubt = True
-        grants = await self._store.take(worker_id, wanted)
-        self._holds_in_doubt = False
-        verdict = share(wanting, grants)
-        now = monotonic()
-        for job, bucket in verdict.wait:
-            self._sources.shut(job.queue, bucket.gate, now, grants[bucket].retry_s, bucket.token_s)
-            self._finisher.add(hand_back(job, gate=bucket.gate))
-        for bucket, count in Counter(bucket for _job, bucket in verdict.wait).items():
-            self._observer.limited(bucket.name, count, grants[bucket].retry_s or 0.0)
-        if verdict.unused:
-            held = Counter({bucket: count for bucket, count in verdict.unused.items() if bucket.places is not None})
-            self._holds_in_doubt = True
-            await self._store.give(worker_id, held, verdict.unused)
-            self._holds_in_doubt = False
-        return verdict
-
-    def _args(self, job: Job) -> dict[str, Any]:
-        """The args for limits that go by them; also finds the lane.  An unreadable row passes and dies when run."""
-        try:
-            args = orjson.loads(job.args_json)
-            kind = self._runner.setup.kinds[job.kind]
-            if job.lane is None and kind.lane is not None:
-                job.lane = kind.lane(kind.decode(job.args_json))
-        except Exception:  # whatever strangers' data does to a kind's type: running the row will say it
-            return {}
-        return args if isinstance(args, dict) else {}
-
-    async def _give_back(self) -> None:
-        """Places of concurrency limits that came free, in one statement for all."""
-        worker_id = self._worker_id()
-        if worker_id is None or not (self._held or self._holds_in_doubt):
-            return
-        held, self._held = self._held, Counter()
-        in_doubt, self._holds_in_doubt = self._holds_in_doubt, True
-        if in_doubt:  # an answer was lost: what we hold is what runs
-            await self._store.true_up(worker_id, self._runner.places())
-        else:
-            await self._store.give(worker_id, held, {})
-        self._holds_in_doubt = False
-        for bucket, count in held.items():
-            self._sources.place_free(bucket.gate, count)
-
     def _written(self, batch: Sequence[Transition]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         now, news = monotonic(), False
@@ -299,10 +222,7 @@ class Claimer:
             self._wake.set()
 
     def _freed(self, running: Running) -> None:
-        if running.buckets and running.job.worker_id == self._worker_id():
-            self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
-        elif running.buckets:  # of a lease that is silent or lost: what we hold now is to be said anew
-            self._holds_in_doubt = True
+        self._admission.freed(running)
         self._wake.set()
 
     def _free(self, queue: str) -> int:

@@ -58,7 +58,7 @@ async def test_the_second_waits_as_long_as_the_first_works(empty: str, pool: Poo
 async def test_a_changed_step_is_refused_and_nothing_is_done(empty: str, pool: Pool) -> None:
     await migrate(empty, "fresh")
     await pool.execute("update fresh.job_migrations set checksum = 'other' where number = 2")
-    await pool.execute("delete from fresh.job_migrations where number = 7")
+    await pool.execute("delete from fresh.job_migrations where number > 6")
     with pytest.raises(SchemaError, match=r"0002_history was changed after it was applied"):
         await migrate(empty, "fresh")
     with pytest.raises(SchemaError):
