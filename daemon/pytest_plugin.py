@@ -6,7 +6,7 @@ Loaded in every run of pytest, so it imports nothing of ours before a test asks 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from jobs.testing import Queue
 
-async_fixture: Any
+async_fixture: Callable[[Callable[..., Any]], Any]
 try:
     from pytest_asyncio import fixture as async_fixture
 except ImportError:  # then anyio's plugin takes them as they are

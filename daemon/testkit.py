@@ -119,12 +119,16 @@ class Bench:
         done: list[Ran] = []
         self._observer.waits_s = None
         await self._keeper.expire()
-        while await self._live(stop, done):
+        while True:
+            life = await self._live(stop, done)
+            if not life.dead:
+                return done
             await self._keeper.rescue()
-        return done
+            if life.stopped:
+                return done
 
-    async def _live(self, stop: Callable[[Ran], bool], done: list[Ran]) -> bool:
-        """One worker's life; true when it died before its time."""
+    async def _live(self, stop: Callable[[Ran], bool], done: list[Ran]) -> _Life:
+        """One worker's life, to its end or its death."""
         setup = Setup(self._config, await self._tools(), self._kinds)
         worker_id = await self._store.register(
             "jobs.testing", version("jobsd"), list(self._kinds), list(self._config.daemon.queues), LEASE_S
@@ -139,7 +143,7 @@ class Bench:
             await self._pool.execute(_SQL["die"], worker_id)
         else:
             await self._store.leave(worker_id)
-        return life.dead
+        return life
 
 
 class _Life:
@@ -158,7 +162,7 @@ class _Life:
         self.dead = False
         self._calls = calls
         self._stop = stop
-        self._stopped = False
+        self.stopped = False
         self._done = done
         self._at_once = setup.config.queue("default").concurrency
         self._written = asyncio.Event()
@@ -172,7 +176,7 @@ class _Life:
     async def rounds(self) -> None:
         """Until there is nothing more to do now, or no more to be done."""
         quiet = idle = 0
-        while quiet < QUIET_ROUNDS and idle < IDLE_ROUNDS_MAX and not (self._stopped or self.dead):
+        while quiet < QUIET_ROUNDS and idle < IDLE_ROUNDS_MAX and not (self.stopped or self.dead):
             self._claimer.look_again()
             pause_s = await self._claimer.step()
             ran = await self._turn()
@@ -185,7 +189,7 @@ class _Life:
         taken = self._runner.taken()
         for start in range(0, len(taken), self._at_once):
             for job, rest in taken[start : start + self._at_once]:
-                if self._stopped or self.dead:  # as a daemon does that stops with a claim on the wire
+                if self.stopped or self.dead:  # as a daemon does that stops with a claim on the wire
                     self.finisher.add(hand_back(job, gate=job.gate))
                 else:
                     self._runner.begin(job, rest)
@@ -216,7 +220,7 @@ class _Life:
 
     def _tell(self, ran: Ran) -> None:
         self._done.append(ran)
-        self._stopped = self._stop(ran) or self._stopped
+        self.stopped = self._stop(ran) or self.stopped
 
 
 class _Turns(Runner):

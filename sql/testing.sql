@@ -90,3 +90,7 @@ select id, kind, args::text as args, queue, org_id, priority, state, '' as gate,
        last_error ->> 'code' as code, reason, result::text as result, (to_jsonb(job_history) - 'args')::text as columns
 from (select * from job_history order by finished_at desc, id desc limit $1) as job_history
 order by finished_at, id;
+
+-- name: cut_off
+-- End every connection to database $1; how many there were.
+select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -16,6 +16,9 @@ from jobs.registry import Handler, Kind
 from jobs.testing.cut import Cut, pauses
 
 TIMES_MAX = 10_000
+STANDSTILL_S = 0.25
+"""How long a first call stands still for a second that does not end: then most likely it waits for the first."""
+
 At = Literal["start", "end"] | int
 
 
@@ -35,9 +38,10 @@ class Crash:
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """The handler is called two times for one row, one call after the other or both at once."""
+    """The handler is called two times for one row: one call after the other, or the second while the first stands still
+    in its n-th pause."""
 
-    at_once: bool
+    at: int | None
 
 
 Fault = Fail | Crash | Twice
@@ -57,8 +61,8 @@ class Calls:
     def __init__(self, cut_off: Callable[[], None]) -> None:
         self.die: Callable[[], None] = lambda: None
         """Set by the engine: this worker is no more."""
-        self.crash_reached = False
-        """Whether the last crash that was asked for came before the handler's end."""
+        self.reached = False
+        """Whether the last pause that was asked for came before the handler's end."""
         self._cut_off = cut_off
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._made: dict[tuple[int, int], Call] = {}
@@ -105,19 +109,21 @@ class Calls:
                 raise error
             case Crash(at):
                 return await self._crash(kind.handler, args, ctx, at)
-            case Twice(at_once):
-                return await (_both if at_once else _again)(kind.handler, args, ctx)
+            case Twice(at):
+                return await (
+                    _again(kind.handler, args, ctx) if at is None else self._beside(kind.handler, args, ctx, at)
+                )
             case _:
                 assert_never(fault)
 
     async def _crash(self, handler: Handler, args: Any, ctx: Context, at: At) -> Any:
-        self.crash_reached = True
+        self.reached = True
         cut: Cut | None = None
         if isinstance(at, int):
             cut = Cut(pauses(handler(args, ctx)), at)
             reply = await cut
-            self.crash_reached = cut.was_cut
-            if not cut.was_cut:
+            self.reached = cut.reached
+            if not cut.reached:
                 return reply
         elif at == "end":
             with suppress(Exception):  # whatever it came to is lost
@@ -130,18 +136,35 @@ class Calls:
             await cut.clear_away()
         raise asyncio.CancelledError
 
+    async def _beside(self, handler: Handler, args: Any, ctx: Context, at: int) -> Any:
+        """What the second call comes to.  It need not end while the first stands still: it may wait for its locks."""
+        async with asyncio.TaskGroup() as group:
+            second: list[asyncio.Task[Any]] = []
+
+            async def meanwhile() -> None:
+                second.append(group.create_task(_settled(handler(args, ctx))))
+                await asyncio.wait(second, timeout=STANDSTILL_S)
+
+            first = Cut(pauses(handler(args, _earlier(ctx))), at, meanwhile)
+            await _settled(pauses(first))
+            self.reached = first.reached
+        reply = second[0].result() if second else await _settled(handler(args, ctx))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
 
 async def _again(handler: Handler, args: Any, ctx: Context) -> Any:
-    with suppress(Exception):  # what the first call came to is what got lost
-        await handler(args, _earlier(ctx))
+    await _settled(handler(args, _earlier(ctx)))  # what the first call came to is what got lost
     return await handler(args, ctx)
 
 
-async def _both(handler: Handler, args: Any, ctx: Context) -> Any:
-    _lost, reply = await asyncio.gather(handler(args, _earlier(ctx)), handler(args, ctx), return_exceptions=True)
-    if isinstance(reply, BaseException):
-        raise reply
-    return reply
+async def _settled(call: Awaitable[Any]) -> Any:
+    """What it returns or raises."""
+    try:
+        return await call
+    except Exception as error:  # a handler may raise anything
+        return error
 
 
 def _earlier(ctx: Context) -> Context:

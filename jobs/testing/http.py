@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -54,9 +55,11 @@ class FakeHttp:
         text: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Answer requests to `url` (`*` stands for anything): by `replies` in turn, of which the last is repeated.  Each
-        is a status, which gets `json` or `text` as its body, a response, an exception to raise, or a function of the
-        request.  Of several rules that fit, the latest counts."""
+        """Answer requests to `url` (`*` stands for anything): by `replies` in turn, of which the last is repeated.
+
+        Each is a status, which gets `json` or `text` as its body, a response, an exception to raise, or a function of
+        the request.  Of several rules that fit, the latest counts.
+        """
         given = replies or (200,)
         made = [_response(r, json, text, headers) if isinstance(r, int) else r for r in given]
         pattern = re.compile(".*".join(re.escape(part) for part in url.split("*")))
@@ -72,9 +75,11 @@ class FakeHttp:
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         url = str(request.url)
         sent = Sent(request.method, url, dict(request.headers), await request.aread())
+        await asyncio.sleep(0)  # where a worker may die with its request unsent
         if len(self.requests) >= REQUESTS_MAX:
             raise AssertionError(f"over {REQUESTS_MAX:,} requests were made")
         self.requests.append(sent)
+        await asyncio.sleep(0)  # and here with its reply unread
         for rule in self._rules:
             if rule.method in ("*", request.method) and rule.url.fullmatch(url):
                 return _given(rule.replies.popleft() if len(rule.replies) > 1 else rule.replies[0], request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 from collections import deque
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ class FakeMail(Mail):
     async def send(
         self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox, relay: str | None = None
     ) -> DeliveryReport:
+        await asyncio.sleep(0)  # where a worker may die with its message unsent
         said = self._replies.popleft() if self._replies else ACCEPTED
         if len(self.outbox) >= MESSAGES_MAX:
             raise AssertionError(f"over {MESSAGES_MAX:,} messages were sent")
@@ -56,4 +58,5 @@ class FakeMail(Mail):
         parsed = email.message_from_bytes(message.wire, _class=EmailMessage, policy=default)
         name = relay or MAIN
         self.outbox.append(Mailed(name, sender.address, to, parsed, said))
+        await asyncio.sleep(0)  # and here with the relay's answer unread
         return DeliveryReport(name, tuple(Answer(mailbox.address, "final", said) for mailbox in recipients))

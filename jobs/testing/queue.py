@@ -158,9 +158,7 @@ class Queue(Expect):
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
-    def fail(
-        self, kind: str, with_: BaseException | type[BaseException] = RuntimeError, *, times: int = 1
-    ) -> None:
+    def fail(self, kind: str, with_: BaseException | type[BaseException] = RuntimeError, *, times: int = 1) -> None:
         """The next calls of this kind's handler are not made: `with_` is raised in their place, an exception or an
         outcome like Retry("…")."""
         self._calls.spoil(kind, Fail(with_), times)
@@ -171,10 +169,10 @@ class Queue(Expect):
         are rescued, the crash is counted, and another worker goes on."""
         self._calls.spoil(kind, Crash(at), times)
 
-    def duplicate(self, kind: str, *, at_once: bool = False, times: int = 1) -> None:
-        """The next job of this kind runs twice, as at-least-once may: one call after the other, or both at once.  What
-        the first comes to is lost."""
-        self._calls.spoil(kind, Twice(at_once), times)
+    def duplicate(self, kind: str, *, at: int | None = None, times: int = 1) -> None:
+        """The next job of this kind runs twice, as at-least-once may: one call after the other, or the second from
+        beginning to end while the first stands still in its n-th pause.  What the first comes to is lost."""
+        self._calls.spoil(kind, Twice(at), times)
 
     def lose_answer(self) -> None:
         """The next commit of results is made, but its answer does not arrive: the engine writes it again."""
@@ -189,9 +187,9 @@ class Queue(Expect):
         points: int = 25,
         **columns: Any,
     ) -> Idempotency:
-        """Run a job of this kind once; then from the same beginning twice, twice at once, and killed at its start, at
-        its end and in each of its first `points` pauses.  AssertionError where `state` is not what it is after one
-        quiet run.  The database is as it was before, in the end; whoever is connected to it is cut off."""
+        """Run a job of this kind once; then from the same beginning twice, and killed at its start and its end; and in
+        each of its first `points` pauses killed, and overtaken by a second run.  AssertionError where `state` is not
+        what it is after one quiet run.  In the end the database is as it was; whoever is connected to it is cut off."""
         return await check(Trial(self, kind, args, columns, state), points)
 
     # --- for check_idempotent -----------------------------------------------------------------------------------------
@@ -200,6 +198,7 @@ class Queue(Expect):
     async def beginning(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """A call that makes the database, the clock and the fakes what they are now."""
         now = self.clock.now
+        self._tools.cut_off()
         copy = await self._server.copy(self._database)
 
         async def again() -> None:
@@ -217,9 +216,9 @@ class Queue(Expect):
             await self._server.drop(copy)
 
     @property
-    def crash_reached(self) -> bool:
-        """Whether the last crash came in a pause that there is."""
-        return self._calls.crash_reached
+    def pause_reached(self) -> bool:
+        """Whether the last fault in a pause came in one that there is."""
+        return self._calls.reached
 
 
 Module = str | ModuleType | Handler
@@ -250,7 +249,7 @@ async def queue(
     try:
         now = await clock.still(database.dsn, start)
         made = Tools(database.dsn, plan.wanted, tools or {})
-        pool = await asyncpg.create_pool(database.dsn, min_size=1, max_size=CONNECTIONS)
+        pool = await asyncpg.create_pool(database.dsn, min_size=0, max_size=CONNECTIONS)
         try:
             yield Queue(place, database, pool, now, plan, made)
         finally:

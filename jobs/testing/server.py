@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+import sql
 from jobs.testing import clock
 from jobs.testing.engine import Postgres, find_engine
 
@@ -29,6 +30,9 @@ Schema = str | Path | Callable[[str], Awaitable[None] | None] | None
 EMBEDDED = "embedded"
 _ENOUGH_MEMORY_BYTES = 1 << 30
 _CLOSE_S = 60.0
+_CUT_S = 5.0
+_CUT_LOOK_S = 0.002
+_SQL = sql.load("testing.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class Server:
 
     async def _put_back(self, database: Database, copy: Database) -> None:
         async with self._turn:
+            await self._cut_off(database.name)
             await self._drop(database.name)
             await self._create(database.name, copy.name)
 
@@ -193,9 +198,17 @@ class Server:
         await self._execute(f'drop database if exists "{name}" with (force)')
 
     async def _cut_off(self, name: str) -> None:
-        await self._execute(
-            f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{name}'"  # noqa: S608 - ours
-        )
+        """End every connection to it.  Waited for here: Postgres looks only every 100 ms whether they are gone."""
+        for _ in range(round(_CUT_S / _CUT_LOOK_S)):
+            if not await self._query(_SQL["cut_off"], name):
+                return
+            await asyncio.sleep(_CUT_LOOK_S)
+        raise TimeoutError(f"somebody stays connected to {name}")
+
+    async def _query(self, statement: str, *args: Any) -> Any:
+        if self._admin is None:
+            raise RuntimeError("this server is not started")
+        return await self._admin.fetchval(statement, *args)
 
     async def _execute(self, statement: str) -> None:
         if self._admin is None:

@@ -73,9 +73,9 @@ class Tools:
         return self.wanted.webhook
 
     async def ready(self) -> Tools:
-        """With a pool for the handlers, which connects when the first of them asks."""
+        """With a pool for the handlers; connected, so that a handler's first pause is for its own statement."""
         if self._db is None:
-            self._db = await asyncpg.create_pool(self.dsn, min_size=0, max_size=CONNECTIONS)
+            self._db = await asyncpg.create_pool(self.dsn, min_size=1, max_size=CONNECTIONS)
         return self
 
     def cut_off(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -61,9 +62,10 @@ async def broken(args: dict[str, Any], ctx: Context) -> None:
 
 @job("shop.later")
 async def later(args: dict[str, Any], ctx: Context) -> None:
-    if ctx.job.run_at + 3599 < ctx.job.claimed_at or args.get("now"):
-        return
-    raise Snooze("not yet", after="1h")
+    """Not in its first hour."""
+    young = await ctx.db.fetchval("select created_at > now() - interval '1h' from jobs where id = $1", ctx.job.id)
+    if young and not args.get("now"):
+        raise Snooze("not yet", after="1h")
 
 
 @job("shop.again")
@@ -76,3 +78,41 @@ async def again(args: dict[str, Any], ctx: Context) -> None:
 async def when(args: dict[str, Any], ctx: Context) -> str:
     moment = await ctx.db.fetchval("select now()")
     return str(moment.isoformat())
+
+
+MEETING: asyncio.Barrier | None = None
+
+
+@job("shop.meet")
+async def meet(args: dict[str, Any], ctx: Context) -> None:
+    """Ends only when others run at the same time."""
+    assert MEETING is not None
+    await MEETING.wait()
+
+
+CALLS: list[str] = []
+
+
+@job("shop.tidy")
+async def tidy(args: dict[str, Any], ctx: Context) -> None:
+    """Tidies up behind itself, unless it is killed."""
+    CALLS.append("begun")
+    try:
+        async with ctx.db.acquire() as conn, conn.transaction():
+            await conn.execute("insert into payments (order_id) values (1)")
+            CALLS.append("paid")
+            await conn.execute("select pg_sleep(0.001)")
+    finally:
+        CALLS.append("tidied")
+        await asyncio.sleep(0)
+        CALLS.append("gone")
+
+
+@job("shop.hang")
+async def hang(args: dict[str, Any], ctx: Context) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@job("shop.secret")
+async def secret(args: dict[str, Any], ctx: Context) -> dict[str, str]:
+    return {"secret": ctx.tools.secrets.resolve("secret://pay"), "client": type(ctx.http).__name__}
