@@ -40,7 +40,7 @@ async def test_the_message_shows_the_nearest_rows(jobs_queue: Queue) -> None:
 
 
 async def test_the_message_says_when_there_is_nothing(jobs_queue: Queue) -> None:
-    with pytest.raises(AssertionError, match="no waiting row of kind 'shop.charge'; there are no rows at all"):
+    with pytest.raises(AssertionError, match=r"no waiting row of kind 'shop\.charge'; there are no rows at all"):
         await jobs_queue.assert_enqueued("shop.charge")
 
 
@@ -80,7 +80,7 @@ async def test_each_way_to_end_has_its_assertion(jobs_queue: Queue) -> None:
 
 async def test_a_row_that_was_never_tried_is_not_being_retried(jobs_queue: Queue) -> None:
     await jobs_queue.enqueue("shop.when")
-    with pytest.raises(AssertionError, match="no ready or scheduled row of kind 'shop.when'"):
+    with pytest.raises(AssertionError, match=r"no ready or scheduled row of kind 'shop\.when'"):
         await jobs_queue.assert_retrying("shop.when")
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 HOUSE = Path(__file__).parent.parent.parent.parent
@@ -35,10 +36,13 @@ async def test_wrong(jobs_queue):
 """
 
 
+CALM = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+
+
 def _pytest(folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JOBSD_"))}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", *CALM, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -71,18 +75,13 @@ def test_a_run_that_does_not_ask_for_it_imports_nothing_of_ours(tmp_path: Path) 
     assert "1 passed" in _pytest(tmp_path, "-W", "error")
 
 
-def test_a_server_of_the_projects_own(tmp_path: Path, database: str) -> None:
+async def test_a_server_of_the_projects_own_is_left_as_it_was(tmp_path: Path, database: str) -> None:
     (tmp_path / "test_greet.py").write_text(TEST)
     (tmp_path / "conftest.py").write_text(
         f"import pytest\n\n@pytest.fixture(scope='session')\ndef jobs_dsn():\n    return {database!r}\n"
     )
     said = _pytest(tmp_path, "-k", "greeting")
     assert "4 passed" in said, said
-
-
-async def test_nothing_is_left_on_a_server_of_the_projects_own(tmp_path: Path, database: str) -> None:
-    import asyncpg
-
     conn = await asyncpg.connect(database)
     names = await conn.fetch("select datname from pg_database where datname like 'jobsd\\_te%'")
     await conn.close()
@@ -90,7 +89,7 @@ async def test_nothing_is_left_on_a_server_of_the_projects_own(tmp_path: Path, d
 
 
 def test_the_tests_of_the_guide_pass(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```(?:python|sql|toml) file=(\S+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(?:python|sql|ini) file=(\S+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

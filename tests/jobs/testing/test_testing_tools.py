@@ -6,7 +6,6 @@ import httpx2
 import pytest
 
 from jobs import testing
-from jobs.dns.settings import DnsSettings
 from jobs.testing import FakeHttp, Queue
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import open_http
@@ -86,5 +85,4 @@ async def test_a_test_may_bring_its_own() -> None:
 
 
 async def test_the_fake_resolver_knows_no_server_of_the_system(jobs_queue: Queue) -> None:
-    assert [str(place) for place in jobs_queue.dns.servers] == ["192.0.2.53"]
-    assert DnsSettings().resolvers == ()
+    assert [str(place) for place in jobs_queue.dns.servers] == ["192.0.2.53:53"]
