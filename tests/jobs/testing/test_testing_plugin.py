@@ -36,18 +36,35 @@ async def test_wrong(jobs_queue):
 """
 
 
+WITHOUT_PYTEST_ASYNCIO = """
+import sys
+import pytest
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pytest_asyncio":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, NotInstalled())
+sys.exit(pytest.main())
+"""
+
 CALM = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
 def _pytest(folder: Path, *arguments: str) -> str:
+    return _run(folder, "-m", "pytest", *CALM, *arguments)
+
+
+def _run(folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JOBSD_"))}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *CALM, *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     return ended.stdout + ended.stderr
 
@@ -59,6 +76,16 @@ def test_a_fresh_project_needs_no_conftest(tmp_path: Path, workers: tuple[str, .
     assert re.search(r"\b1 failed, 4 passed\b", said), said
     assert "no waiting row of kind 'greet'; there are no rows at all" in said
     assert not [path for path in tmp_path.iterdir() if path.name not in ("test_greet.py", "__pycache__")]
+
+
+def test_anyios_plugin_will_do(tmp_path: Path) -> None:
+    (tmp_path / "test_greet.py").write_text(
+        TEST.replace("pytest.mark.asyncio", "pytest.mark.anyio")
+        + "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    )
+    (tmp_path / "run.py").write_text(WITHOUT_PYTEST_ASYNCIO)
+    said = _run(tmp_path, "run.py", "-p", "no:asyncio", "-p", "no:cacheprovider")
+    assert re.search(r"\b1 failed, 4 passed\b", said), said
 
 
 def test_a_run_that_does_not_ask_for_it_imports_nothing_of_ours(tmp_path: Path) -> None:
