@@ -131,7 +131,7 @@ class Claimer:
         while not self._closing:
             self._wake.clear()
             try:
-                sleep_s = await self._step()
+                sleep_s = await self.step()
                 pause_s = 0.05
             except AWAY as error:
                 self._observer.claim_failed(error)
@@ -144,7 +144,7 @@ class Claimer:
             if sleep_s > 0:
                 await self._nap(sleep_s)  # places still held go when the worker leaves
 
-    async def _step(self) -> float:
+    async def step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
         await self._admission.give_back()
         worker_id = self._worker_id()
