@@ -76,7 +76,7 @@ class Claimer:
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
-        self._scout = Scout(
+        self.scout = Scout(
             store, self._sources, observer, lambda: runner.setup.config.daemon.poll_interval, self._wake.set
         )
         self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
@@ -94,7 +94,7 @@ class Claimer:
     @property
     def answered_at(self) -> float:
         """When Postgres last said where rows are, on the monotonic clock."""
-        return self._scout.looked_at
+        return self.scout.looked_at
 
     def hint(self) -> None:
         """A notification came: something was inserted."""
@@ -102,24 +102,24 @@ class Claimer:
         self._echo_at = monotonic() + ECHO_S
         self._puzzled = True
         self._wake.set()
-        self._scout.wake()
+        self.scout.wake()
 
     def look_again(self) -> None:
         """The listener was deaf for a while, or a lease is new: take nothing for granted."""
         self._sources.hinted()
         self._wake.set()
-        self._scout.look_again()
+        self.scout.look_again()
 
     def close(self) -> None:
         """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
         self._closing = True
         self._wake.set()
-        self._scout.close()
+        self.scout.close()
 
     async def run(self) -> None:
         """Never cancelled: close() it, or the rows of a claim on the wire would wait for a rescue."""
         loop = asyncio.get_running_loop()
-        parts = [loop.create_task(self._run()), loop.create_task(self._scout.run())]
+        parts = [loop.create_task(self._run()), loop.create_task(self.scout.run())]
         try:
             await asyncio.gather(*parts)
         finally:  # should one die, the other must not go on alone
@@ -137,7 +137,7 @@ class Claimer:
                 self._observer.claim_failed(error)
                 await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
                 pause_s = min(pause_s * 2, AWAY_MAX_S)
-                self._scout.look_again()
+                self.scout.look_again()
                 self._beat()
                 continue
             self._beat()
@@ -163,7 +163,7 @@ class Claimer:
             return 0.0
         if self._puzzled and now >= self._puzzled_at:
             self._puzzled, self._puzzled_at = False, now + PUZZLED_S
-            self._scout.look_again()
+            self.scout.look_again()
         return self._sleep_s()
 
     async def _claim(self, asks: Sequence[Ask], worker_id: int) -> int:
@@ -179,7 +179,7 @@ class Claimer:
         self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
         self._sources.claimed(asks, rows)
-        self._scout.wake()
+        self.scout.wake()
         jobs = rows
         if any(job.worker_id is None for job in rows):
             jobs = [job for job in rows if job.worker_id is not None]

@@ -60,13 +60,14 @@ class Scout:
         while not self._closing:
             self._wake.clear()
             try:
-                await self._step()
+                await self.step()
             except AWAY as error:
                 self._observer.claim_failed(error)
                 self._look_at = monotonic() + min(0.5, self._poll_s())
             await self._nap()
 
-    async def _step(self) -> None:
+    async def step(self) -> None:
+        """Whatever is due now."""
         if monotonic() >= self._look_at:
             await self._look()
         place = self._sources.to_survey(monotonic())

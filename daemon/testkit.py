@@ -178,6 +178,7 @@ class _Life:
         quiet = idle = 0
         while quiet < QUIET_ROUNDS and idle < IDLE_ROUNDS_MAX and not (self.stopped or self.dead):
             self._claimer.look_again()
+            await self._claimer.scout.step()
             pause_s = await self._claimer.step()
             ran = await self._turn()
             await self._flush()
@@ -268,8 +269,10 @@ class _Store(Store):
 
     loses = False
 
-    async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
-        ours = await super().write(batch, again=again)
+    async def write(
+        self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
+    ) -> set[int]:
+        ours = await super().write(batch, ended_claims, again=again)
         if self.loses:
             self.loses = False
             raise ConnectionResetError("the answer to this commit was lost, as the test asked")
@@ -291,6 +294,8 @@ class _Lines(Logger):
 
     def __init__(self) -> None:
         self._to = logging.getLogger("jobs.testing")
+
+    json = False
 
     def writes(self, level: str) -> bool:
         return self._to.isEnabledFor(logging.getLevelName(level.upper()))
