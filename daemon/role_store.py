@@ -14,8 +14,8 @@ from daemon.roles import PHASES, Change, Relation, Routine, Seen, drift, whole_p
 _SQL = sql.load("roles.sql")
 _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
-    asyncpg.InvalidGrantOperationError,
-    asyncpg.DependentObjectsStillExistError,
+    asyncpg.UndefinedObjectError,  # a role that could not be made
+    asyncpg.LockNotAvailableError,  # somebody uses the table all the time; the next one to migrate tries again
 )
 
 

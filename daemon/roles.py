@@ -108,9 +108,9 @@ def strangers(manifest: Manifest, seen: Seen) -> dict[str, list[str]]:
 def _roles(manifest: Manifest, seen: Seen) -> Iterator[Change]:
     for role, says in manifest.roles.items():
         if role not in seen.roles:
-            yield Change("create", f"role {role}", f"is missing: {says}", f"create role {role} nologin")
-            if role == OWNER and not seen.super:  # who made it may join it, and must, to give it anything
-                yield Change("create", f"role {role}", f"{seen.me} is no member", f"grant {role} to current_user")
+            # who is no superuser must join the owner to give it anything, and who made it may
+            joined = f"; grant {role} to current_user" if role == OWNER and not seen.super else ""
+            yield Change("create", f"role {role}", f"is missing: {says}", f"create role {role} nologin{joined}")
 
 
 def _owners(seen: Seen) -> Iterator[Change]:

@@ -16,7 +16,7 @@ from pg_roles where rolname = current_user;
 with named as (
     select c.oid, c.relname::text as name, c.relkind::text as kind, c.relowner, c.relrowsecurity, null::text as parent
     from pg_class c
-    where c.relnamespace = current_schema()::regnamespace and c.relname = any ($1::text[])
+    where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relname = any ($1::text[])
 ), parts as (
     select c.oid, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, named.name
     from named join pg_inherits i on i.inhparent = named.oid join pg_class c on c.oid = i.inhrelid
@@ -33,10 +33,10 @@ order by parent nulls first, name;
 with found as (
     select c.oid, c.relname::text as name, c.relkind, c.relowner, c.relacl
     from pg_class c
-    where c.relnamespace = current_schema()::regnamespace
+    where c.relnamespace = quote_ident(current_schema())::regnamespace
       and (c.relname = any ($1::text[])
            or c.oid in (select i.inhrelid from pg_inherits i join pg_class p on p.oid = i.inhparent
-                        where p.relnamespace = current_schema()::regnamespace and p.relname = any ($1::text[])))
+                        where p.relnamespace = quote_ident(current_schema())::regnamespace and p.relname = any ($1::text[])))
 )
 select case given.grantee when 0 then 'public' else pg_get_userbyid(given.grantee)::text end as role, name as object,
        lower(given.privilege_type) as privilege, given.col as column
@@ -57,7 +57,7 @@ select p.oid::regprocedure::text as place, p.proname::text as name, pg_get_userb
        array(select case acl.grantee when 0 then 'public' else pg_get_userbyid(acl.grantee)::text end
              from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl where acl.grantee <> p.proowner) as callers
 from pg_proc p
-where p.pronamespace = current_schema()::regnamespace and p.proname = any ($1::text[])
+where p.pronamespace = quote_ident(current_schema())::regnamespace and p.proname = any ($1::text[])
 order by p.proname;
 
 -- name: policies
@@ -65,21 +65,21 @@ order by p.proname;
 select c.relname::text as name, p.polname::text as policy, pg_get_expr(p.polqual, c.oid) as using,
        pg_get_expr(p.polwithcheck, c.oid) as check, p.polcmd::text as command
 from pg_policy p join pg_class c on c.oid = p.polrelid
-where c.relnamespace = current_schema()::regnamespace and c.relname = any ($1::text[])
+where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relname = any ($1::text[])
 order by c.relname, p.polname;
 
 -- name: domains
 -- The owners of the domains $1.
 select typname::text as name, pg_get_userbyid(typowner)::text as owner
 from pg_type
-where typnamespace = current_schema()::regnamespace and typtype = 'd' and typname = any ($1::text[]);
+where typnamespace = quote_ident(current_schema())::regnamespace and typtype = 'd' and typname = any ($1::text[]);
 
 -- name: schema
 -- What the roles $1, and everybody, may do in the schema, whoever gave it to them.
-select 'public' as role, has_schema_privilege('public', current_schema()::regnamespace, 'usage') as enters,
-       has_schema_privilege('public', current_schema()::regnamespace, 'create') as creates
+select 'public' as role, has_schema_privilege('public', quote_ident(current_schema())::regnamespace, 'usage') as enters,
+       has_schema_privilege('public', quote_ident(current_schema())::regnamespace, 'create') as creates
 union all
-select rolname::text, has_schema_privilege(oid, current_schema()::regnamespace, 'usage'),
-       has_schema_privilege(oid, current_schema()::regnamespace, 'create')
+select rolname::text, has_schema_privilege(oid, quote_ident(current_schema())::regnamespace, 'usage'),
+       has_schema_privilege(oid, quote_ident(current_schema())::regnamespace, 'create')
 from pg_roles where rolname = any ($1::text[]);
 
