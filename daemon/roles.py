@@ -43,7 +43,8 @@ class Routine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the catalogue says.  `policies`: by table, then by name; `enters` and `creates`: what roles may do in the schema."""
+    """What the catalogue says.  `policies`: by table, then by name; `enters` and `creates`: what roles may do in the
+    schema."""
 
     me: str
     super: bool
@@ -172,7 +173,8 @@ def _policies(manifest: Manifest, seen: Seen) -> Iterator[Change]:
                 f"drop policy if exists {POLICY} on {quoted(table)}; "  # both at once: without one nobody sees a row
                 f"create policy {POLICY} on {quoted(table)} using {policy.using}{check}"
             )
-            yield Change("protect", place, "has another policy" if POLICY in held else "has no policy", statement)
+            says = "has another policy" if POLICY in held else "has no policy"
+            yield Change("protect", place, says, statement)
         if not relation.guarded:
             statement = f"alter table {quoted(table)} enable row level security"
             yield Change("protect", place, "is off: organisations see each other's rows", statement)
@@ -185,7 +187,7 @@ def _schema(seen: Seen) -> Iterator[Change]:
     place = f"schema {seen.schema}"
     for role in sorted(seen.roles - seen.enters):
         yield Change("grant", place, f"{role} may not use it", f"grant usage on schema {quoted(seen.schema)} to {role}")
-    # where everybody may (public, before PostgreSQL 15), taking it from one role changes nothing, and it is not ours to take
+    # where everybody may (public, before PostgreSQL 15), taking it from one role changes nothing
     for role in sorted(seen.creates - {OWNER} if PUBLIC not in seen.creates else ()):
         says = f"{role} may create objects in it"
         yield Change("protect", place, says, f"revoke create on schema {quoted(seen.schema)} from {role}")
