@@ -18,6 +18,8 @@ _REFUSED = (
     asyncpg.LockNotAvailableError,  # somebody uses the table all the time; the next one to migrate tries again
 )
 
+Conn = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -27,7 +29,7 @@ class Outcome:
     left: tuple[tuple[Change, str], ...]
 
 
-async def seen(conn: asyncpg.Connection, wanted: Manifest) -> Seen:
+async def seen(conn: Conn, wanted: Manifest) -> Seen:
     """What holds in the schema that `conn` sees."""
     me = await conn.fetchrow(_SQL["me"])
     if me is None:
@@ -53,7 +55,7 @@ async def seen(conn: asyncpg.Connection, wanted: Manifest) -> Seen:
     )
 
 
-async def put_right(conn: asyncpg.Connection, *, create: bool, own: bool) -> Outcome:
+async def put_right(conn: Conn, *, create: bool, own: bool) -> Outcome:
     """Mend what differs from the manifest, a statement a transaction, so that what this role may not do keeps it from
     nothing else.  Call it under the migrations' lock: two at once would get in each other's way."""
     wanted = manifest()
@@ -71,13 +73,13 @@ async def put_right(conn: asyncpg.Connection, *, create: bool, own: bool) -> Out
     return Outcome(tuple(done), tuple(left))
 
 
-async def plan(conn: asyncpg.Connection) -> list[Change]:
+async def plan(conn: Conn) -> list[Change]:
     """What `put_right` would do with everything asked for."""
     wanted = manifest()
     return whole_plan(wanted, await seen(conn, wanted))
 
 
-async def _refusal(conn: asyncpg.Connection, statement: str) -> str | None:
+async def _refusal(conn: Conn, statement: str) -> str | None:
     try:
         await conn.execute(statement)
     except _REFUSED as error:

@@ -1,4 +1,7 @@
-"""A database whose rights follow the manifest, and logins in it; all roles are gone afterwards, since they are the server's."""
+"""A database whose rights follow the manifest, and logins in it.
+
+Roles are the server's, so all of them are gone afterwards.
+"""
 
 from __future__ import annotations
 

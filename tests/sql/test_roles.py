@@ -31,8 +31,9 @@ async def differences(pool: Pool) -> list[str]:
 
 async def test_every_object_of_the_schema_is_in_the_manifest(pool: Pool) -> None:
     tables = await pool.fetch(
-        "select relname from pg_class c where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'S') "
-        "and not relispartition and not exists (select from pg_depend where objid = c.oid and deptype = 'i' and refobjsubid > 0)"
+        "select relname from pg_class c where relnamespace = 'public'::regnamespace "
+        "and relkind in ('r', 'p', 'v', 'S') and not relispartition "
+        "and not exists (select from pg_depend where objid = c.oid and deptype = 'i' and refobjsubid > 0)"
     )
     functions = await pool.fetch("select proname from pg_proc where pronamespace = 'public'::regnamespace")
     domains = await pool.fetch(
@@ -171,7 +172,8 @@ async def test_partitions_are_made_and_dropped_by_who_owns_nothing(roles: str, p
 
 async def test_stray_rows_are_told_without_a_right_to_read_them(roles: str, pool: Pool) -> None:
     await pool.execute(
-        "insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome) values (1, 1, 'a', 'q', '2001-01-01', 'retry')"
+        "insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome) "
+        "values (1, 1, 'a', 'q', '2001-01-01', 'retry')"
     )
     conn = await asyncpg.connect(as_login(roles, "jobsd_bob"))
     assert [row[0] for row in await conn.fetch("select job_partitions_strays()")] == ["job_attempts"]

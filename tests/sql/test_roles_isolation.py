@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -17,7 +20,8 @@ ROWS = """
 insert into jobs (kind, org_id, args, unique_key, idempotency_key)
 select 'note', org, jsonb_build_object('of', org), org || ':u', org || ':i' from unnest(array['acme', 'globex']) as org;
 insert into jobs (kind, args) values ('note', '{"of": "nobody"}');
-insert into job_history (id, kind, args, queue, org_id, priority, run_at, created_at, state, attempt, crashes, finished_at)
+insert into job_history (id, kind, args, queue, org_id, priority, run_at, created_at, state, attempt, crashes,
+    finished_at)
 select 900 + n, 'note', '{}', 'default', org, 2, now(), now(), 'done', 1, 0, now()
 from unnest(array['acme', 'globex']) with ordinality as t (org, n);
 insert into job_attempts (job_id, attempt, kind, queue, org_id, ended_at, outcome)
@@ -37,7 +41,7 @@ analyze;
 
 PRODUCER = {
     "select": "select id from jobs where org_id = 'globex'",
-    "select of what may be selected": "select id, unique_key from jobs where kind = 'note' and unique_key like 'globex%'",
+    "select by key": "select id, unique_key from jobs where kind = 'note' and unique_key like 'globex%'",
     "select through the view": "select id from job_status where org_id = 'globex' or org_id is null",
     "insert for another": "insert into jobs (kind, org_id) values ('note', 'globex')",
     "insert for nobody": "insert into jobs (kind) values ('note')",
@@ -46,7 +50,7 @@ PRODUCER = {
     "insert of an engine column": "insert into jobs (kind, org_id, state) values ('note', 'acme', 'running')",
     "insert of an id": "insert into jobs (id, kind, org_id) overriding system value values (1, 'note', 'acme')",
     "another's unique key": "insert into jobs (kind, org_id, unique_key) values ('note', 'acme', 'globex:u')",
-    "another's idempotency key": "insert into jobs (kind, org_id, idempotency_key) values ('note', 'acme', 'globex:new')",
+    "another's idempotency key": "insert into jobs (kind, org_id, idempotency_key) values ('note', 'acme', 'globex:n')",
     "another's order": "insert into jobs (kind, org_id, ordering_key) values ('note', 'acme', 'globex:o')",
     "update": "update jobs set priority = 1 where org_id = 'globex'",
     "update of the organisation": "update jobs set org_id = 'acme'",
@@ -83,7 +87,9 @@ PRODUCER = {
     "no policies": "alter table jobs disable row level security",
     "a function in the schema": "create function peek() returns int language sql as 'select 1'",
     "a table in the schema": "create table mine (n int)",
-    "another table's partition": "create table mine partition of job_history for values from ('2001-01-01') to ('2001-01-02')",
+    "a partition of its own": (
+        "create table mine partition of job_attempts for values from ('2001-01-01') to ('2002-01-01')"
+    ),
     "the owner": "set role jobsd_owner",
     "the daemon": "set role jobsd_daemon",
     "another login": "set role globex_app",
@@ -147,54 +153,44 @@ async def everything(house: str) -> list[str]:
     return found
 
 
+REFUSED = (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError, asyncpg.InvalidParameterValueError)
+
+
 @pytest.mark.parametrize("statement", PRODUCER.values(), ids=PRODUCER)
 async def test_a_producer_reaches_nothing_of_another_organisation(
     statement: str, acme: asyncpg.Connection, house: str
 ) -> None:
-    before = await everything(house)
-    version = acme.get_server_version()
-    if statement.startswith("merge") and version < (15,):
+    if statement.startswith("merge") and acme.get_server_version() < (15,):
         pytest.skip("no merge yet")
-    rows: list[asyncpg.Record] | None = None
-    try:
-        if statement.startswith("copy"):
-            await _copied(acme, statement)
-            rows = None
-        else:
-            *first, last = statement.split("; ")
-            for step in first:
-                await acme.execute(step)
-            rows = await acme.fetch(last)
-    except asyncpg.PostgresError as error:
-        assert isinstance(
-            error,
-            asyncpg.InsufficientPrivilegeError | asyncpg.FeatureNotSupportedError | asyncpg.InvalidParameterValueError,
-        ), error
-    else:
-        assert rows is not None, "it was carried out"
-        assert statement.split()[0] in ("select", "set", "delete"), "it was carried out"
-        assert not rows or not await _foreign(house, rows)
+    before = await everything(house)
+    with suppress(*REFUSED):
+        rows = await _sent(acme, statement)
+        assert statement.startswith(("select", "set row_security", "delete from job_org")), "it was carried out"
+        assert not await _foreign(house, rows)
     assert await everything(house) == before
 
 
-async def _copied(conn: asyncpg.Connection, statement: str) -> None:
-    if statement.endswith("stdout"):
-        await conn.copy_from_table("jobs", output=lambda data: None)  # type: ignore[arg-type]
-    else:
+async def _sent(conn: asyncpg.Connection, statement: str) -> list[asyncpg.Record]:
+    """What comes back."""
+    if statement == "copy jobs to stdout":
+        await conn.copy_from_table("jobs", output=Path(os.devnull))
+        return []
+    if statement.startswith("copy"):
         await conn.copy_records_to_table("jobs", records=[("note", "globex")], columns=["kind", "org_id"])
+        return []
+    *first, last = statement.split("; ")
+    for step in first:
+        await conn.execute(step)
+    return await conn.fetch(last)
 
 
 async def _foreign(house: str, rows: list[asyncpg.Record]) -> bool:
     """Whether any of these ids is of a row that is not acme's."""
     conn = await asyncpg.connect(house)
-    try:
-        ids = [row[0] for row in rows]
-        return await conn.fetchval(
-            "select exists (select from job_status where id = any ($1::bigint[]) and org_id is distinct from 'acme')",
-            ids,
-        )
-    finally:
-        await conn.close()
+    statement = "select count(*) from job_status where id = any ($1::bigint[]) and org_id is distinct from 'acme'"
+    count: int = await conn.fetchval(statement, [row[0] for row in rows])
+    await conn.close()
+    return count > 0
 
 
 @pytest.mark.parametrize("login", ["acme_reader", "acme_operator"])

@@ -46,8 +46,8 @@ async def test_it_inserts_and_sees_what_becomes_of_its_rows(acme: asyncpg.Connec
     )
     await pool.execute("insert into jobs (kind, org_id) values ('note', 'globex')")
     await pool.execute(
-        "insert into job_history (id, kind, args, queue, org_id, priority, run_at, created_at, state, attempt, crashes, "
-        "finished_at) values (900, 'note', '{}', 'default', 'acme', 2, now(), now(), 'done', 1, 0, now())"
+        "insert into job_history (id, kind, args, queue, org_id, priority, run_at, created_at, state, attempt, "
+        "crashes, finished_at) values (900, 'note', '{}', 'default', 'acme', 2, now(), now(), 'done', 1, 0, now())"
     )
     seen = [tuple(row) for row in await acme.fetch("select id, state from job_status order by id")]
     assert seen == [(first, "ready"), *((row["id"], "ready") for row in rows), (900, "done")]
@@ -96,7 +96,8 @@ async def test_copy_goes_through_the_intake_with_the_tables_defaults(acme: async
 
 async def test_the_intake_takes_every_column_that_a_producer_may_name(roles: str, pool: Pool) -> None:
     columns = (
-        "select array_agg(attname::text order by attname) from pg_attribute where attrelid = $1::text::regclass and attnum > 0 "
+        "select array_agg(attname::text order by attname) from pg_attribute "
+        "where attrelid = $1::text::regclass and attnum > 0 "
         "and has_column_privilege('jobsd_producer', attrelid, attnum, 'insert')"
     )
     assert await pool.fetchval(columns, "job_intake") == await pool.fetchval(columns, "jobs")
@@ -193,9 +194,10 @@ async def test_policies_are_no_part_of_the_plans_of_those_who_belong_to_all(
     assert {"jobs_pkey"} <= free.indexes & bound.indexes
 
 
-async def test_job_status_finds_an_id_by_its_index(acme: asyncpg.Connection, pool: Pool) -> None:
-    async with pool.acquire() as conn:
-        await seed(conn, 5_000)
+async def test_job_status_finds_an_id_by_its_index(acme: asyncpg.Connection, roles: str, pool: Pool) -> None:
+    owner = await asyncpg.connect(roles)
+    await seed(owner, 5_000)
+    await owner.close()
     plan = await planned(acme, "select state from job_status where id = $1")
     today = await pool.fetchval("select tableoid::regclass::text from job_history limit 1")
     assert not plan.scanned("jobs")
