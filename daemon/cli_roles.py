@@ -24,7 +24,7 @@ LOCK_TIMEOUT = "5s"
 """Some statements lock a table against everybody, for a moment: claims must not queue up behind one that waits."""
 
 
-@click.group()
+@click.group(short_help="Roles and rights: as SQL, or put into effect.")
 def roles() -> None:
     """Roles and their rights: jobsd_owner, _daemon, _producer, _operator and _reader."""
 

@@ -19,7 +19,7 @@ group by parent order by parent;
 
 -- name: strays
 -- Tables whose default partition has rows: no partition was there when they came, and no retention drops them.
-select job_partitions_strays() as parent;
+select job_strays() as parent;
 
 -- name: triggers
 -- The triggers of table jobs that fire at an ordinary insert.

@@ -121,7 +121,7 @@ create trigger job_intake_insert instead of insert on job_intake for each row ex
 
 -- The partitioned tables whose default partition has rows: what no retention reaches.  With its owner's rights, since nobody
 -- else has any on partitions.
-create function job_partitions_strays() returns setof text language plpgsql security definer set search_path from current as $$
+create function job_strays() returns setof text language plpgsql security definer set search_path from current as $$
 declare
     parent text;
     strays regclass;
