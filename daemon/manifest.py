@@ -37,9 +37,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`definer`: runs with its owner's rights; `callers`: who may call it."""
+    """`definer`: runs with its owner's rights (None: as it is); `callers`: who may call it."""
 
-    definer: bool = False
+    definer: bool | None = None
     callers: tuple[str, ...] = ()
 
 
@@ -89,7 +89,7 @@ def parse(text: str) -> Manifest:
         tables=tuple(found["tables"]),
         policies={name: policies[table["policy"]] for name, table in found["tables"].items() if "policy" in table},
         functions={
-            name: Function(function.get("definer", False), tuple(function.get("callers", ())))
+            name: Function(function.get("definer"), tuple(function.get("callers", ())))
             for name, function in found["functions"].items()
         },
         domains=tuple(found["domains"]["names"]),

@@ -142,11 +142,11 @@ def _functions(manifest: Manifest, seen: Seen) -> Iterator[Change]:
     for routine in seen.functions:
         place = f"function {routine.name}"
         wanted = manifest.functions[routine.name]
-        if wanted.definer and not routine.pinned:
+        if (wanted.definer or routine.definer) and not routine.pinned:
             statement = f"alter function {routine.place} set search_path = {quoted(seen.schema)}, pg_temp"
             says = "runs with its owner's rights under the caller's search_path, who can put objects of his own in"
             yield Change("protect", place, says, statement)
-        if wanted.definer != routine.definer:
+        if wanted.definer is not None and wanted.definer != routine.definer:
             who = "definer" if wanted.definer else "invoker"
             says = f"does not run with the rights of its {'owner' if wanted.definer else 'caller'}"
             yield Change("protect", place, says, f"alter function {routine.place} security {who}")

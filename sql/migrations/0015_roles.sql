@@ -100,23 +100,30 @@ end $$;
 comment on view job_status is 'Live and finished jobs; a login of an organisation sees its own.';
 
 -- `copy job_intake (kind, args) from stdin`: Postgres refuses COPY into a table under row-level security.  Columns left out take
--- the table's defaults.
-create view job_intake as
-select kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, idempotency_key, ordering_key, lane,
-       correlation_id, traceparent, actor_id, project_id, created_at
-from jobs where false;
-comment on view job_intake is 'For COPY: what is copied into it is inserted into jobs, with the rights of whoever copies.';
-
-create function job_intake_insert() returns trigger language plpgsql set search_path from current as $$
+-- the table's defaults.  Both are written down here from what table jobs has, so that they say the same.
+do $do$
+declare
+    names text;
+    givens text;
 begin
-    insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, idempotency_key,
-        ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at)
-    values (new.kind, coalesce(new.args, '{}'), coalesce(new.queue, 'default'), new.org_id, coalesce(new.priority, 2::smallint),
-        coalesce(new.run_at, now()), new.expires_at, new.max_attempts, new.unique_key, new.idempotency_key,
-        new.ordering_key, new.lane, new.correlation_id, new.traceparent, new.actor_id, new.project_id,
-        coalesce(new.created_at, now()));
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+           string_agg(case when a.attnotnull and d.adbin is not null
+                           then format('coalesce(new.%I, %s)', a.attname, pg_get_expr(d.adbin, d.adrelid))
+                           else format('new.%I', a.attname) end, ', ' order by a.attnum)
+    into names, givens
+    from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = 'jobs'::regclass and not a.attisdropped and a.attname in (
+        'kind', 'args', 'queue', 'org_id', 'priority', 'run_at', 'expires_at', 'max_attempts', 'unique_key', 'idempotency_key',
+        'ordering_key', 'lane', 'correlation_id', 'traceparent', 'actor_id', 'project_id', 'created_at', 'on_duplicate',
+        'postpone_until');
+    execute format('create view job_intake as select %s from jobs where false', names);
+    execute format('create function job_intake_insert() returns trigger language plpgsql set search_path from current as $$
+begin
+    insert into jobs (%s) values (%s);
     return new;
-end $$;
+end $$', names, givens);
+end $do$;
+comment on view job_intake is 'For COPY: what is copied into it is inserted into jobs, with the rights of whoever copies.';
 create trigger job_intake_insert instead of insert on job_intake for each row execute function job_intake_insert();
 
 -- The partitioned tables whose default partition has rows: what no retention reaches.  With its owner's rights, since nobody

@@ -24,9 +24,9 @@ BREAKS = {
     "one policy more": "create policy mine on jobs using (true)",
     "no policy": "drop policy jobsd_organisations on webhook_deliveries",
     "a caller too many": "grant execute on function job_partitions_drop to public",
-    "a caller too few": "revoke execute on function job_limits_take from jobsd_daemon",
-    "an unpinned path": "alter function jobs_idempotency reset search_path",
-    "an invoker": "alter function jobs_hint security invoker",
+    "a caller too few": "revoke execute on function job_partitions_make from jobsd_daemon",
+    "an unpinned path": "alter function job_partitions_drop reset search_path",
+    "an invoker": "alter function job_partitions_make security invoker",
     "an owner": "alter table job_keys owner to postgres",
     "the schema": "grant create on schema public to jobsd_daemon",
 }

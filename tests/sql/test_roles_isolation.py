@@ -97,7 +97,7 @@ PRODUCER = {
     "no row security": "set row_security = off; select id from jobs",
     "what replicas leave out": "set session_replication_role = replica",
     "the partitions": "select job_partitions_drop('job_history', '0', 10)",
-    "the limits": "select job_limits_give(1, '{a}', '{}', '{1}', '{0}')",
+    "more partitions": "select job_partitions_make('job_history', 30)",
     "statistics": "select most_common_vals::text from pg_stats where tablename like 'job%' and attname = 'org_id'",
     "statistics of old": "select stavalues1::text from pg_statistic where starelid = 'jobs'::regclass",
 }
