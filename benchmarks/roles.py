@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -136,12 +137,11 @@ async def _claims(conns: dict[str, asyncpg.Connection], rounds: int, rows: int) 
 
 
 async def _drain(conn: asyncpg.Connection, worker: int, rows: int) -> None:
-    claimed = await conn.fetch(_QUEUE["claim"], ["default"], [""], [rows], worker, ["bench_noop"], None)
+    ask = (["default"], [""], [None], [1], [rows], *[[-inf]] * 4)
+    claimed = await conn.fetch(_QUEUE["claim"], *ask, worker, ["bench_noop"], [], None)
     claimed.sort(key=lambda row: row[0])
-    ids, fences, count = [row[0] for row in claimed], [row[1] for row in claimed], len(claimed)
-    none = [None] * count
-    done, kept, by = ["done"] * count, [True] * count, [worker] * count
-    await conn.fetch(_QUEUE["finish"], ids, fences, done, none, none, none, none, none, kept, by)
+    ids, fences = [row[0] for row in claimed], [row[1] for row in claimed]
+    await conn.fetch(_QUEUE["finish"], ids, fences, *[None] * 7, worker, [])
 
 
 def _cpu_us(pid: int) -> float:

@@ -229,8 +229,8 @@ MUTANTS = {
     "a finish that ends all claims": [
         (QUEUE, "finish", "where id = any ($11::bigint[])", "where $11::bigint[] is not null")
     ],
-    "a rescue's claim that is dropped with rows left": [
-        (WORKER, "drop_lost_claims", "where not exists (select from jobs", "where exists (select from jobs")
+    "a claim that is dropped with rows left": [
+        (QUEUE, "drop_claims", "where not exists (select from jobs", "where exists (select from jobs")
     ],
 }
 
@@ -241,6 +241,6 @@ def test_the_machine_finds_a_statement_that_is_wrong(lab: Lab, monkeypatch: pyte
     for statements, name, right, wrong in MUTANTS[mutant]:
         assert statements[name].count(right) == 1
         monkeypatch.setitem(statements, name, statements[name].replace(right, wrong))
-    quick = settings(THOROUGH, max_examples=300, stateful_step_count=50, phases=[Phase.generate])
+    quick = settings(THOROUGH, max_examples=1000, stateful_step_count=50, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(machine(lab), settings=quick)
