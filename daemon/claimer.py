@@ -156,6 +156,9 @@ class Claimer:
             self._sources.hinted()
         if ripening := self._sources.ripening(now):
             self._sources.ripened(await self._store.ripen(ripening, RIPEN_MAX), monotonic(), RIPEN_MAX)
+        if keys := set(self._sources.ended_keys):
+            self._sources.freed(await self._store.succeed(keys))
+            self._sources.ended_keys -= keys
         self._sources.suspect_runs = self._suspect_runs()
         asks = self._sources.wanted(monotonic(), self._slots, BATCH_MAX)
         got = await self._claim(asks, worker_id) if asks else 0
@@ -243,11 +246,11 @@ class Claimer:
                 news = True
                 if t.gate == SUSPECT_GATE:
                     self._sources.opened(t.job.queue, t.gate)
-                self._sources.returned(t.job, t.gate, None if t.delay_s is None else monotonic() + t.delay_s)
+                self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
             elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
                 if t.job.ordering_key is not None:
-                    self._sources.successor(t.job)
+                    self._sources.ended_keys.add((t.job.kind, t.job.ordering_key))
         if news:
             self._wake.set()
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.shares import CLASSES, Ageing, Shares
-from daemon.store import Ask, Head, Ripe, Waiting
+from daemon.store import Ask, Freed, Head, Key, Ripe, Waiting
 from jobs.model import Job
 
 KIND_GATE = "kind:"
 LATER_GATE = "later"
 """Where rows of the open queue wait for their time, off the path of those that may run now."""
 ORDER_GATE = "order"
-"""Where rows wait behind an earlier one of their ordering key."""
+"""Where rows wait behind an earlier one of their ordering key, until that has ended: nobody claims from there."""
 SUSPECT_GATE = "suspect"
 """Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
 crashes and not for those of the rows beside it."""
@@ -98,6 +98,8 @@ class Sources:
         self._turn = 0
         self.suspect_runs = False
         self.more = False  # a ripe place was not asked, since the claim had no room for it
+        self.ended_keys: set[Key] = set()  # of rows that have ended: the next of each may go
+        self.ordered = False  # rows wait for others of their key
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -144,6 +146,9 @@ class Sources:
             due_s = head.run_at - head.now
             if head.gate == LATER_GATE:
                 self._later[head.queue, head.priority] = now + due_s
+                continue
+            if head.gate == ORDER_GATE:
+                self.ordered = True
                 continue
             state = self._states.setdefault(place, _State(ripe=False))
             if place not in seen and place != after[:2]:
@@ -284,12 +289,12 @@ class Sources:
         elif state.due_at is None or due_at < state.due_at:
             state.due_at = due_at
 
-    def successor(self, job: Job) -> None:
-        """A row with an ordering key ended: the next of its key may go, which waits at one of these gates."""
-        for gate in ("", ORDER_GATE):
-            state = self._states.get((job.queue, gate))
-            if state is not None:
-                state.ripe = True
+    def freed(self, rows: Iterable[Freed]) -> None:
+        """Rows went back to their queue, since it is their turn."""
+        for queue, priority, run_at in rows:
+            if self._served((queue, "")):
+                self.opened(queue, "")
+                self._states[queue, ""].lower(priority, run_at)
 
     def later(self, queue: str, priority: int, due_at: float) -> None:
         """A row waits for its time."""

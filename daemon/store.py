@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,6 +94,18 @@ class Ripe(NamedTuple):
     next_s: float | None
 
 
+Key = tuple[str, str]
+"""A kind, and an ordering key of it."""
+
+
+class Freed(NamedTuple):
+    """A row that went back to this queue and class, and when it was due, seconds since 1970."""
+
+    queue: str
+    priority: int
+    run_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """What waits in one (queue, gate), counted up to a bound."""
@@ -152,6 +164,15 @@ class Store:
         """Bring due rows of these (queue, class) back from the gate `later`, at most `most` of each."""
         queues, priorities = zip(*places, strict=True)
         return [Ripe(*row) for row in await self._fetch(_QUEUE["ripen"], queues, priorities, most)]
+
+    async def succeed(self, keys: Collection[Key]) -> list[Freed]:
+        """Bring the oldest row of each ordering key back from the gate `order`."""
+        kinds, names = zip(*keys, strict=True)
+        return [Freed(*row) for row in await self._fetch(_QUEUE["succeed"], kinds, names)]
+
+    async def keys(self, after: Key, most: int) -> list[tuple[Key, bool]]:
+        """Ordering keys in order, beginning after `after`, and whether the oldest row waits at the gate `order`."""
+        return [((row[0], row[1]), row[2]) for row in await self._fetch(_QUEUE["keys"], *after, most)]
 
     async def look(self, after: tuple[str, str, int], most: int) -> list[Head]:
         """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`."""

@@ -134,6 +134,42 @@ left join lateral (
     order by run_at, id limit 1
 ) as next on true;
 
+-- name: succeed
+-- Of these ordering keys ($1 kinds, $2 keys), the oldest row goes back from the gate 'order' to its queue.  Claims ask nothing
+-- of that gate: behind one key with many rows they would find no other.  Where each went, and when it was due.
+-- index jobs_ordered, one probe for each key; jobs_pkey
+with first as materialized (
+    select oldest.id
+    from unnest($1::text[], $2::text[]) as asked (kind, ordering_key)
+    cross join lateral (
+        select id, kind, ordering_key, gate from jobs
+        where ordering_key is not null and (kind, ordering_key, id) >= (asked.kind, asked.ordering_key, 0)
+        order by kind, ordering_key, id limit 1
+    ) as oldest
+    where oldest.kind = asked.kind and oldest.ordering_key = asked.ordering_key and oldest.gate = 'order'
+)
+update jobs set gate = '' where id = any (array(select id from first)) and gate = 'order'
+returning queue, priority, date_part('epoch', run_at);
+
+-- name: keys
+-- Ordering keys that have live rows, and whether the oldest row of each stands at the gate 'order', where nobody fetches it:
+-- what was before it is gone by another way than its end, or ended while a claim was moving it.  In order, beginning after
+-- ($1 kind, $2 key), $3 at most.  index jobs_ordered, walked loosely: one probe for each
+with recursive head as (
+    (select kind, ordering_key, gate from jobs
+     where ordering_key is not null and (kind, ordering_key) > ($1, $2)
+     order by kind, ordering_key, id limit 1)
+    union all
+    select next.kind, next.ordering_key, next.gate
+    from head
+    cross join lateral (
+        select kind, ordering_key, gate from jobs
+        where ordering_key is not null and (kind, ordering_key) > (head.kind, head.ordering_key)
+        order by kind, ordering_key, id limit 1
+    ) as next
+)
+select kind, ordering_key, gate = 'order' from head limit $3;
+
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.

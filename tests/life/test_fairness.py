@@ -7,7 +7,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from tests.life.fleet import Fleet, Note, ended, insert
+from tests.life.fleet import Fleet, Note, ended, insert, until_sql
 
 BACKLOG = 20_000
 ENOUGH = 1_000
@@ -70,3 +70,23 @@ async def test_a_backlog_in_one_queue_keeps_no_other_queue_waiting(fleet: Fleet,
     for queue in queues[::-5]:
         await ended(pool, await insert(pool, "note", queue=queue))
     assert await left(pool, "big") > ENOUGH
+
+
+async def test_a_long_ordering_key_keeps_no_other_key_waiting(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """Its rows wait for the one that runs, and stand before the others."""
+    await insert(pool, "note", args={"seconds": 600}, ordering_key="long")
+    await insert(pool, "note", 2_000, ordering_key="long")
+    await fleet.start(QUEUES__DEFAULT__CONCURRENCY="10")
+    await fleet.noted("start")
+    others = [*await insert(pool, "note", 5, ordering_key="a"), *await insert(pool, "note", 5, ordering_key="b")]
+    await ended(pool, others)
+    assert len(fleet.notes("start")) == 1 + len(others)
+
+
+async def test_the_next_of_a_key_goes_on_when_the_one_before_it_is_deleted(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    first = await insert(pool, "note", ordering_key="k", run_at=await pool.fetchval("select now() + interval '1 hour'"))
+    ids = await insert(pool, "note", 3, ordering_key="k")
+    await fleet.start(DAEMON__POLL_INTERVAL="0.2s")
+    await until_sql(pool, "select count(*) = 3 from jobs where gate = 'order'")
+    await pool.execute("delete from jobs where id = any ($1::bigint[])", first)
+    await ended(pool, ids)

@@ -188,6 +188,38 @@ class TestOrder:
             gate = "order"
         assert done == ids
 
+    async def test_the_oldest_of_a_key_goes_back_to_its_queue_when_its_turn_has_come(
+        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+    ) -> None:
+        first, second, third = await insert(3, ordering_key="k")
+        (other, _behind) = await insert(2, ordering_key="l", queue="b", priority=3)
+        worker_id = await worker()
+        await store.claim([Ask("default", "", 10), Ask("b", "", 10)], worker_id, KINDS)
+        assert await store.succeed([("noop", "k"), ("noop", "l"), ("noop", "nobody's")]) == []
+        due = await pool.fetchval("select date_part('epoch', run_at) from jobs where id = $1", second)
+        await pool.execute("delete from jobs where id = any ($1)", [first, other])
+        assert sorted(await store.succeed([("noop", "k"), ("noop", "l"), ("other", "k")]))[1] == ("default", 2, due)
+        assert [job.id for job in await claim(store, worker_id)] == [second]
+        assert await store.succeed([("noop", "k")]) == []
+        assert await pool.fetchval("select gate from jobs where id = $1", third) == "order"
+
+    @pytest.mark.parametrize("size", [1, 2, 10])
+    async def test_keys_whose_oldest_row_was_left_waiting_are_found(
+        self, pool: Pool, store: Store, worker: Worker, insert: Insert, size: int
+    ) -> None:
+        """An operator has deleted what was before it."""
+        firsts = {key: (await insert(2, ordering_key=key))[0] for key in ("a", "b", "c")}
+        await insert()
+        await store.claim([Ask("default", "", 10)], await worker(), KINDS)
+        await pool.execute("delete from jobs where id = any ($1)", [firsts["a"], firsts["c"]])
+        seen: list[tuple[tuple[str, str], bool]] = []
+        after = ("", "")
+        while page := await store.keys(after, size):
+            assert len(page) <= size
+            seen += page
+            after = page[-1][0]
+        assert seen == [(("noop", "a"), True), (("noop", "b"), False), (("noop", "c"), True)]
+
     async def test_a_key_stands_for_its_kind_alone(self, store: Store, worker: Worker, insert: Insert) -> None:
         await insert(ordering_key="k")
         await insert(kind="other", ordering_key="k")

@@ -59,6 +59,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
              _each("true"), "1", "'{1,2}'"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
+        "succeed": (("'{noop,noop}'", "'{k1,k2}'"), {"jobs_ordered"}),
+        "keys": (("''", "''", "1000"), {"jobs_ordered"}),
         "look": (("''", "''", "0", "1000"), {"jobs_ready"}),
         "waiting": (("'q1'", "''", "0", "''", "1000"), {"jobs_shares"}),
         "held": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
