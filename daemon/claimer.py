@@ -260,8 +260,11 @@ class Claimer:
 
     def _slots(self, queue: str) -> Slots:
         limit = self._runner.setup.config.queue(queue).concurrency
+        orgs = self._runner.orgs  # rows that belong to nobody are nobody's first
         return Slots(
-            max(0, limit - self._runner.busy[queue]), limit // KEPT, lambda org_id: (queue, org_id) in self._runner.orgs
+            max(0, limit - self._runner.busy[queue]),
+            limit // KEPT,
+            lambda org_id: org_id == "" or (queue, org_id) in orgs,
         )
 
     def _sleep_s(self) -> float:

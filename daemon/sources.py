@@ -66,7 +66,9 @@ class _State:
 
     def asks(self, place: Place, count: int, slots: Slots, now: float) -> list[Ask]:
         """For `count` rows, organisation by organisation where several wait, else in order of class and time."""
-        kept = slots.kept if self.company_until > now and place[1] == "" else 0
+        kept = 0
+        if self.company_until > now and place[1] == "":  # what stays free beyond `count` is kept already
+            kept = max(0, slots.kept - (slots.free - count))
         if self.shares is not None:
             if asks := self.shares.ask(*place, count, kept, slots.runs):
                 return asks

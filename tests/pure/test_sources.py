@@ -462,6 +462,11 @@ class TestKeptSlots:
         assert self.kept(known, 0.0) == 8
         assert self.kept(known, 0.0, free=2) == 0
 
+    def test_what_a_claim_leaves_free_is_kept_already(self) -> None:
+        known = contested("a", "b")
+        slots = Slots(100, 2, lambda org_id: True)
+        assert total(known.wanted(0.0, lambda queue: slots, 10)) == 10
+
     def test_they_are_kept_for_a_while_after_the_others_are_gone_and_then_no_more(self) -> None:
         known = contested("a", "b")
         known.claimed(asks(known, 0.0), [])
