@@ -125,6 +125,7 @@ class Daemon:
         self._clients = open_clients(wanted(self._config), handler_pool, self._secrets)
         stack.push_async_callback(self._close_clients)
         self._build(Setup(self._config, self._clients, kinds))
+        stack.push_async_callback(self._runner.notes.aclose)
         return True
 
     def _build(self, setup: Setup) -> None:

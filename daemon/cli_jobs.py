@@ -1,4 +1,4 @@
-"""`jobsd jobs`: look at rows, say why one waits, retry and cancel them."""
+"""`jobsd jobs`: look at rows and what they log, say why one waits, retry and cancel them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from daemon.cli_logs import tell_lines
 from daemon.cli_options import (
     actor_option,
     config_option,
@@ -104,6 +105,22 @@ def _delivery(row: dict[str, Any]) -> dict[str, Any]:
         "outcome": row.get("outcome") or row.get("verdict"),
         "code": row.get("code") or row.get("smtp_code") or row.get("status"),
     }
+
+
+@jobs.command(short_help="The lines that a job logged.")
+@id_argument
+@config_option
+@click.option("--follow", is_flag=True, help="Go on until the job has ended.")
+@json_option
+def logs(job_id: int, config_file: Path | None, follow: bool, as_json: bool) -> None:
+    """The newest lines of a job, of all its attempts, oldest first; log.job_lines says how many are kept. With --json
+    one object a line."""
+
+    async def tell(session: Session) -> bool:
+        return await tell_lines(session.store, job_id, follow=follow, as_json=as_json)
+
+    if not with_session(config_file, tell):
+        raise Exit(FAILED, _unknown(job_id))
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ class Keeper:
             ("webhook_deliveries", keep.webhook_deliveries),
             ("email_deliveries", keep.email_deliveries),
             ("domain_checks", keep.domain_checks),
+            ("job_logs", keep.job_logs),
         ):
             try:
                 await self._partitions_of(parent, keep.partitions_ahead, keep_s)

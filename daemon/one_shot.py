@@ -202,6 +202,7 @@ class OneShot:
             finisher.close()
             await asyncio.wait({writing}, timeout=WRITE_S)
             written = writing.done()
+            await self._runner.notes.aclose()
             writing.cancel()
         if finisher.transition is None or not written:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")

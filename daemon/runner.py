@@ -12,25 +12,29 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
+from daemon.batch_calls import BatchCalls
 from daemon.config import Config
 from daemon.finisher import Finisher
 from daemon.limits import Bucket
+from daemon.notes import Notes
 from daemon.observe import Observer
+from daemon.replies import CANCELLED_INSIDE, DONE, failed, meant
 from daemon.settle import Transition, hand_back, refuse, settle
-from daemon.store import AWAY, Store
-from daemon.texts import plain
+from daemon.store import Store
+from daemon.texts import json_text, plain
 from jobs.context import Context, Tools
-from jobs.model import Dead, Done, Job, Outcome, Policy, Retry
+from jobs.many import Many, Row
+from jobs.model import Dead, Job, Outcome, Policy, Retry
 from jobs.registry import Kind
-
-DONE = Done()
-"""Of all handlers that return nothing."""
 
 LEAK_GRACE_S = 5.0
 """A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
 
 SWEEP_S = 0.05
 """How late the end of an attempt's time may be noticed."""
+
+RESULT_MAX = 65_536
+"""Bytes of JSON that a handler may return; what is larger belongs elsewhere."""
 
 FAULT_PAUSE_S = 60.0
 """A row whose attempt failed by a fault of the daemon itself goes back uncharged, and not at once."""
@@ -85,14 +89,15 @@ class Runner:
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
-        self._store = store
         self._finisher = finisher
         self._observer = observer
+        self.notes = Notes(store, observer, lambda: self.setup.config.log.job_lines)
         self._running: dict[tuple[int, int], Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._sweeping = False
         self._loop = asyncio.get_running_loop()
+        self._calls = BatchCalls()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -174,7 +179,8 @@ class Runner:
             outcome, args = _decode(rules.kind, job)
         if outcome is None:
             now = perf_counter()
-            context = Context(job, tools, self._observer.log_for(job), _Progress(self._store, job))
+            log, progress = self._observer.log_for(job, self.notes.line), _Progress(self.notes, job)
+            context = Context(job, tools, log, progress)
             self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
             running.deadline = now + rules.timeout_s
             outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
@@ -190,6 +196,8 @@ class Runner:
             transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
         if context is not None and context.records:
             transition.records = context.records
+        if transition.result is not None:
+            transition = _bounded(transition, rules)
         self._settled(running, transition)
 
     def _rules_for(self, job: Job) -> Rules:
@@ -213,21 +221,32 @@ class Runner:
     ) -> tuple[Outcome | None, str | None]:
         """The handler's outcome, and the trace of what it raised; None when it was told to stop: the row goes back."""
         try:
-            reply = await kind.handler(args, context)
+            if kind.many is not None:
+                return await self._together(kind.many, args, context, running, timeout_s)
+            return meant(await kind.handler(args, context)), None
         except Outcome as said:
             return said, None
         except asyncio.CancelledError:
             if running.why == "timeout":
                 return Retry(f"no end within {timeout_s:g} s", code="timeout"), None
             if running.why is None:  # not by us: something the handler waited for was cancelled under it
-                return Retry("cancelled from inside", code="cancelled_inside"), None
+                return CANCELLED_INSIDE, None
             return None, None
         except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
-            detail = {"class": type(error).__qualname__}
-            return Retry(plain(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
-        if reply is None:
-            return DONE, None
-        return (reply if isinstance(reply, Outcome) else Done(reply)), None
+            return failed(error), traceback.format_exc()
+
+    async def _together(
+        self, many: Many, args: Any, context: Context, running: Running, timeout_s: float
+    ) -> tuple[Outcome, str | None]:
+        """In a call with others of its kind and queue; its time begins with the call.  A row that failed before is
+        called alone: one that breaks every call it is in must not take its neighbours along each time."""
+        job = running.job
+        running.deadline = inf
+
+        def begin() -> None:
+            running.deadline = perf_counter() + timeout_s
+
+        return await self._calls.join(many, job.queue, Row(args, context), begin, alone=job.attempt > 1)
 
     def _sweep(self) -> None:
         """End the attempts whose time is over.  One timer for all: one for each is 7 % of what a no-op job costs."""
@@ -265,6 +284,8 @@ class Runner:
     def _settled(self, running: Running, transition: Transition) -> None:
         running.settled = True
         t = transition
+        if self.notes.open:
+            self.notes.close_with(t)
         if t.code == "invalid_args":
             self._observer.poison(t.job.id, t.job.kind, t.code)
         else:
@@ -291,17 +312,25 @@ class Runner:
 class _Progress:
     """ctx.progress of one attempt."""
 
-    __slots__ = ("_job", "_store")
+    __slots__ = ("_job", "_notes")
 
-    def __init__(self, store: Store, job: Job) -> None:
-        self._store = store
+    def __init__(self, notes: Notes, job: Job) -> None:
+        self._notes = notes
         self._job = job
 
     async def __call__(self, percent: float, **fields: Any) -> None:
-        try:
-            await self._store.progress(self._job, {"percent": percent, **fields})
-        except AWAY:
-            return  # nobody can read it now; the next call may get through
+        self._notes.progress(self._job, {"percent": percent, **fields})
+
+
+def _bounded(t: Transition, rules: Rules) -> Transition:
+    """The same with its result as it is stored; dead when that is too large: another attempt would return the same."""
+    t.result_json = json_text(t.result)
+    if (size := len(t.result_json.encode())) <= RESULT_MAX:
+        return t
+    says = f"its result has {size} bytes of JSON; {RESULT_MAX} are allowed: store it elsewhere and return where"
+    return Transition(
+        t.job, "dead", "dead", says, "result_too_large", failed=True, keep=rules.keep_dead, records=t.records
+    )
 
 
 def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:

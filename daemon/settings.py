@@ -166,6 +166,9 @@ class LogSettings:
         "The level of job_started lines; job_completed and job_failed are always there.",
         choices=("debug", "info"),
     )
+    job_lines: int = key(
+        100, "Lines kept of each job, the newest, for `jobsd jobs logs`; 0: none.", minimum=0, maximum=10_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,5 +183,6 @@ class RetentionSettings:
     webhook_deliveries: Duration = key(duration("30d"), "The log of webhook attempts.", minimum=0)
     email_deliveries: Duration = key(duration("30d"), "The log of e-mail attempts.", minimum=0)
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
+    job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
     audit: Duration = key(duration("365d"), "Who paused, retried, cancelled or deleted what.", minimum=0)
     partitions_ahead: int = key(3, "Daily partitions made this many days ahead.", minimum=2, maximum=60)

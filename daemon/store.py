@@ -209,19 +209,38 @@ class Store:
             for ready, write in ((False, self._finish), (True, self._put_back))
         ]
         parts = [(write, part) for write, part in parts if part]
-        ledgers = _ledger_rows(batch)
+        more = [t for t in batch if t.records or t.progress is not None]
         async with self._connection() as conn:
-            if len(parts) == 1 and not ledgers:  # the common case is one statement, and so its own transaction
+            if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
                 return await parts[0][0](conn, parts[0][1], ended_claims)
             async with conn.transaction():
                 ours: set[int] = set()
+                if said := [(t.job, t.progress) for t in more if t.progress is not None]:
+                    await self._progress(conn, said)
                 for n, (write, part) in enumerate(parts):
                     ours |= await write(conn, part, ended_claims if n == 0 else ())
-                if again:
-                    ledgers = _ledger_rows([t for t in batch if t.job.id in ours])
+                ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
                 for ledger, rows in ledgers.items():
                     await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
             return ours
+
+    async def say(self, progress: Sequence[tuple[Job, str]], lines: Sequence[Mapping[str, Any]]) -> None:
+        """Store how far running jobs are (JSON; of an attempt that is over nothing is written), and lines of theirs."""
+        async with self._connection() as conn:
+            if progress:
+                await self._progress(conn, progress)
+            if lines:
+                await conn.execute(_LEDGERS["job_logs"], json_text(lines), timeout=self._timeout_s)
+
+    async def _progress(self, conn: Any, progress: Sequence[tuple[Job, str]]) -> None:
+        said = sorted(progress, key=_job_order)
+        await conn.execute(
+            _QUEUE["progress"],
+            [job.id for job, _value in said],
+            [job.fence for job, _value in said],
+            [value for _job, value in said],
+            timeout=self._timeout_s,
+        )
 
     async def _finish(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
         plainly_done = all(_plainly_done(t) for t in batch)
@@ -232,7 +251,7 @@ class Store:
             None if plainly_done else [t.state for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
-            None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
+            None if plainly_done else [_result(t) for t in batch],
             None if plainly_done else [_lane(t.job) for t in batch],
             None if plainly_done else [_code(t) for t in batch],
             None if plainly_done else [t.keep for t in batch],
@@ -268,11 +287,6 @@ class Store:
     async def drop_claims(self, worker_id: int, known_claims: Sequence[int]) -> int:
         """Forget older claims of this worker that it does not know and that hold nothing any more."""
         return _rows(await self._execute(_QUEUE["drop_claims"], worker_id, known_claims))
-
-    async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
-        """Store how far a running job is; false when the row is no longer this attempt's."""
-        row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
-        return row is not None
 
     async def take(self, worker_id: int, wanted: Mapping[Bucket, int]) -> dict[Bucket, Grant]:
         """Tokens and places of each bucket, exact over all daemons."""
@@ -416,6 +430,14 @@ def _row_order(transition: Transition) -> tuple[int, int]:
     return transition.job.id, transition.job.fence
 
 
+def _job_order(said: tuple[Job, str]) -> tuple[int, int]:
+    return said[0].id, said[0].fence
+
+
+def _result(t: Transition) -> str | None:
+    return t.result_json if t.result_json is not None or t.result is None else json_text(t.result)
+
+
 def _lane(job: Job) -> str | None:
     """The lane a handler derived, unless the table would refuse it, and with it the whole batch."""
     return job.lane if isinstance(job.lane, str) and _LANE.fullmatch(job.lane) else None
@@ -437,21 +459,17 @@ def error_text(transition: Transition) -> str | None:
     return json_text(error)
 
 
+def whose(job: Job) -> dict[str, Any]:
+    """What all rows about a job have in common."""
+    return {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "correlation_id": job.correlation_id}
+
+
 def _ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
     """What the attempts recorded, with what every channel's log has in common."""
     found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
     for t in batch:
         for ledger, row in t.records or ():
-            found[ledger].append(
-                {
-                    **row,
-                    "job_id": t.job.id,
-                    "attempt": t.job.attempt,
-                    "org_id": t.job.org_id,
-                    "correlation_id": t.job.correlation_id,
-                    "retry_in_s": t.delay_s if t.state == "ready" else None,
-                }
-            )
+            found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
     return found
 
 

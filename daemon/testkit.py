@@ -137,6 +137,7 @@ class Bench:
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(life.finisher.run())
             await life.rounds()
+            await life.quiet()
             life.finisher.close()
             await writing
         if life.dead:
@@ -184,6 +185,10 @@ class _Life:
             await self._flush()
             quiet = quiet + 1 if pause_s > 0 and not ran else 0
             idle = 0 if ran else idle + 1
+
+    async def quiet(self) -> None:
+        """Nothing more is said of running jobs."""
+        await self._runner.notes.aclose()
 
     async def _turn(self) -> bool:
         """Run what was claimed, in the order of the claim; whether that was anything."""

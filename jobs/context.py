@@ -21,8 +21,10 @@ Ledger = NewType("Ledger", str)
 
 
 class Log(Protocol):
-    """A logger bound to one attempt; each call is one JSON line with the job's fields added."""
+    """A logger bound to one attempt; each call is one JSON line with the job's fields added, and is kept with the job
+    (`jobsd jobs logs`).  Called by itself it is `info`."""
 
+    def __call__(self, event: str, **fields: Any) -> None: ...
     def debug(self, event: str, **fields: Any) -> None: ...
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
@@ -47,7 +49,8 @@ class Tools(Protocol):
 
 
 class Progress(Protocol):
-    """Stores how far a job is: `percent` 0–100, and whatever else people should read."""
+    """Says how far a job is: `percent` 0–100, and whatever else people should read, up to 4 KiB of JSON.  Written at
+    most once a second; the last value always is."""
 
     async def __call__(self, percent: float, **fields: Any) -> None: ...
 

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from jobs.context import Context
+from jobs.many import Many, one_of
 from jobs.model import Policy
 from jobs.values import Duration, duration
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
-H = TypeVar("H", bound=Handler)
+H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Kind:
 
     `args` is a msgspec type: rows that do not fit it are dead letters before the handler is called.  `lane` names the
     destination an args object goes to (host, relay, domain), for limits and breakers.  `retry` None: the queue's.
+    `many`: one call may take many rows; `handler` then makes a call for the one row it is given.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Kind:
     timeout_s: Duration
     lane: Callable[[Any], str | None] | None
     decode: Callable[[str], Any]
+    many: Many | None = None
 
 
 KINDS: dict[str, Kind] = {}
@@ -43,14 +46,22 @@ def job(
     retry: Policy | None = None,
     timeout: str | float = "5m",
     lane: Callable[[Any], str | None] | None = None,
+    batch: int | None = None,
+    linger: str | float = "5ms",
 ) -> Callable[[H], H]:
-    """Register the decorated coroutine as the handler of rows whose kind is `name`."""
+    """Register the decorated coroutine as the handler of rows whose kind is `name`.
+
+    With `batch` it takes a list of `jobs.Row`, at most so many, and answers {id: outcome}; a call waits up to `linger`
+    for rows to fill it.
+    """
 
     def register(handler: H) -> H:
-        if name in KINDS and KINDS[name].handler is not handler:
-            raise ValueError(f"job kind {name!r} is registered twice: {KINDS[name].handler} and {handler}")
+        many = None if batch is None else Many(handler, batch, duration(linger))
+        if (known := KINDS.get(name)) is not None and handler not in (known.handler, known.many and known.many.handler):
+            raise ValueError(f"job kind {name!r} is registered twice: {known.handler} and {handler}")
         decode = msgspec.json.Decoder(args).decode
-        KINDS[name] = Kind(name, handler, args, retry, duration(timeout), lane, decode)
+        single = handler if many is None else one_of(many)
+        KINDS[name] = Kind(name, single, args, retry, duration(timeout), lane, decode, many)
         return handler
 
     return register

@@ -113,6 +113,11 @@ select channel, row from (
 ) as logged
 order by ended_at;
 
+-- name: logs
+-- Lines that job $1 logged after ($2 fence, $3 number), oldest first; $4 at most.  index job_logs_job of each partition
+select attempt, fence, n, at, level, event, fields from job_logs
+where job_id = $1 and (fence, n) > ($2::int, $3::int) order by fence, n limit $4;
+
 -- name: standing
 -- Everything about live row $1 that decides when it runs.
 -- index jobs_pkey (also for each claim), jobs_ordered_running, jobs_ordered; jobs_ready, one probe for each class ahead of it.

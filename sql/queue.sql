@@ -306,5 +306,7 @@ where id = any (array(
     where not exists (select from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running')));
 
 -- name: progress
--- Store how far a running job is.  $1 id, $2 fence, $3 progress.  index jobs_pkey
-update jobs set progress = $3::text::jsonb where id = $1 and fence = $2 returning id;
+-- Store how far running jobs are.  $1 ids in ascending order, and for each: $2 fence, $3 progress; one that has ended or gone
+-- to somebody else stays as it is.  index jobs_pkey
+update jobs set progress = ($3::text[])[width_bucket(id, $1::bigint[])]::jsonb
+where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])];

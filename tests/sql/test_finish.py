@@ -26,7 +26,7 @@ async def test_history_keeps_every_column_of_the_row(pool: Pool, store: Store, w
            returning *"""
     )
     (job,) = await claim(store, await worker(), queue="q")
-    await store.progress(job, {"percent": 50})
+    await store.say([(job, '{"percent": 50}')], [])
     (running,) = await pool.fetch("select * from jobs")
     assert await store.write([ended(job, Done({"n": 2}))]) == {job.id}
     (after,) = await pool.fetch("select * from job_history")
@@ -148,7 +148,7 @@ class TestLateWriter:
         await store.rescue(lost, 3, 10)
         for outcome in (Done(), Dead("x"), Retry("x"), Snooze("x", after=0)):
             assert await store.write([ended(job, outcome)]) == set()
-        assert not await store.progress(job, {"percent": 99})
+        await store.say([(job, '{"percent": 99}')], [])
         (row,) = await pool.fetch("select * from jobs")
         assert (row["state"], row["fence"], row["progress"], row["last_error"]) == ("ready", 2, None, None)
         assert await pool.fetchval("select count(*) from job_attempts where outcome <> 'crashed'") == 0
