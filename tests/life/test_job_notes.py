@@ -10,6 +10,7 @@ from time import monotonic
 import asyncpg
 import pytest
 
+from tests.life.cli_terminal import Terminal, opened
 from tests.life.fleet import Fleet, ended, insert, until, until_sql
 
 KINDS = {"DAEMON__HANDLERS": "tests.life.kinds,tests.life.group_kinds"}
@@ -51,7 +52,7 @@ async def test_progress_that_is_too_large_is_the_handlers_mistake(fleet: Fleet, 
     await fleet.start(**KINDS)
     (job_id,) = await insert(pool, "boast", max_attempts=1)
     (row,) = await ended(pool, [job_id])
-    assert row["reason"] == "progress has 5024 bytes of JSON; 4096 are allowed"
+    assert row["reason"] == "progress has 5023 bytes of JSON; 4096 are allowed"
 
 
 async def test_a_result_that_is_too_large_makes_a_dead_letter_that_says_so(fleet: Fleet, pool: asyncpg.Pool) -> None:
