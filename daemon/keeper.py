@@ -15,6 +15,9 @@ from daemon.sources import KIND_GATE
 from daemon.store import AWAY, Store
 
 BATCH = 1000
+PAGES = 10
+"""So many times BATCH open batches are looked at in a turn; the next goes on after them."""
+
 CLAIMS = 20
 """Claims of a lost worker whose rows go back in one transaction; each has up to a few hundred rows."""
 
@@ -52,9 +55,11 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._batch_after = 0
         self._tasks = (
             Task("rescue", 1.5, self.rescue),
             Task("expire", 5.0, self.expire),
+            Task("batches", 5.0, self.batches),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
             Task("partitions", 600.0, self.partitions),
@@ -109,6 +114,17 @@ class Keeper:
             if count < BATCH:
                 break
 
+    async def batches(self) -> None:
+        """Batches whose last children went by another way than an end, or ended while somebody was joining."""
+        after: int | None = self._batch_after
+        for _ in range(PAGES):
+            after, over = await self._store.settle_batches(after or 0, BATCH)
+            if over:
+                self._on_rescued()  # callbacks are due
+            if after is None:
+                break
+        self._batch_after = after or 0
+
     async def count(self) -> None:
         """Gauges for people: sampled, not counted at each scrape."""
         queues: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
@@ -154,4 +170,6 @@ class Keeper:
         while await self._store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
             continue
         while await self._store.forget_audit(keep.audit, BATCH) == BATCH:
+            continue
+        while await self._store.forget_batches(keep.batches, BATCH) == BATCH:
             continue

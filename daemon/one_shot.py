@@ -67,6 +67,11 @@ class _LastWord(Finisher):
         super().add(transition)
         self.said.set()
 
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        self.transition = self.transition or transition
+        super().committed(transition, seconds, late=late)
+        self.said.set()
+
 
 class _Ear(Observer):
     """Hears whether the result came too late."""

@@ -12,6 +12,8 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
+import asyncpg
+
 from daemon.batch_calls import BatchCalls
 from daemon.config import Config
 from daemon.finisher import Finisher
@@ -22,6 +24,7 @@ from daemon.replies import CANCELLED_INSIDE, DONE, failed, meant
 from daemon.settle import Transition, hand_back, refuse, settle
 from daemon.store import Store
 from daemon.texts import json_text, plain
+from daemon.transactions import Transactions
 from jobs.context import Context, Tools
 from jobs.many import Many, Row
 from jobs.model import Dead, Job, Outcome, Policy, Retry
@@ -82,8 +85,12 @@ class Running:
 class Runner:
     """Owns the running attempts: starts them, ends those that overstay, and counts the slots of each queue."""
 
-    def __init__(self, setup: Setup, store: Store, finisher: Finisher, observer: Observer) -> None:
+    def __init__(
+        self, setup: Setup, store: Store, finisher: Finisher, observer: Observer, conns: asyncpg.Pool | None = None
+    ) -> None:
+        """`conns`: for transactional handlers; those of all handlers, if there are no others."""
         self.setup = setup
+        self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
         self._rules: dict[tuple[str, str], Rules] = {}
         self._rules_of = setup
         self.busy: Counter[str] = Counter()
@@ -182,23 +189,48 @@ class Runner:
             log, progress = self._observer.log_for(job, self.notes.line), _Progress(self.notes, job)
             context = Context(job, tools, log, progress)
             self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
+            if rules.kind.transactional:
+                await self._in_transaction(running, rules, args, context)
+                return
             running.deadline = now + rules.timeout_s
             outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
         if running.settled:
             return
-        if outcome is DONE:
-            transition = Transition(job, "done", "done", keep=rules.keep_done)
-        elif outcome is None:
-            transition = hand_back(job)
+        self._settled(running, _transition(job, rules, context, outcome, trace))
+
+    async def _in_transaction(self, running: Running, rules: Rules, args: Any, context: Context) -> None:
+        """The handler's work and the row's end in one commit, or neither."""
+        job, written = running.job, perf_counter()
+        timeout_s = min(rules.timeout_s, self.setup.config.database.transaction_timeout)
+
+        async def call(conn: asyncpg.Connection) -> Transition:
+            nonlocal written
+            context.lend(conn)
+            running.deadline = perf_counter() + timeout_s
+            outcome, trace = await self._call(rules.kind, args, context, running, timeout_s)
+            context.lend(None)
+            if running.settled:  # given up meanwhile
+                return hand_back(job)
+            if running.why is None:
+                running.deadline = inf
+            t, written = _transition(job, rules, context, outcome, trace), perf_counter()
+            if t.state == "done":
+                self.notes.close_with(t)
+            return t
+
+        def instead(outcome: Outcome | None, delay_s: float | None) -> Transition:
+            if outcome is None:
+                return hand_back(job, delay_s=delay_s)
+            return _transition(job, rules, context, outcome, None)
+
+        t, fate = await self._transactions.run(call, instead, lambda: self._finisher.claims.ending([job]))
+        if running.settled:
+            return
+        if fate == "open":
+            self._settled(running, t)
         else:
-            transition = settle(job, outcome, rules.policy, job.max_attempts, random.random())  # noqa: S311  jitter
-            transition.trace = trace
-            transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
-        if context is not None and context.records:
-            transition.records = context.records
-        if transition.result is not None:
-            transition = _bounded(transition, rules)
-        self._settled(running, transition)
+            self._said(running, t)
+            self._finisher.committed(t, perf_counter() - written, late=fate == "late")
 
     def _rules_for(self, job: Job) -> Rules:
         setup = self.setup
@@ -282,6 +314,10 @@ class Runner:
         self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
 
     def _settled(self, running: Running, transition: Transition) -> None:
+        self._said(running, transition)
+        self._finisher.add(transition)
+
+    def _said(self, running: Running, transition: Transition) -> None:
         running.settled = True
         t = transition
         if self.notes.open:
@@ -291,7 +327,6 @@ class Runner:
         else:
             duration_s = perf_counter() - running.started
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
-        self._finisher.add(t)
 
     def _ended(self, running: Running) -> None:
         """The slot is free.  An attempt that was cancelled before its first step has settled nothing."""
@@ -320,6 +355,26 @@ class _Progress:
 
     async def __call__(self, percent: float, **fields: Any) -> None:
         self._notes.progress(self._job, {"percent": percent, **fields})
+
+
+def _transition(
+    job: Job, rules: Rules, context: Context | None, outcome: Outcome | None, trace: str | None
+) -> Transition:
+    """What is written of an attempt."""
+    if outcome is DONE:
+        transition = Transition(job, "done", "done", keep=rules.keep_done)
+    elif outcome is None:
+        transition = hand_back(job)
+    else:
+        most = job.max_attempts or rules.policy.max_attempts
+        transition = settle(job, outcome, rules.policy, most, random.random())  # noqa: S311  jitter
+        transition.trace = trace
+        transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
+    if context is not None and context.records:
+        transition.records = context.records
+    if transition.result is not None:
+        transition = _bounded(transition, rules)
+    return transition
 
 
 def _bounded(t: Transition, rules: Rules) -> Transition:

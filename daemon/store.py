@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -28,6 +28,7 @@ _UPKEEP = sql.load("upkeep.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
+_BATCHES = sql.load("batches.sql")
 
 _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
@@ -201,6 +202,17 @@ class Store:
         `ended_claims`: those whose last rows these are.  `again`: an earlier call may have been committed though its
         answer was lost.  Then an attempt that is no longer ours brings no ledger rows: most likely it has brought them.
         """
+        async with self._connection() as conn:
+            return await self._write(conn, batch, ended_claims, again=again, alone=True)
+
+    async def write_in(self, conn: Any, t: Transition, ended_claims: Sequence[int]) -> bool:
+        """Record how an attempt ended in the transaction that is open on `conn`; whether the row was still ours."""
+        return bool(await self._write(conn, [t], ended_claims, again=False, alone=False))
+
+    async def _write(
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], *, again: bool, alone: bool
+    ) -> set[int]:
+        """`alone`: in a transaction of its own."""
         # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
         batch = sorted(batch, key=_row_order)
         parts = [
@@ -209,20 +221,43 @@ class Store:
             for ready, write in ((False, self._finish), (True, self._put_back))
         ]
         parts = [(write, part) for write, part in parts if part]
-        more = [t for t in batch if t.records or t.progress is not None]
-        async with self._connection() as conn:
-            if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
-                return await parts[0][0](conn, parts[0][1], ended_claims)
-            async with conn.transaction():
-                ours: set[int] = set()
-                if said := [(t.job, t.progress) for t in more if t.progress is not None]:
-                    await self._progress(conn, said)
-                for n, (write, part) in enumerate(parts):
-                    ours |= await write(conn, part, ended_claims if n == 0 else ())
-                ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
-                for ledger, rows in ledgers.items():
-                    await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
-            return ours
+        more = [t for t in batch if t.records or t.progress is not None or t.job.batch_id is not None]
+        if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
+            return await parts[0][0](conn, parts[0][1], ended_claims)
+        async with conn.transaction() if alone else nullcontext():
+            ours: set[int] = set()
+            children: dict[int, Transition] = {}
+            if said := [(t.job, t.progress) for t in more if t.progress is not None]:
+                await self._progress(conn, said)
+            for n, (write, part) in enumerate(parts):
+                written = await write(conn, part, ended_claims if n == 0 else ())
+                ours |= written
+                if more and write == self._finish:
+                    children |= {t.job.id: t for t in part if t.job.batch_id is not None and t.job.id in written}
+            ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
+            for ledger, rows in ledgers.items():
+                await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
+            if children:  # last, since it locks batches
+                await self._end_children(conn, list(children.values()))
+        return ours
+
+    async def _end_children(self, conn: Any, children: Sequence[Transition]) -> None:
+        await conn.execute(
+            _BATCHES["ended"],
+            [t.job.batch_id for t in children],
+            [t.job.id for t in children],
+            [t.state for t in children],
+            timeout=self._timeout_s,
+        )
+
+    async def settle_batches(self, after: int, most: int) -> tuple[int | None, int]:
+        """End batches that nobody ended, of the `most` open ones after this one; (the last of them, None when there are
+        no more, and how many were over)."""
+        (row,) = await self._fetch(_BATCHES["settle"], after, most)
+        return (row["last"] if row["looked"] == most else None), row["over"] or 0
+
+    async def forget_batches(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_BATCHES["forget"], keep_s, most))
 
     async def say(self, progress: Sequence[tuple[Job, str]], lines: Sequence[Mapping[str, Any]]) -> None:
         """Store how far running jobs are (JSON; of an attempt that is over nothing is written), and lines of theirs."""

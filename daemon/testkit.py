@@ -268,6 +268,11 @@ class _Finisher(Finisher):
             super().add(transition)
             self._ended(transition)
 
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        if not self.dead:
+            super().committed(transition, seconds, late=late)
+            self._ended(transition)
+
 
 class _Store(Store):
     """Loses the answer to one commit, if asked to."""

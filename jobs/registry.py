@@ -23,7 +23,8 @@ class Kind:
 
     `args` is a msgspec type: rows that do not fit it are dead letters before the handler is called.  `lane` names the
     destination an args object goes to (host, relay, domain), for limits and breakers.  `retry` None: the queue's.
-    `many`: one call may take many rows; `handler` then makes a call for the one row it is given.
+    `many`: one call may take many rows; `handler` then makes a call for the one row it is given.  `transactional`: what
+    it writes on `ctx.conn` and the end of its row are one commit.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Kind:
     lane: Callable[[Any], str | None] | None
     decode: Callable[[str], Any]
     many: Many | None = None
+    transactional: bool = False
 
 
 KINDS: dict[str, Kind] = {}
@@ -48,12 +50,15 @@ def job(
     lane: Callable[[Any], str | None] | None = None,
     batch: int | None = None,
     linger: str | float = "5ms",
+    transactional: bool = False,
 ) -> Callable[[H], H]:
     """Register the decorated coroutine as the handler of rows whose kind is `name`.
 
     With `batch` it takes a list of `jobs.Row`, at most so many, and answers {id: outcome}; a call waits up to `linger`
-    for rows to fill it.
+    for rows to fill it.  If `transactional`, `ctx.conn` has an open transaction that is committed with the row's end.
     """
+    if transactional and batch is not None:
+        raise ValueError(f"job kind {name!r}: batch and transactional do not go together")
 
     def register(handler: H) -> H:
         many = None if batch is None else Many(handler, batch, duration(linger))
@@ -61,7 +66,7 @@ def job(
             raise ValueError(f"job kind {name!r} is registered twice: {known.handler} and {handler}")
         decode = msgspec.json.Decoder(args).decode
         single = handler if many is None else one_of(many)
-        KINDS[name] = Kind(name, single, args, retry, duration(timeout), lane, decode, many)
+        KINDS[name] = Kind(name, single, args, retry, duration(timeout), lane, decode, many, transactional)
         return handler
 
     return register

@@ -31,7 +31,7 @@ set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, work
 where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt);
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt), batch_id;
 
 -- name: stay
 -- The session that holds the lock is idle while the job runs, and must not be ended for it.
@@ -194,7 +194,9 @@ with waiting as materialized (
         attempt, crashes, worker_id, started_at, now(), progress, last_error, coalesce($2, 'cancelled')
     from gone
 )
-select id from gone order by id;
+select id, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+            from gone where batch_id is not null) as batches
+from gone order by id;
 
 -- name: retry
 -- Dead or cancelled rows live again under their ids, with all their attempts before them, one every $3 seconds from $2

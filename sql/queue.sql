@@ -99,7 +99,7 @@ where ctid = any (array(select place from picked where hold is distinct from sto
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
           correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
-          (select id from receipt) as claim_id;
+          (select id from receipt) as claim_id, batch_id;
 
 -- name: ripen
 -- Rows whose time has come go back from the gate 'later' to their queue.  For each: $1 queue, $2 class; $3 rows of each at

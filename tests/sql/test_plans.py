@@ -97,7 +97,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
         "pass_over": (("'s'", "now()"), set()),
     },
-    "ledgers.sql": {name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")},
+    "ledgers.sql": {
+        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+    },
+    "batches.sql": {
+        "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
+        "known": (("'k'", "null"), {"job_batches_key"}),
+        "add": (("7", "'[]'"), set()),
+        "ended": (("'{7}'", "'{14}'", "'{done}'"), set()),
+        "settle": (("0", "1000"), {"jobs_batch"}),
+        "forget": (("86400", "1000"), {"job_batches_ended"}),
+    },
     "email.sql": {"delivered": (("7",), set())},
 }  # fmt: skip
 
