@@ -62,12 +62,14 @@ create index jobs_batch on jobs (batch_id, id) where batch_id is not null;
 comment on column jobs.batch_id is 'The batch it is a child of; see job_batches.';
 
 -- Who joins a batch keeps it from ending until he commits, by a lock that ends do not wait for, nor joiners for each other.
--- Who works for one organisation joins batches of that organisation only; of nobody's, who works for all.
+-- Who works for one organisation joins batches of that organisation only.  Which those are is the login's (see job_own_orgs); a
+-- role that was set, which is not seen from here, could be narrower, so it takes the row's organisation.
 create function jobs_children() returns trigger language plpgsql security definer set search_path from current as $$
 begin
     perform from job_batches
     where id = new.batch_id and ended_at is null
-      and case when org_id is null then (select orgs from job_own_orgs) is null else org_id is not distinct from new.org_id end
+      and (select orgs is null or org_id = any (orgs) from job_own_orgs)
+      and (current_setting('role') = 'none' or org_id is null or org_id = new.org_id)
     for key share;
     if not found then
         raise exception 'there is no open batch % for this row', new.batch_id
@@ -85,7 +87,8 @@ create function job_batches_nested() returns trigger language plpgsql security d
 begin
     perform from job_batches
     where id = new.parent_id and ended_at is null
-      and case when org_id is null then (select orgs from job_own_orgs) is null else org_id is not distinct from new.org_id end
+      and (select orgs is null or org_id = any (orgs) from job_own_orgs)
+      and (current_setting('role') = 'none' or org_id is null or org_id = new.org_id)
     for key share;
     if not found then
         raise exception 'there is no open batch % for this batch', new.parent_id
