@@ -13,6 +13,8 @@ KIND_GATE = "kind:"
 SUSPECT_GATE = "suspect"
 """Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
 crashes and not for those of the rows beside it."""
+CANCEL_GATE = "cancel"
+"""Where rows end that came back although somebody wants them stopped; nobody claims from it."""
 MOST = 1000
 """(queue, gate) pairs known at once; the rest is found when these are empty."""
 
@@ -55,6 +57,8 @@ class Sources:
 
     def _served(self, place: Place) -> bool:
         queue, gate = place
+        if gate == CANCEL_GATE:
+            return False
         if gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds:
             return False
         return any(matches(pattern, queue) for pattern in self._patterns)

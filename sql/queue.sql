@@ -24,6 +24,7 @@ with relaxed as materialized (
             select id from jobs
             where queue = source.queue and gate = source.gate and priority = class.priority and state = 'ready'
               and run_at <= coalesce($6::timestamptz, now())
+              and not exists (select from job_holds where gate in ('kind:' || kind, 'org:' || org_id, 'lane:' || lane))
               and (ordering_key is null
                    or not exists (
                        select from jobs other
@@ -39,7 +40,7 @@ with relaxed as materialized (
         limit source.slots
     ) as due
     where exists (select from job_workers where id = $4 and lease_until > now())
-      and not exists (select from job_queues where name = source.queue and paused_at is not null)
+      and not exists (select from job_holds where gate = 'queue:' || source.queue)
 )
 update jobs
 set state      = case when kind = any ($5::text[]) then 'running' else 'ready' end,
@@ -95,7 +96,7 @@ select id from gone;
 with back as (
     update jobs
     set state      = 'ready',
-        gate       = ($5::text[])[width_bucket(id, $1::bigint[])],
+        gate       = case when cancel_asked is null then ($5::text[])[width_bucket(id, $1::bigint[])] else 'cancel' end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at
                           else now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second' end,
         attempt    = attempt - (not ($4::bool[])[width_bucket(id, $1::bigint[])])::int,
@@ -135,7 +136,7 @@ with recursive pair as (
     ) as next
 ), listed as (
     select queue, gate from pair
-    where not exists (select from job_queues where name = pair.queue and paused_at is not null)
+    where not exists (select from job_holds where gate = 'queue:' || pair.queue)
     limit $1
 )
 select listed.queue, listed.gate, date_part('epoch', min(head.run_at)) - date_part('epoch', now()) as next_s

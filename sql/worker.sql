@@ -21,7 +21,8 @@ with holds as (
     delete from job_limit_holds where worker_id = $1
 ), back as (
     update jobs
-    set state = 'ready', attempt = attempt - 1, fence = fence + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then gate else 'cancel' end, attempt = attempt - 1,
+        fence = fence + 1, worker_id = null, started_at = null
     where id = any (array(select id from jobs where state = 'running' and worker_id = $1 limit $2 for update skip locked))
 )
 delete from job_workers where id = $1;
@@ -67,7 +68,8 @@ with lost as materialized (
     from dead
 ), back as (
     update jobs
-    set state = 'ready', gate = '', fence = fence + 1, crashes = crashes + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then '' else 'cancel' end, fence = fence + 1,
+        crashes = crashes + 1, worker_id = null, started_at = null
     where id = any (array(select id from lost where crashes + 1 < $2))
     returning id, kind, queue, org_id, correlation_id, attempt
 ), failed as (
