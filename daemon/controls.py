@@ -19,7 +19,13 @@ class Controls:
     """Asks about the rows that run here, when it is called and now and then; while none runs it asks nothing."""
 
     def __init__(
-        self, store: Store, runner: Runner, observer: Observer, worker_id: Callable[[], int | None], *, ask_s: float = ASK_S
+        self,
+        store: Store,
+        runner: Runner,
+        observer: Observer,
+        worker_id: Callable[[], int | None],
+        *,
+        ask_s: float = ASK_S,
     ) -> None:
         self._store = store
         self._runner = runner

@@ -98,7 +98,7 @@ class Keeper:
     async def control(self) -> None:
         """Pauses end when their time is over; and so do rows that came back although somebody wants them stopped."""
         if await self._store.end_pauses(BATCH):
-            await self._store.hint()
+            await self._store.call()
         paused = await self._store.pauses(BATCH)
         for gate in paused.keys() - self._paused:
             self._observer.paused(gate, *paused[gate])

@@ -30,25 +30,28 @@ from gone
 returning id;
 
 -- name: end_pauses
--- Pauses whose time is over, of queues, kinds, organisations and lanes.  $1 rows at most.  The table is small.
-delete from job_holds
-where (gate, cause) in (
-    select gate, cause from job_holds where cause = 'pause' and until <= now() order by until limit $1 for update skip locked)
-returning gate;
+-- Pauses whose time is over: of queues, kinds, organisations and lanes, and of schedules, whose ticks in the pause are over
+-- too, while the first one after it is not.  $1 rows of each at most.  Both tables are small.
+with gates as (
+    delete from job_holds
+    where (gate, cause) in (
+        select gate, cause from job_holds where cause = 'pause' and until <= now()
+        order by until limit $1 for update skip locked)
+    returning gate
+), schedules as (
+    update job_schedules
+    set last_tick_at = greatest(last_tick_at, paused_until), paused_at = null, paused_until = null, paused_by = null,
+        pause_reason = null, updated_at = now()
+    where name in (
+        select name from job_schedules
+        where paused_until <= now() and paused_at is not null order by name limit $1 for update skip locked)
+    returning name
+)
+select gate from gates union all select 'schedule:' || name from schedules;
 
 -- name: pauses
 -- What is paused now, of at most $1.  The table is small.
 select gate, actor, reason from job_holds where cause = 'pause' order by gate limit $1;
-
--- name: end_schedule_pauses
--- And of schedules: ticks of the pause are over, the first one after it is not.  $1 rows at most.  The table is small.
-update job_schedules
-set last_tick_at = greatest(last_tick_at, paused_until), paused_at = null, paused_until = null, paused_by = null,
-    pause_reason = null, updated_at = now()
-where name in (
-    select name from job_schedules
-    where paused_until <= now() and paused_at is not null order by name limit $1 for update skip locked)
-returning name;
 
 -- name: forget_undo
 -- What may no longer be taken back: older than $1 seconds.  The $2 oldest operations' rows are looked at.

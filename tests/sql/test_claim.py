@@ -148,11 +148,11 @@ async def test_a_paused_queue_gives_nothing_and_is_not_on_the_map(
     pool: Pool, store: Store, worker: Worker, insert: Insert
 ) -> None:
     await insert(queue="halted")
-    await pool.execute("insert into job_queues (name, paused_at) values ('halted', now())")
+    await pool.execute("insert into job_holds (gate, cause) values ('queue:halted', 'pause')")
     worker_id = await worker()
     assert await claim(store, worker_id, queue="halted") == []
     assert await store.look(10) == []
-    await pool.execute("update job_queues set paused_at = null")
+    await pool.execute("delete from job_holds")
     assert len(await store.look(10)) == 1
     assert len(await claim(store, worker_id, queue="halted")) == 1
 
