@@ -123,7 +123,8 @@ async def test_what_has_run_since_stays_and_is_named(
     await store.write([ended(one, Retry("again"), max_attempts=9)])
     assert await take_back(conn, operation) == ([3, 4], [1, 2])
     assert (one.id, two.id) == (1, 2)
-    assert await pool.fetch("select id, state from jobs order by id") == [(1, "ready"), (2, "running")]
+    found = await pool.fetch("select id, state from jobs order by id")
+    assert [tuple(row) for row in found] == [(1, "ready"), (2, "running")]
 
 
 async def test_a_cancelled_row_whose_key_is_taken_or_that_was_retried_stays(
