@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,6 +194,24 @@ async def test_ctrl_c_ends_the_batch_and_says_what_is_done(terminal: Terminal, p
     assert "stopped; what is done is done" in said.err
     assert await pool.fetchval("select count(*) from job_history") == 1000
     assert (await terminal.ok("jobs", "cancel", "--all", "--yes")).out == "cancelled: 2000\n"
+
+
+async def test_a_job_that_was_run_by_hand_can_be_stopped_too(
+    terminal: Terminal, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    process = await terminal.start("run", "cli.waits", "--args", f'{{"started": "{started}"}}')
+    await until(lambda: _exists(started))
+    job_id = await pool.fetchval("select id from jobs")
+    await terminal.ok("jobs", "cancel", job_id, "--reason", "no need", "--yes")
+    said = await ended(process)
+    assert said.code == 1
+    assert f"job {job_id} was cancelled: no need" in said.err
+    assert await pool.fetchval("select state from job_history") == "cancelled"
+
+
+async def _exists(path: Path) -> bool:
+    return await asyncio.to_thread(path.exists)
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

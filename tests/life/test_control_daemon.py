@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
 
@@ -15,23 +17,32 @@ CANCEL = Order("ann", "jobs.cancel", "jobs", "no need")
 SLOW = {"seconds": 600}
 
 
-async def cancel(pool: asyncpg.Pool, *ids: int) -> None:
-    async with pool.acquire() as conn:
-        await Operation(conn, CANCEL).cancel(ids)
+@pytest.fixture
+async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """An operator's."""
+    conn = await asyncpg.connect(database)
+    yield conn
+    await conn.close()
+
+
+async def cancel(conn: asyncpg.Connection, *ids: int) -> None:
+    await Operation(conn, CANCEL).cancel(ids)
 
 
 @pytest.mark.req("JP-04")
-async def test_a_running_job_is_stopped_at_once_and_its_neighbours_go_on(fleet: Fleet, pool: asyncpg.Pool) -> None:
+async def test_a_running_job_is_stopped_at_once_and_its_neighbours_go_on(
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
     member = await fleet.start()
     first, second, third = await insert(pool, "note", 3, SLOW)
     await fleet.noted("start", 3)
-    await cancel(pool, second)
+    await cancel(conn, second)
     (row,) = await ended(pool, [second])
     assert (row["state"], row["reason"], row["attempt"]) == ("cancelled", "no need", 1)
     assert [note.id for note in await fleet.noted("cancelled")] == [second]
     assert await pool.fetchval("select count(*) from jobs where state = 'running'") == 2
     assert [row["job_id"] for row in await member.said("job_cancelled")] == [second]
-    await cancel(pool, first, third)
+    await cancel(conn, first, third)
     await empty(pool)
 
 
@@ -44,25 +55,27 @@ async def test_a_lost_call_costs_no_more_than_the_next_question(fleet: Fleet, po
     assert (row["state"], row["reason"]) == ("cancelled", "by hand")
 
 
-async def test_a_job_that_ends_by_itself_ends_as_it_ends_and_a_retry_is_none(fleet: Fleet, pool: asyncpg.Pool) -> None:
+async def test_a_job_that_ends_by_itself_ends_as_it_ends_and_a_retry_is_none(
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
     """The one goes on until it is done, the other would be tried again."""
     await fleet.start()
     (done,) = await insert(pool, "stubborn", 1, {"seconds": 1})
     (slow,) = await insert(pool, "note", 1, {"seconds": 600}, max_attempts=9)
     await fleet.noted("start", 2)
-    await cancel(pool, done, slow)
+    await cancel(conn, done, slow)
     rows = await ended(pool, [done, slow])
     assert [row["state"] for row in rows] == ["done", "cancelled"]
     assert await pool.fetchval("select count(*) from job_attempts") == 0
 
 
 async def test_a_job_whose_daemon_is_killed_meanwhile_is_cancelled_and_not_run_again(
-    fleet: Fleet, pool: asyncpg.Pool
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
 ) -> None:
     first = await fleet.start("a")
     (job_id,) = await insert(pool, "stubborn", 1, {"seconds": 600})
     await fleet.noted("start")
-    await cancel(pool, job_id)
+    await cancel(conn, job_id)
     await fleet.noted("swallowed")  # it has heard, and goes on
     await first.kill()
     await fleet.start("b")
@@ -72,11 +85,13 @@ async def test_a_job_whose_daemon_is_killed_meanwhile_is_cancelled_and_not_run_a
     await ended(pool, await insert(pool, "note"))
 
 
-async def test_a_stubborn_job_keeps_its_slot_but_its_row_is_cancelled(fleet: Fleet, pool: asyncpg.Pool) -> None:
+async def test_a_stubborn_job_keeps_its_slot_but_its_row_is_cancelled(
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
     member = await fleet.start()
     (job_id,) = await insert(pool, "stubborn", 1, {"seconds": 600})
     await fleet.noted("start")
-    await cancel(pool, job_id)
+    await cancel(conn, job_id)
     (row,) = await ended(pool, [job_id])
     assert row["state"] == "cancelled"
     assert len(await member.said("slot_leaked")) == 1
@@ -85,10 +100,11 @@ async def test_a_stubborn_job_keeps_its_slot_but_its_row_is_cancelled(fleet: Fle
 @pytest.mark.req("JP-04")
 @pytest.mark.req("JP-06")
 @pytest.mark.parametrize("gate", ["queue:held", "kind:note_other", "org:7", "lane:l"])
-async def test_what_is_paused_stands_still_until_its_pause_is_over(gate: str, fleet: Fleet, pool: asyncpg.Pool) -> None:
+async def test_what_is_paused_stands_still_until_its_pause_is_over(
+    gate: str, fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
     """Nobody resumes it: its time ends."""
-    async with pool.acquire() as conn:
-        await Holds(conn).pause(gate, FOREVER, Order("ann", "pause", gate))
+    await Holds(conn).pause(gate, FOREVER, Order("ann", "pause", gate))
     held = await insert(pool, "note_other", 5, queue="held", org_id="7", lane="l")
     member = await fleet.start()
     await ended(pool, await insert(pool, "note", 20))
@@ -96,8 +112,7 @@ async def test_what_is_paused_stands_still_until_its_pause_is_over(gate: str, fl
     assert await pool.fetchval("select bool_and(state = 'ready' and attempt = 0) from jobs")
     assert [note for note in fleet.notes("start") if note.id in held] == []
     await member.said("queue_paused" if gate.startswith("queue") else "paused")
-    async with pool.acquire() as conn:
-        await Holds(conn).pause(gate, Moment(None, 0.0), Order("ann", "pause", gate))
+    await Holds(conn).pause(gate, Moment(None, 0.0), Order("ann", "pause", gate))
     await ended(pool, held)
     await member.said("queue_resumed" if gate.startswith("queue") else "resumed")
 

@@ -158,3 +158,9 @@ def test_the_map_is_bounded() -> None:
     for batch in range(3):
         known.found([Source(f"{batch}-{n}", "", -1.0) for n in range(MOST)], 0.0)
     assert len(wanted(known, 0.0, most=10**9)) <= MOST + 1
+
+
+def test_nobody_claims_from_the_gate_where_cancelled_rows_end() -> None:
+    known = sources("q")
+    known.found([Source("q", "cancel", -1.0), Source("q", "", -1.0)], 0.0)
+    assert wanted(known, 0.0) == {OPEN: 10}
