@@ -2,6 +2,9 @@
 -- of rows to look at, and changed by id, in transactions of at most 1,000.  Every change looks at the row's state again under
 -- its lock, and skips rows that somebody else holds at that moment.  Lock order: jobs rows, then history, then job_undo.
 
+-- Of a batch's own rows the planner expects one; where two such sets meet, `(… in (…)) is true` makes it hash one of them, which
+-- a join would compare row by row.
+
 -- name: pick_live
 -- The next page of live rows: how many were looked at, the last id, and the ids that the filters want.
 -- $1 after this id, $2 rows to look at, $3 states (scheduled: ready, but later), $4 kind, $5 queue, $6 org_id, $7 lane,
@@ -131,19 +134,23 @@ with asked as materialized (
         traceparent, actor_id, project_id, created_at, last_error, date_part('epoch', now())::bigint - 1700000000
     from asked
     on conflict do nothing
-    returning id, fence
+    returning id
 ), gone as (
     delete from job_history
-    where id in (select id from back) and state = any ($4::text[])
+    where id = any (array(select id from back)) and state = any ($4::text[])
       and finished_at >= coalesce($5::timestamptz, '-infinity') and finished_at <= coalesce($6::timestamptz, 'infinity')
     returning id
 ), noted as (
     insert into job_undo (operation_id, job_id, did, was)
-    select $7::bigint, back.id, 'retried', to_jsonb(asked) - 'args' || jsonb_build_object('fence', back.fence)
-    from back join asked using (id)
+    select $7::bigint, id, 'retried',
+        to_jsonb(asked) - 'args' || jsonb_build_object('fence', date_part('epoch', now())::bigint - 1700000000)
+    from asked
+    where (id in (select id from back)) is true
 )
-select back.id, asked.idempotency_key, 0::smallint as attempt, 0::smallint as crashes
-from back join asked using (id) order by back.id;
+select id, idempotency_key, 0::smallint as attempt, 0::smallint as crashes
+from asked
+where (id in (select id from back)) is true
+order by id;
 
 -- name: restore
 -- What an insert may not give, in its transaction.  $1 ids, and for each: $2 idempotency_key, $3 attempt, $4 crashes.
@@ -183,29 +190,29 @@ with meant as materialized (
     select job_id, at, (was ->> 'fence')::int as fence from job_undo
     where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'cancelled'
 ), asked as materialized (
-    select * from job_history
-    where id = any ($2::bigint[]) and state = 'cancelled'
+    select job_history.*, meant.fence
+    from job_history join meant on meant.job_id = job_history.id and meant.at = job_history.finished_at
+    where job_history.id = any ($2::bigint[]) and state = 'cancelled'
       and finished_at >= $3::timestamptz and finished_at <= $4::timestamptz
-      and exists (select from meant where meant.job_id = job_history.id and meant.at = job_history.finished_at)
-    for update skip locked
+    for update of job_history skip locked
 ), back as (
     insert into jobs (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, ordering_key,
         lane, correlation_id, traceparent, actor_id, project_id, created_at, progress, last_error, fence)
     overriding system value
     select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, ordering_key, lane,
         correlation_id, traceparent, actor_id, project_id, created_at, progress, last_error,
-        greatest(date_part('epoch', now())::bigint - 1700000000, (select fence from meant where job_id = asked.id) + 1)
+        greatest(date_part('epoch', now())::bigint - 1700000000, fence + 1)
     from asked
     on conflict do nothing
     returning id
 ), gone as (
     delete from job_history
-    where id in (select id from back) and state = 'cancelled'
+    where id = any (array(select id from back)) and state = 'cancelled'
       and finished_at >= $3::timestamptz and finished_at <= $4::timestamptz
 ), used as (
-    delete from job_undo where operation_id = $1 and job_id in (select id from back)
+    delete from job_undo where operation_id = $1 and job_id = any (array(select id from back))
 )
-select back.id, asked.idempotency_key, asked.attempt, asked.crashes from back join asked using (id) order by back.id;
+select id, idempotency_key, attempt, crashes from asked where (id in (select id from back)) is true order by id;
 
 -- name: undo_retry
 -- Rows that nobody has claimed since they were retried go back to the history as they were.  Where the day they ended on has
@@ -215,25 +222,24 @@ with meant as materialized (
     select job_id, was from job_undo
     where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'retried'
 ), same as materialized (
-    select id from jobs
+    select id, was from jobs join meant on job_id = id and (was ->> 'fence')::int = fence
     where id = any ($2::bigint[]) and state = 'ready'
-      and fence = (select (was ->> 'fence')::int from meant where job_id = jobs.id)
-    for update skip locked
+    for update of jobs skip locked
 ), gone as (
-    delete from jobs where id = any (array(select id from same)) returning id, args
+    delete from jobs using same where jobs.id = same.id and jobs.id = any ($2::bigint[])
+    returning jobs.id, jobs.args, same.was
 ), kept as (
     insert into job_history
     select row.*
     from gone
-    join meant on meant.job_id = gone.id
-    cross join lateral jsonb_populate_record(null::job_history, meant.was || jsonb_build_object(
-        'args', gone.args,
+    cross join lateral jsonb_populate_record(null::job_history, was || jsonb_build_object(
+        'args', args,
         'finished_at', case
             when to_regclass(format('job_history_%s',
-                     to_char((meant.was ->> 'finished_at')::timestamptz at time zone 'UTC', 'YYYYMMDD'))) is null then now()
-            else (meant.was ->> 'finished_at')::timestamptz end)) as row
+                     to_char((was ->> 'finished_at')::timestamptz at time zone 'UTC', 'YYYYMMDD'))) is null then now()
+            else (was ->> 'finished_at')::timestamptz end)) as row
 ), used as (
-    delete from job_undo where operation_id = $1 and job_id in (select id from gone)
+    delete from job_undo where operation_id = $1 and job_id = any (array(select id from gone))
 )
 select id from gone order by id;
 
@@ -245,18 +251,17 @@ with meant as materialized (
            (was ->> 'due')::timestamptz as due
     from job_undo where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'postponed'
 ), same as materialized (
-    select id from jobs
+    select id, meant.run_at from jobs join meant on meant.job_id = id and meant.fence = jobs.fence and due = jobs.run_at
     where id = any ($2::bigint[]) and state = 'ready'
-      and (fence, run_at) = (select meant.fence, meant.due from meant where meant.job_id = jobs.id)
-    for update skip locked
+    for update of jobs skip locked
 ), back as (
     update jobs
-    set run_at = meant.run_at,
-        gate = case when gate in ('', 'later') then case when meant.run_at > now() then 'later' else '' end else gate end
-    from meant
-    where jobs.id = any (array(select id from same)) and meant.job_id = jobs.id
+    set run_at = same.run_at,
+        gate = case when gate in ('', 'later') then case when same.run_at > now() then 'later' else '' end else gate end
+    from same
+    where jobs.id = same.id and jobs.id = any ($2::bigint[])
     returning jobs.id
 ), used as (
-    delete from job_undo where operation_id = $1 and job_id in (select id from back)
+    delete from job_undo where operation_id = $1 and job_id = any (array(select id from back))
 )
 select id from back order by id;
