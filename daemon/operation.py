@@ -70,7 +70,7 @@ class Operation:
 
         async def do(operation_id: int) -> Batch:
             back = await self._conn.fetch(_SQL["retry"], *given, operation_id)
-            await restore(self._conn, [row for row in back if row["idempotency_key"] is not None])
+            await restore(self._conn, back)
             return Batch(_ids(back))
 
         return await self._commit(do)
@@ -123,7 +123,8 @@ class Operation:
 
 
 async def restore(conn: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
-    """Give rows that were inserted again, in this transaction, what an insert may not bring."""
+    """Give rows that were inserted again, in this transaction, what an insert may not bring: those that had any of it."""
+    rows = [row for row in rows if row["idempotency_key"] is not None or row["attempt"] or row["crashes"]]
     if rows:
         columns = ("id", "idempotency_key", "attempt", "crashes")
         await conn.execute(_SQL["restore"], *([row[column] for row in rows] for column in columns))

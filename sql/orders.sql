@@ -192,8 +192,7 @@ with meant as materialized (
 ), asked as materialized (
     select job_history.*, meant.fence
     from job_history join meant on meant.job_id = job_history.id and meant.at = job_history.finished_at
-    where job_history.id = any ($2::bigint[]) and state = 'cancelled'
-      and finished_at >= $3::timestamptz and finished_at <= $4::timestamptz
+    where state = 'cancelled' and finished_at >= $3::timestamptz and finished_at <= $4::timestamptz
     for update of job_history skip locked
 ), back as (
     insert into jobs (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, ordering_key,
@@ -223,10 +222,10 @@ with meant as materialized (
     where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'retried'
 ), same as materialized (
     select id, was from jobs join meant on job_id = id and (was ->> 'fence')::int = fence
-    where id = any ($2::bigint[]) and state = 'ready'
+    where state = 'ready'
     for update of jobs skip locked
 ), gone as (
-    delete from jobs using same where jobs.id = same.id and jobs.id = any ($2::bigint[])
+    delete from jobs using same where jobs.id = same.id
     returning jobs.id, jobs.args, same.was
 ), kept as (
     insert into job_history
@@ -252,14 +251,14 @@ with meant as materialized (
     from job_undo where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'postponed'
 ), same as materialized (
     select id, meant.run_at from jobs join meant on meant.job_id = id and meant.fence = jobs.fence and due = jobs.run_at
-    where id = any ($2::bigint[]) and state = 'ready'
+    where state = 'ready'
     for update of jobs skip locked
 ), back as (
     update jobs
     set run_at = same.run_at,
         gate = case when gate in ('', 'later') then case when same.run_at > now() then 'later' else '' end else gate end
     from same
-    where jobs.id = same.id and jobs.id = any ($2::bigint[])
+    where jobs.id = same.id
     returning jobs.id
 ), used as (
     delete from job_undo where operation_id = $1 and job_id = any (array(select id from back))
