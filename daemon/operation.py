@@ -123,7 +123,7 @@ class Operation:
 
 
 async def restore(conn: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
-    """Give rows that were inserted again, in this transaction, what an insert may not bring: those that had any of it."""
+    """Give rows that were inserted again, in this transaction, what an insert may not bring, if they had any of it."""
     rows = [row for row in rows if row["idempotency_key"] is not None or row["attempt"] or row["crashes"]]
     if rows:
         columns = ("id", "idempotency_key", "attempt", "crashes")
