@@ -105,7 +105,7 @@ class Daemon:
             dsn = await self._embedded.start()
             stack.push_async_callback(self._embedded.stop)
             began = monotonic()
-            for name in await migrate(dsn, schema):
+            for name in await migrate(dsn, schema, roles=True):
                 self._observer.migrated(name, monotonic() - began)
         self._database = Database(dsn, self._config.database)
         waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))
@@ -273,9 +273,10 @@ class Daemon:
     # --- the lease --------------------------------------------------------------------------------------------------
 
     def _called(self) -> None:
-        """An operator wants something: attempts stopped, or schedules paused or resumed."""
+        """An operator wants something: attempts stopped, pauses begun or ended, rows at another place or time."""
         self._controls.call()
         self._scheduler.look_again()
+        self._claimer.look_again()
 
     async def _register(self) -> None:
         daemon, kinds = self._config.daemon, sorted(self._runner.setup.kinds)

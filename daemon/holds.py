@@ -12,7 +12,6 @@ from daemon.operator_store import Moment, Order, Row
 
 _SQL = sql.load("holds.sql")
 _ADOPT = sql.load("schedules.sql")["adopt"]
-_HINT = sql.load("worker.sql")["hint"]
 
 FOREVER = Moment(None, None)
 """Until somebody resumes it."""
@@ -30,7 +29,7 @@ class Holds:
 
     async def resume(self, gate: str, order: Order) -> bool:
         """False when it was not paused.  Daemons look at once."""
-        return await self._resume("resume", gate, order, _HINT)
+        return await self._resume("resume", gate, order)
 
     async def paused(self, noun: str) -> dict[str, Row]:
         """By name, what is paused of a noun ('queue', 'kind', 'org', 'lane'): since, until, actor, reason."""
@@ -48,7 +47,7 @@ class Holds:
         return await self._pause("pause_schedule", name, until, order)
 
     async def resume_schedule(self, name: str, order: Order) -> bool:
-        return await self._resume("resume_schedule", name, order, _SQL["call"])
+        return await self._resume("resume_schedule", name, order)
 
     async def _pause(self, statement: str, name: str, until: Moment, order: Order) -> bool:
         async with self._conn.transaction():
@@ -60,10 +59,10 @@ class Holds:
             await self._conn.execute(_SQL["call"])
         return True
 
-    async def _resume(self, statement: str, name: str, order: Order, wake: str) -> bool:
+    async def _resume(self, statement: str, name: str, order: Order) -> bool:
         async with self._conn.transaction():
             if await self._conn.fetchrow(_SQL[statement], name) is None:
                 return False
             await write_audit(self._conn, order)
-            await self._conn.execute(wake)
+            await self._conn.execute(_SQL["call"])
         return True

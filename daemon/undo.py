@@ -15,7 +15,7 @@ from daemon.operation import BATCH, restore, write_audit
 from daemon.operator_store import Order, Row
 
 _SQL = sql.load("orders.sql")
-_HINT = sql.load("worker.sql")["hint"]
+_CALL = sql.load("holds.sql")["call"]
 
 UNDOABLE = ("jobs.cancel", "jobs.retry", "jobs.postpone", "dead.retry")
 
@@ -68,7 +68,7 @@ class Undo:
         else:
             await transaction.commit()
             self.id = audit_id
-            await self._conn.execute(_HINT)
+            await self._conn.execute(_CALL)
         done = set(back)
         return Taken(sorted(back), [row["job_id"] for row in rows if row["job_id"] not in done])
 

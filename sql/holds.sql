@@ -47,5 +47,6 @@ where name = $1 and paused_at is not null
 returning name;
 
 -- name: call
--- Tell the daemons that an operator wants something: they read schedules and cancellations at once.
+-- Tell the daemons that an operator wants something: they ask at once what is to stop, and look anew at the rows and at the
+-- schedules.  A plain hint would not do: it speaks of new rows, and what comes back is older than claims now ask for.
 select pg_notify(left('jobsd:' || current_schema(), 63), 'control');

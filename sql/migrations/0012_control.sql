@@ -16,7 +16,10 @@ comment on view job_queues is 'Queues that are paused; jobsd queues pause NAME.'
 -- Set on a row that runs when somebody wants it stopped: {"actor", "reason", "operation", "at"}.  It stands on the row
 -- itself, so that whoever puts the row back at that moment sees it under the row's lock, and sends it to the gate 'cancel'.
 -- The index holds only such rows, so hardly any; it is built here in one scan that keeps none.
-alter table jobs add column cancel_asked jsonb;
+-- No insert can bring it: no row is inserted running or at a gate.
+alter table jobs
+    add column cancel_asked jsonb,
+    add constraint jobs_cancel_is_asked_of_what_runs check (cancel_asked is null or state = 'running' or gate = 'cancel');
 create index jobs_cancel_asked on jobs (worker_id, id) where cancel_asked is not null;
 comment on column jobs.cancel_asked is 'Who wants this running job stopped, and why.';
 

@@ -14,7 +14,7 @@ from daemon.operator_store import Moment, Order
 from daemon.settle import hand_back
 from daemon.store import Store
 from jobs.model import Done, Retry
-from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
+from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim, die, ended, rescued
 
 ORDER = Order("ann", "jobs.cancel", "jobs", "no need")
 
@@ -68,7 +68,7 @@ async def test_a_rescued_row_is_cancelled_and_does_not_run_again(
 ) -> None:
     job_id, lost = await asked_row(store, worker, insert, desk)
     await die(pool, lost)
-    assert await store.rescue(lost, 3, 10) == (1, 0)
+    assert await rescued(store, lost) == (1, 0)
     assert await claim(store, await worker()) == []
     assert await store.end_asked(10) == 1
     assert await store.end_asked(10) == 0
@@ -112,7 +112,7 @@ async def test_what_is_paused_is_not_claimed(
     assert await Holds(desk).pause(gate, FOREVER, ORDER)
     assert await claim(store, worker_id) == []
     assert await Holds(desk).resume(gate, ORDER)
-    places = {(place.queue, place.gate) for place in await store.look(10)}
+    places = {(place.queue, place.gate) for place in await store.look(FROM_THE_FIRST, 10)}
     found = [await claim(store, worker_id, queue=queue, gate=at) for queue, at in places]
     assert [job.id for jobs in found for job in jobs] == [job_id]
 
