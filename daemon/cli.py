@@ -24,6 +24,7 @@ COMMANDS = {
     "queues": ("daemon.cli_queues:queues", "Queues: list, pause, resume and drain them."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_holds:orgs", "Organisations: pause and resume them."),
+    "lanes": ("daemon.cli_holds:lanes", "Destinations: pause and resume them."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),
     "stats": ("daemon.cli_queues:stats", "Rows of each queue in numbers."),

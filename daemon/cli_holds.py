@@ -1,4 +1,4 @@
-"""`jobsd kinds` and `jobsd orgs`, and the commands by which anything a gate can hold is paused and resumed."""
+"""`jobsd kinds`, `jobsd orgs`, `jobsd lanes`; and the commands that pause and resume anything a gate can hold."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Noun:
 QUEUES = Noun("queue", "queues", "queue", QUEUE, "a queue has letters, digits and _ . : @ - in its name")
 KINDS = Noun("kind", "kinds", "kind", KIND, "a letter, then letters, digits and _ . : -")
 ORGS = Noun("org", "orgs", "organisation", re.compile(r"[^\x00-\x1f\x7f]{1,128}"), "1 to 128 printable characters")
+LANES = Noun("lane", "lanes", "lane", re.compile(r"[^\x00-\x1f\x7f]{1,255}"), "1 to 255 printable characters")
 
 
 def pause_command(noun: Noun) -> click.Command:
@@ -159,6 +160,11 @@ def orgs() -> None:
     """Organisations: the org_id of jobs, in whatever queue they stand."""
 
 
-for _group, _noun in ((kinds, KINDS), (orgs, ORGS)):
+@click.group(short_help="Destinations: pause and resume them.")
+def lanes() -> None:
+    """Destinations: the lane of jobs, a host or a domain, in whatever queue they stand."""
+
+
+for _group, _noun in ((kinds, KINDS), (orgs, ORGS), (lanes, LANES)):
     for _make in (list_command, pause_command, resume_command):
         _group.add_command(_make(_noun))

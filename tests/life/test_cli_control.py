@@ -33,8 +33,11 @@ async def fill(pool: asyncpg.Pool, count: int, **columns: object) -> None:
 
 
 @pytest.mark.req("JP-04")
-@pytest.mark.parametrize(("noun", "word", "gate"), [("kinds", "kind", "kind:x"), ("orgs", "organisation", "org:x")])
-async def test_kinds_and_organisations_are_paused_and_resumed_as_queues_are(
+@pytest.mark.parametrize(
+    ("noun", "word", "gate"),
+    [("kinds", "kind", "kind:x"), ("orgs", "organisation", "org:x"), ("lanes", "lane", "lane:x")],
+)
+async def test_kinds_organisations_and_lanes_are_paused_and_resumed_as_queues_are(
     terminal: Terminal, pool: asyncpg.Pool, noun: str, word: str, gate: str
 ) -> None:
     said = await terminal.ok(

@@ -11,6 +11,7 @@ import sql
 from daemon.holds import FOREVER, Holds
 from daemon.operation import Operation
 from daemon.operator_store import Moment, Order
+from daemon.undo import Undo, pages
 from tests.life.fleet import Fleet, empty, ended, insert, until_sql
 
 CANCEL = Order("ann", "jobs.cancel", "jobs", "no need")
@@ -115,6 +116,63 @@ async def test_what_is_paused_stands_still_until_its_pause_is_over(
     await Holds(conn).pause(gate, Moment(None, 0.0), Order("ann", "pause", gate))
     await ended(pool, held)
     await member.said("queue_resumed" if gate.startswith("queue") else "resumed")
+
+
+@pytest.mark.req("JP-04")
+@pytest.mark.parametrize("gate", ["queue:held", "kind:note_other", "org:7", "lane:l"])
+async def test_what_is_resumed_goes_on_at_once(
+    gate: str, fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
+    """And not at the next poll, which here is a minute away."""
+    order = Order("ann", "pause", gate)
+    await Holds(conn).pause(gate, FOREVER, order)
+    held = await insert(pool, "note_other", 5, queue="held", org_id="7", lane="l")
+    await fleet.start(DAEMON__POLL_INTERVAL="60s")
+    await ended(pool, await insert(pool, "note", 5))
+    if not gate.startswith("queue:"):
+        await until_sql(pool, "select bool_and(gate = $1) from jobs", gate)
+    assert await Holds(conn).resume(gate, order)
+    await ended(pool, held, within_s=20.0)
+
+
+@pytest.mark.req("JP-09")
+async def test_what_is_taken_back_goes_on_at_once_however_old_it_is(
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
+    """Younger rows have run since, and the next poll is a minute away."""
+    order = Order("ann", "pause", "kind note_other")
+    await Holds(conn).pause("kind:note_other", FOREVER, order)
+    await fleet.start(DAEMON__POLL_INTERVAL="60s")
+    old = await pool.fetchval("select now() - interval '1 hour'")
+    ids = await insert(pool, "note_other", 3, run_at=old)
+    await until_sql(pool, "select bool_and(gate = 'kind:note_other') from jobs")
+    operation = Operation(conn, CANCEL)
+    assert (await operation.cancel(ids)).changed == ids
+    await Holds(conn).resume("kind:note_other", order)
+    await ended(pool, await insert(pool, "note", 20))
+    assert operation.id is not None
+    undo = Undo(conn, operation.id, Order("ann", "undo", "operation"))
+    async for rows in pages(conn, operation.id):
+        await undo.page(rows)
+    assert [row["state"] for row in await ended(pool, ids, within_s=20.0)] == ["done"] * 3
+
+
+@pytest.mark.req("JP-09")
+async def test_dead_letters_come_back_no_faster_than_the_rate(
+    fleet: Fleet, pool: asyncpg.Pool, conn: asyncpg.Connection
+) -> None:
+    ids = await insert(pool, "say", 20, {"what": "dead"})
+    await fleet.start()
+    await ended(pool, ids)
+    began = await pool.fetchval("select clock_timestamp()")
+    retry = Operation(conn, Order("ann", "dead.retry", "dead letters"))
+    assert (await retry.retry(ids, every_s=0.1)).changed == ids
+    await until_sql(pool, "select count(*) = 20 from job_history where finished_at > $1", began)
+    after_s = await pool.fetch(
+        "select extract(epoch from started_at - $1)::float8 from job_history where finished_at > $1 order by id", began
+    )
+    early = [(n, row[0]) for n, row in enumerate(after_s) if row[0] < n * 0.1]
+    assert early == []
 
 
 async def test_a_call_makes_daemons_read_their_schedules_again(fleet: Fleet, pool: asyncpg.Pool) -> None:

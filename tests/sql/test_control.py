@@ -99,6 +99,14 @@ async def test_an_attempt_that_ends_by_itself_first_ends_as_it_ends(
     assert await store.end_asked(10) == 0
 
 
+async def test_no_insert_can_ask_for_a_cancelling(pool: Pool) -> None:
+    for columns in ("cancel_asked", "gate, cancel_asked", "state, cancel_asked"):
+        values = {"gate": "'cancel'", "state": "'running'", "cancel_asked": "'{}'"}
+        given = ", ".join(values[column] for column in columns.split(", "))
+        with pytest.raises(asyncpg.CheckViolationError):
+            await pool.execute(f"insert into jobs (kind, {columns}) values ('noop', {given})")
+
+
 # --- pauses -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from daemon.operator_store import Moment, Order
 from daemon.store import Store
 from daemon.undo import Undo, find, pages
 from jobs.model import Dead, Retry
-from tests.sql.rows import Insert, Pool, Worker, claim, ended
+from tests.sql.rows import Insert, Pool, Worker, claim, ended, moved
 
 CANCEL = Order("ann", "jobs.cancel", "jobs")
 RETRY = Order("ann", "jobs.retry", "jobs")
@@ -153,6 +153,19 @@ async def test_postponed_rows_are_due_when_they_were(
     assert await take_back(conn, operation) == (ids, [])
     assert await rows(pool, EVERYTHING) == before
     assert len(await claim(store, await worker())) == 2
+
+
+async def test_rows_that_met_a_pause_since_have_not_run_and_are_taken_back(
+    conn: asyncpg.Connection, store: Store, worker: Worker, insert: Insert, pool: Pool
+) -> None:
+    await insert(2)
+    await bury(store, worker)
+    retry = Operation(conn, RETRY)
+    assert (await retry.retry([1, 2])).changed == [1, 2]
+    await pool.execute("insert into job_holds (gate, cause) values ('kind:noop', 'pause')")
+    assert await moved(store, await worker()) == {"kind:noop": [1, 2]}
+    assert await take_back(conn, retry) == ([1, 2], [])
+    assert await pool.fetchval("select count(*) from job_history where state = 'dead'") == 2
 
 
 async def test_postponing_to_the_same_moment_twice_changes_nothing(
