@@ -107,10 +107,8 @@ class Operation:
             operation_id = self.id or await write_audit(self._conn, self._order, self._chosen)
             batch = await do(operation_id)
             if batch.changed or batch.asked:
-                await self._conn.execute(_SQL["add_up"], operation_id, len(batch.changed), len(batch.asked))
-                if self.id is None:
-                    first = [*batch.changed, *batch.asked][:IDS_KEPT]
-                    await self._conn.execute(_SQL["name_ids"], operation_id, first)
+                first = [*batch.changed, *batch.asked][:IDS_KEPT]
+                await self._conn.execute(_SQL["add_up"], operation_id, len(batch.changed), len(batch.asked), first)
         except BaseException:
             await transaction.rollback()
             raise

@@ -86,7 +86,7 @@ class Undo:
     async def _audit(self, count: int) -> int:
         if self.id is None:
             return await write_audit(self._conn, self._order, {"undoes": self._operation_id, "rows": count})
-        await self._conn.execute(_SQL["add_up"], self.id, count, 0)
+        await self._conn.execute(_SQL["add_up"], self.id, count, 0, None)
         return self.id
 
 

@@ -45,15 +45,9 @@ where id = any ($1::bigint[]) and state = 'dead' and finished_at >= $2::timestam
 order by finished_at, id;
 
 -- name: add_up
--- One more batch of operation $1, with $2 rows changed and $3 running rows asked to stop.  index job_audit_pkey
-update job_audit
-set detail = detail || jsonb_build_object('rows', coalesce((detail ->> 'rows')::bigint, 0) + $2::bigint,
-                                          'asked', coalesce((detail ->> 'asked')::bigint, 0) + $3::bigint)
-where id = $1;
-
--- name: name_ids
--- The first rows of operation $1, for whoever reads the audit.  $2 ids.  index job_audit_pkey
-update job_audit set detail = detail || jsonb_build_object('ids', $2::bigint[]) where id = $1;
+-- One more batch of operation $1, with $2 rows changed and $3 running rows asked to stop; of the first batch with rows $4, ids
+-- for whoever reads the audit.
+select job_audit_add_up($1, $2, $3, $4::bigint[]);
 
 -- name: cancel
 -- Move waiting rows to history as cancelled.  A row that somebody is claiming just now is skipped, as are running ones.

@@ -35,6 +35,17 @@ create table job_undo (
 );
 comment on table job_undo is 'What jobsd undo OPERATION needs; operations are rows of job_audit.';
 
+-- An operation's row in job_audit is written with its first batch, and each batch adds its rows to it.  With the owner's rights,
+-- since operators add to the audit and change nothing that stands there.  index job_audit_pkey
+create function job_audit_add_up(operation bigint, changed bigint, asked bigint, ids bigint[]) returns void
+language sql security definer set search_path from current as $$
+    update job_audit
+    set detail = jsonb_strip_nulls(jsonb_build_object('ids', ids)) || coalesce(detail, '{}')
+                 || jsonb_build_object('rows', coalesce((detail ->> 'rows')::bigint, 0) + greatest(changed, 0),
+                                       'asked', coalesce((detail ->> 'asked')::bigint, 0) + greatest(asked, 0))
+    where id = operation
+$$;
+
 alter table job_schedules
     add column pause_reason text,
     add column paused_until timestamptz; -- it goes on by itself then

@@ -135,6 +135,19 @@ async def test_an_operator_does_what_the_command_does_and_no_more(
     await conn.close()
 
 
+async def test_the_command_of_an_operator_of_one_organisation_is_refused_whole(
+    terminal: Terminal, roles: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit belongs to no organisation, and nothing is done without it."""
+    job = int((await terminal.ok("enqueue", "noop", "--org", "acme")).out)
+    monkeypatch.setenv("DATABASE_URL", as_login(roles, "acme_operator"))
+    await terminal.ok("jobs", "list")
+    for words in (["jobs", "cancel", job, "--yes"], ["jobs", "cancel", "--all", "--yes"], ["orgs", "pause", "acme"]):
+        said = await terminal(*words)
+        assert (said.code, "may not do this" in said.err) == (78, True), said
+    assert await pool.fetchval("select count(*) from jobs where state = 'ready'") == 1
+
+
 async def test_a_reader_reads_all_and_changes_nothing(
     terminal: Terminal, roles: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
