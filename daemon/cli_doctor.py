@@ -16,13 +16,11 @@ from daemon import doctor as judge
 from daemon.cli_faults import meaning
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import cell, print_json
-from daemon.cli_queues import PAIRS
 from daemon.cli_session import database
 from daemon.config import Config, ConfigError, load
 from daemon.database import Database
 from daemon.doctor import Finding
 from daemon.exits import FAILED, OK, Exit
-from daemon.explain import MANY
 from daemon.handlers import HandlerError, load_kinds
 from daemon.migrate import SchemaError, look
 from daemon.operator_store import OperatorStore
@@ -121,7 +119,7 @@ async def _tables(conn: asyncpg.Connection) -> Sequence[Finding]:
         judge.strays([row["parent"] for row in await conn.fetch(_SQL["strays"])]),
         *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"])]),
         *judge.workers(await store.workers()),
-        *judge.unserved(await store.count(MANY, PAIRS)),
+        *judge.unserved((await store.survey()).parked),
     ]
 
 

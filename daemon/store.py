@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -58,17 +58,6 @@ class Source:
     next_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What waits in one (queue, gate), counted up to a bound."""
-
-    queue: str
-    gate: str
-    ready: int
-    scheduled: int
-    oldest_s: float
-
-
 class Tick(NamedTuple):
     """Whether we were the one to insert it, its id unless an earlier one is unfinished, and what was before."""
 
@@ -101,17 +90,6 @@ class Store:
     async def look(self, most: int) -> list[Source]:
         """The (queue, gate) pairs with ready rows."""
         return [Source(*row) for row in await self._fetch(_QUEUE["look"], most)]
-
-    async def count(self, up_to: int, most: int) -> list[Count]:
-        return [Count(*row) for row in await self._fetch(_UPKEEP["count"], up_to, most)]
-
-    async def count_running(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_running"], up_to)
-        return {row[0]: row[1] for row in rows}
-
-    async def count_dead(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_dead"], up_to)
-        return {row[0]: row[1] for row in rows}
 
     async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
         """Record how attempts ended, in one commit; return the ids that were still ours.
@@ -264,8 +242,9 @@ class Store:
     async def hint(self) -> None:
         await self._execute(_WORKER["hint"])
 
-    async def expire(self, most: int) -> int:
-        return len(await self._fetch(_UPKEEP["expire"], most))
+    async def expire(self, most: int) -> list[str]:
+        """Bury rows that are too late; the queue of each."""
+        return [row[0] for row in await self._fetch(_UPKEEP["expire"], most)]
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
@@ -278,6 +257,14 @@ class Store:
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """What a statement of upkeep returns."""
+        return await self._fetch(statement, *args)
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """A connection, for upkeep that takes several statements in one transaction."""
+        return self._connection()
 
     async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         async with self._connection() as conn:

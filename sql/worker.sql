@@ -8,9 +8,11 @@ returning id;
 
 -- name: heartbeat
 -- Prolong the lease, unless it ran out: a lease is never brought back, since its rows may have gone to others.  No row
--- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds.  index job_workers_pkey
+-- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds, $5 what it runs, {queue: how many}.
+-- index job_workers_pkey
 update job_workers
-set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[]
+set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[],
+    running = $5::text::jsonb
 where id = $1 and lease_until > now()
 returning date_part('epoch', now());
 
