@@ -54,11 +54,11 @@ from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_
     as parent (relname)
 cross join lateral (
     select case parent.relname
-        when 'job_history' then (select count(*) from (select from job_history_default limit 10000) as some)
-        when 'job_attempts' then (select count(*) from (select from job_attempts_default limit 10000) as some)
-        when 'webhook_deliveries' then (select count(*) from (select from webhook_deliveries_default limit 10000) as some)
-        when 'email_deliveries' then (select count(*) from (select from email_deliveries_default limit 10000) as some)
-        else (select count(*) from (select from domain_checks_default limit 10000) as some) end as n
+        when 'job_history' then (select count(*) from (select from job_history_default limit 10000) as bounded)
+        when 'job_attempts' then (select count(*) from (select from job_attempts_default limit 10000) as bounded)
+        when 'webhook_deliveries' then (select count(*) from (select from webhook_deliveries_default limit 10000) as bounded)
+        when 'email_deliveries' then (select count(*) from (select from email_deliveries_default limit 10000) as bounded)
+        else (select count(*) from (select from domain_checks_default limit 10000) as bounded) end as n
 ) as strays
 cross join lateral (
     select coalesce(min(n), 61) as n from generate_series(0, 60) as n

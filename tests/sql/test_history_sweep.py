@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 
 from daemon import retention
 from daemon.config import Config, parse
-from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.retention import ATTEMPTS, HISTORY, Keeps, Retention
 from daemon.store import Store
@@ -39,14 +36,6 @@ from generate_series(1, $4::int) as n"""
 ATTEMPTED = """
 insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome)
 select n, 1, 'noop', $1, $2::timestamptz, 'retry' from generate_series(1, $3::int) as n"""
-
-
-@pytest.fixture
-def observer() -> Iterator[Observer]:
-    with tempfile.TemporaryFile() as file:
-        log = Logger(file)
-        yield Observer(log)
-        log.close()
 
 
 class Upkeep:
