@@ -166,9 +166,9 @@ async def test_what_was_not_started_in_time_is_buried_as_expired(
     await insert(expires_at=await pool.fetchval("select now() + interval '1 hour'"))
     await insert()
     (running,) = await claim(store, await worker(), 1)  # its own end decides
-    assert await store.expire(1) == 1
-    assert await store.expire(10) == 1
-    assert await store.expire(10) == 0
+    assert await store.expire(1) == ["default"]
+    assert await store.expire(10) == ["default"]
+    assert await store.expire(10) == []
     rows = await pool.fetch("select state, reason from job_history")
     assert [tuple(row) for row in rows] == [("dead", "expired")] * 2
     assert running.expires_at is not None
