@@ -146,7 +146,9 @@ class Metrics:
         self.missed = self._counts("schedule_missed_total", "Ticks found after their time.", "schedule", "action")
         self.invalid = self._counts("schedule_invalid_total", "Schedules that could not be read.", "schedule")
         self.partitions = self._counts("partitions_total", "Partitions made or dropped.", "table", "action")
-        self.days_ready = self._levels("partition_days_ready", "Days from today on that have a partition.", "table")
+        self.partitions_ready = self._levels(
+            "partitions_ready", "Partitions that are there from today on, one a day.", "table"
+        )
         self.default_rows = self._levels(
             "default_partition_rows",
             "Rows no day's partition was there for, up to 10,000; 0 when all is well.",

@@ -298,7 +298,7 @@ class Observer:
 
     def partitions_sampled(self, tables: Mapping[str, tuple[int, int]]) -> None:
         """{table: (days from today on that have a partition, rows that stand in the default one)}."""
-        self.metrics.days_ready.replace((table, days) for table, (days, _) in tables.items())
+        self.metrics.partitions_ready.replace((table, days) for table, (days, _) in tables.items())
         self.metrics.default_rows.replace((table, rows) for table, (_, rows) in tables.items())
         for table, (days, rows) in tables.items():
             if rows or not days:

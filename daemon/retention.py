@@ -19,8 +19,8 @@ _SQL = sql.load("history.sql")
 BATCH = 1000
 """Rows one transaction deletes."""
 
-PAGES = 256
-"""Pages one transaction reads: 2 MiB, a few thousand rows."""
+PAGES = 128
+"""Pages one transaction reads: 1 MiB, a few thousand rows."""
 
 SWEEP_S = 1.0
 """A sweep goes on at its next turn after so long: the rest of the upkeep waits for it."""

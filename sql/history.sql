@@ -104,13 +104,23 @@ cross join lateral (
 group by listed.queue, listed.gate;
 
 -- name: sample
--- Ready rows on $1 pages of jobs picked at random, by queue and gate, and how many rows each stands for: where `waiting`
--- stopped counting.  Postgres' own statistics are older, know little of rare queues, and nothing of the clock.
--- Reads $1 pages, give or take
+-- Ready rows on $1 pages of jobs, by queue and gate, and how many rows each stands for: where `waiting` stopped counting.
+-- The pages lie as far apart as they can, from a place picked at random: rows that were inserted together lie together, and
+-- `tablesample` was 10 % off for them in the middle and 53 % at worst.  Postgres' own statistics are older, know little of
+-- rare queues, and nothing of the clock.  Reads $1 pages; no index
+with size as materialized (
+    select random() as start, greatest(1, pg_relation_size('jobs') / current_setting('block_size')::int) as pages
+), picked as materialized (
+    select floor((n + start) * pages / least(pages, $1::int))::bigint as page, pages / least(pages, $1::int)::float8 as each
+    from size, generate_series(0, least(pages, $1::int) - 1) as n
+)
 select queue, gate, count(*) filter (where run_at <= now()) as ready, count(*) filter (where run_at > now()) as scheduled,
-       greatest(1, pg_relation_size('jobs') / current_setting('block_size')::int / $1::float8) as each
-from jobs tablesample system (
-    least(100, 100 * $1::float8 / greatest(1, pg_relation_size('jobs') / current_setting('block_size')::int)))
+       max(each) as each
+from picked
+cross join lateral ( -- `offset 0` keeps the planner from reading the table whole for a join
+    select queue, gate, run_at, state from jobs
+    where ctid >= format('(%s,0)', page)::tid and ctid < format('(%s,0)', page + 1)::tid offset 0
+) as found
 where state = 'ready'
 group by queue, gate;
 

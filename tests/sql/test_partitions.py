@@ -266,11 +266,11 @@ async def test_rows_without_a_day_are_reported(pool: Pool, store: Store, observe
         await report.fetch("select from job_history_default")
         await Retention(store, observer, lambda: parse("")).partitions()
     assert level(observer, "jobsd_default_partition_rows", "job_history") == 1
-    assert level(observer, "jobsd_partition_days_ready", "job_history") == 0
-    assert level(observer, "jobsd_partition_days_ready", "job_attempts") == DAYS_AHEAD + 1
+    assert level(observer, "jobsd_partitions_ready", "job_history") == 0
+    assert level(observer, "jobsd_partitions_ready", "job_attempts") == DAYS_AHEAD + 1
     await Retention(store, observer, lambda: parse("")).partitions()
     assert level(observer, "jobsd_default_partition_rows", "job_history") == 0
-    assert level(observer, "jobsd_partition_days_ready", "job_history") == DAYS_AHEAD + 1
+    assert level(observer, "jobsd_partitions_ready", "job_history") == DAYS_AHEAD + 1
 
 
 def level(observer: Observer, name: str, table: str) -> float | None:

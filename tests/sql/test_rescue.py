@@ -124,11 +124,11 @@ async def test_two_rescuers_share_the_work_and_charge_each_row_once(
 
 async def test_a_lease_that_ran_out_is_never_had_again(pool: Pool, worker: Worker) -> None:
     worker_id = await worker()
-    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, True, ["other"]) is not None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, True, ["other"], '{"q": 2}') is not None
     (row,) = await pool.fetch("select draining, kinds, lease_until - heartbeat_at as lease from job_workers")
     assert (row["draining"], row["kinds"], row["lease"].total_seconds()) == (True, ["other"], 30.0)
     await die(pool, worker_id)
-    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, False, []) is None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, False, [], "{}") is None
 
 
 async def test_a_lost_worker_is_forgotten_once_it_holds_nothing(
