@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
@@ -59,14 +59,17 @@ async def sizes(embedded_server: Embedded, template: str) -> AsyncIterator[dict[
 
 
 @pytest.mark.parametrize("name", ASKED)
-async def test_a_number_costs_the_same_for_a_large_table(sizes: dict[int, asyncpg.Connection], name: str) -> None:
-    """Pages, not time.  An index of a million entries is a level deeper than one of 10,000: a page more a probe."""
+async def test_a_number_costs_the_same_for_a_large_table(
+    sizes: dict[int, asyncpg.Connection], name: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Pages, not time.  The index of a million entries is a level deeper than that of 10,000: a page more for each of the
+    nine probes a queue; measured: 378 and 576 for 20 queues.  Six pages are the catalogue's."""
     few, many = [
         min([(await explain(sizes[each], SQL[name], ASKED[name], "force_custom_plan")).buffers for _ in range(3)])
         for each in (SMALL, LARGE)
     ]
-    probes = 9 * QUEUES if name == "waiting" else 5
-    assert many <= 1.2 * few + probes
+    record_property("pages", (few, many))
+    assert many <= 1.2 * few + (9 * QUEUES if name == "waiting" else 6)
 
 
 async def test_estimates_are_near_the_truth(sizes: dict[int, asyncpg.Connection]) -> None:
