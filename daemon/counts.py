@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sql
+from daemon.sources import KIND_GATE
 
 _SQL = sql.load("history.sql")
 
@@ -24,8 +25,6 @@ SAMPLE_PAGES = 300
 """Pages looked at for an estimate: 2.4 MB.  A tenth of 400,000 rows was estimated within 2 % in each of 40 tries."""
 
 WINDOW_S = 24 * 3600.0
-
-KIND_GATE = "kind:"
 
 
 class Number(NamedTuple):

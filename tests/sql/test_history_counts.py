@@ -62,7 +62,7 @@ async def sizes(embedded_server: Embedded, template: str) -> AsyncIterator[dict[
 async def test_a_number_costs_the_same_for_a_large_table(
     sizes: dict[int, asyncpg.Connection], name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Pages, not time.  The index of a million entries is a level deeper than that of 10,000: a page more for each of the
+    """Pages, not time.  The index of a million entries is a level deeper than that of 10,000: a page more for each of
     nine probes a queue; measured: 378 and 576 for 20 queues.  Six pages are the catalogue's."""
     few, many = [
         min([(await explain(sizes[each], SQL[name], ASKED[name], "force_custom_plan")).buffers for _ in range(3)])
