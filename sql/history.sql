@@ -49,17 +49,10 @@ where partition = $1 and rules = $2;
 -- name: defaults
 -- Rows in default partitions, counted up to 10,000 each, and how many days from today on have a partition: (table, rows,
 -- days).  A default partition is empty, or nearly: reads at most 10,000 rows of each
-select parent.relname as parent, strays.n as rows, days.n as days
+select parent.relname as parent, coalesce(found.strays, 0) as rows, days.n as days
 from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_deliveries'), ('domain_checks'))
     as parent (relname)
-cross join lateral (
-    select case parent.relname
-        when 'job_history' then (select count(*) from (select from job_history_default limit 10000) as bounded)
-        when 'job_attempts' then (select count(*) from (select from job_attempts_default limit 10000) as bounded)
-        when 'webhook_deliveries' then (select count(*) from (select from webhook_deliveries_default limit 10000) as bounded)
-        when 'email_deliveries' then (select count(*) from (select from email_deliveries_default limit 10000) as bounded)
-        else (select count(*) from (select from domain_checks_default limit 10000) as bounded) end as n
-) as strays
+left join job_strays(10000) as found on found.parent = parent.relname
 cross join lateral (
     select coalesce(min(n), 61) as n from generate_series(0, 60) as n
     where to_regclass(quote_ident(parent.relname || to_char((now() at time zone 'UTC')::date + n, '_YYYYMMDD'))) is null

@@ -117,7 +117,8 @@ async def test_the_operator_behind_sudo_is_on_record(
 
 async def test_a_drain_returns_when_nothing_runs_any_more(terminal: Terminal, pool: asyncpg.Pool) -> None:
     await pool.execute(
-        "insert into jobs (kind, queue) values ('a', 'q'); update jobs set state = 'running', worker_id = 1"
+        "insert into jobs (kind, queue) values ('a', 'q'); update jobs set state = 'running', worker_id = 1; "
+        "insert into job_claims (worker_id, ids) select 1, array_agg(id) from jobs"
     )
     late = await terminal("queues", "drain", "q", "--timeout", "100ms")
     assert late.code == 1

@@ -24,7 +24,7 @@ SMALL, LARGE = 3_400, 334_000
 
 # The bounds are lower than those in use, so that the small table reaches them too.
 ASKED = {
-    "waiting": ("150", "1000"),
+    "waiting": ("40", "1000"),
     "sample": ("100",),
     "running": (),
     "dead": (str(EXACT_DEAD),),
