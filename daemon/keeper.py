@@ -93,10 +93,11 @@ class Keeper:
             back_total = dead_total = 0
             while True:
                 back, dead, claims = await self._store.rescue(worker_id, self._config().daemon.crash_limit, CLAIMS)
-                back_total, dead_total = back_total + back, dead_total + dead
+                back_total, dead_total = back_total + back, dead_total + len(dead)
+                self._tallies.add_all((queue, "dead") for queue in dead)
                 if claims == 0:
                     break
-                if await self._store.drop_lost_claims(worker_id, CLAIMS) + back + dead == 0:
+                if await self._store.drop_lost_claims(worker_id, CLAIMS) + back + len(dead) == 0:
                     break  # another daemon is at it, or somebody holds a lock on a row: again in a moment
             await self._store.forget(worker_id)
             if back_total + dead_total:

@@ -28,6 +28,9 @@ _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
 
+_STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
+"""As the finishing statement reads them."""
+
 _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
 
@@ -206,7 +209,7 @@ class Store:
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
-            None if plainly_done else [t.state for t in batch],
+            None if plainly_done else [_STATES[t.state] for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
             None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
@@ -322,8 +325,9 @@ class Store:
         """Workers that hold rows, or a lease, but no longer live."""
         return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
 
-    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, int, int]:
-        """Return rows of some claims of a lost worker to their queues; (returned, buried, claims that were there)."""
+    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, list[str], int]:
+        """Return rows of some claims of a lost worker to their queues; (how many, the queue of each that was buried,
+        claims that were there)."""
         (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, claims)
         return row["back"], row["dead"], row["claims"]
 

@@ -88,7 +88,7 @@ with claimed as materialized (
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
 )
-select (select count(*) from back) as back, (select count(*) from dead) as dead,
+select (select count(*) from back) as back, array(select queue::text from dead) as dead,
        (select count(*) from job_claims where worker_id = $1) as claims;
 
 -- name: drop_lost_claims

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
 import sql
 from daemon import counts
+from daemon.config import parse
 from daemon.counts import EXACT, EXACT_DEAD, Number, Sample, Waiting, assemble, words
 from daemon.embedded import Embedded
+from daemon.keeper import Keeper
+from daemon.observe import Observer
 from daemon.settle import Transition
 from daemon.store import Store
 from daemon.tallies import HOUR_S, Tallies
 from jobs.model import Job
 from tests.sql.plans import QUEUES, explain, seed
-from tests.sql.rows import Pool, Worker
+from tests.sql.rows import Insert, Pool, Worker, claim, die
 
 SQL = sql.load("history.sql")
 SMALL, LARGE = 3_400, 334_000
@@ -215,6 +219,27 @@ async def test_queues_that_rows_invent_do_not_fill_the_memory(pool: Pool, store:
     await tallies.flush(store)
     assert await pool.fetchval("select count(*) from job_tallies") == 501
     assert await pool.fetchval("select sum(n) from job_tallies") == 3000
+
+
+@pytest.mark.req("JP-07")
+async def test_what_upkeep_buries_is_counted_too(
+    pool: Pool, store: Store, observer: Observer, worker: Worker, insert: Insert
+) -> None:
+    async def no_strays() -> int:
+        return 0
+
+    lost, ms = await worker(), timedelta(milliseconds=1)
+    await insert(2, queue="cursed")
+    await claim(store, lost, queue="cursed")
+    await die(pool, lost)
+    await insert(queue="late", expires_at=await pool.fetchval("select now()") - ms)
+    tallies = Tallies(lambda: 7, clock=Clock())
+    config = parse("[daemon]\ncrash_limit = 1")
+    keeper = Keeper(store, observer, lambda: config, lambda: None, lambda: None, no_strays, tallies)
+    await keeper.rescue()
+    await keeper.expire()
+    await keeper.flush()
+    assert await tallied(pool) == {(100, "cursed", "dead", 7): 2, (100, "late", "dead", 7): 1}
 
 
 async def test_hours_of_yesterday_are_folded_and_old_ones_go(pool: Pool, store: Store) -> None:

@@ -49,7 +49,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "claim": (CLAIM, {"jobs_ready", "jobs_shares"}),
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
-            (IDS, _each("1"), _each("'done'::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
+            (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
              "1", "'{1,2}'"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
