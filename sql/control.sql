@@ -27,7 +27,7 @@ select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts
                        'detail', cancel_asked),
     coalesce(cancel_asked ->> 'reason', 'cancelled')
 from gone
-returning id;
+returning queue;
 
 -- name: end_pauses
 -- Pauses whose time is over: of queues, kinds, organisations and lanes, and of schedules, whose ticks in the pause are over
