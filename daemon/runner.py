@@ -21,7 +21,7 @@ from daemon.limits import Bucket
 from daemon.notes import Notes
 from daemon.observe import Observer
 from daemon.replies import CANCELLED_INSIDE, DONE, failed, meant
-from daemon.settle import Transition, hand_back, refuse, settle
+from daemon.settle import Transition, hand_back, refuse, settle, unwanted
 from daemon.store import Store
 from daemon.texts import json_text, plain
 from daemon.transactions import Transactions
@@ -69,7 +69,7 @@ _RULES_MAX = 10_000
 class Running:
     """One attempt in its slot."""
 
-    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why")
+    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why", "wish")
 
     def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
         self.job = job
@@ -77,6 +77,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.deadline = inf
         self.why: str | None = None
+        self.wish: tuple[str | None, str | None] | None = None  # why nobody wants it any more, and who says so
         self.begun = False
         self.settled = False
         self.started = perf_counter()
@@ -144,6 +145,19 @@ class Runner:
             if not running.begun:  # its first step will not be taken
                 self._ended(running)
         return len(stopped)
+
+    def stop_one(self, key: tuple[int, int], reason: str | None, actor: str | None) -> bool:
+        """Stop the attempt (id, fence), which nobody wants any more: however it would go back, it ends as cancelled.
+        False when it does not run here, or has been told already."""
+        running = self._running.get(key)
+        if running is None or running.settled or running.wish is not None:
+            return False
+        running.wish = (reason, actor)
+        if running.why is None:  # else it is being stopped already
+            self._tell(running, "unwanted", perf_counter())
+            if not running.begun:  # its first step will not be taken
+                self._ended(running)
+        return True
 
     def abandon(self) -> int:
         """Hand back the rows of attempts that do not stop when told to; for a daemon that is about to end."""
@@ -314,12 +328,16 @@ class Runner:
         self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
 
     def _settled(self, running: Running, transition: Transition) -> None:
-        self._said(running, transition)
-        self._finisher.add(transition)
+        self._finisher.add(self._said(running, transition))
 
-    def _said(self, running: Running, transition: Transition) -> None:
+    def _said(self, running: Running, transition: Transition) -> Transition:
+        """Tell what comes of the attempt; with all that is to be written of it."""
         running.settled = True
         t = transition
+        if running.wish is not None and t.state == "ready":
+            t = unwanted(t, *running.wish)
+            queue = self.setup.config.queue(t.job.queue)
+            t.keep = queue.keep_dead is None or queue.keep_dead > 0
         if self.notes.open:
             self.notes.close_with(t)
         if t.code == "invalid_args":
@@ -327,6 +345,7 @@ class Runner:
         else:
             duration_s = perf_counter() - running.started
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
+        return t
 
     def _ended(self, running: Running) -> None:
         """The slot is free.  An attempt that was cancelled before its first step has settled nothing."""

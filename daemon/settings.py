@@ -196,4 +196,5 @@ class RetentionSettings:
     job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
     batches: Duration = key(duration("30d"), "Batches that are over, in job_batches.", minimum=0)
     audit: Duration = key(duration("365d"), "Who paused, retried, cancelled or deleted what.", minimum=0)
+    undo: Duration = key(duration("7d"), "How long `jobsd undo` can take an operation back.", minimum=0)
     partitions_ahead: int = key(3, "Daily partitions made this many days ahead.", minimum=2, maximum=60)
