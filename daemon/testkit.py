@@ -35,7 +35,7 @@ from daemon.work_settings import KindSettings, QueueSettings
 from jobs.clients import Wanted
 from jobs.context import Tools
 from jobs.model import Job
-from jobs.registry import Handler, Kind
+from jobs.registry import AnyHandler, Kind
 from jobs.testing.calls import Calls, is_fault
 from jobs.testing.engine import Worker
 from jobs.testing.ran import Ran
@@ -72,12 +72,14 @@ class Engine:
     async def migrate(self, dsn: str) -> None:
         await migrate(dsn)
 
-    def plan(self, config: Mapping[str, Any] | str, handlers: Sequence[str | Handler] | None, concurrency: int) -> Plan:
+    def plan(
+        self, config: Mapping[str, Any] | str, handlers: Sequence[str | AnyHandler] | None, concurrency: int
+    ) -> Plan:
         given = parse(config) if isinstance(config, str) else parse("", overrides=config)
         modules = [name for name in handlers or () if isinstance(name, str)]
         found = load_kinds((*given.daemon.handlers, *modules), given.daemon.kinds)
         if handlers is not None:
-            found = {n: kind for n, kind in found.items() if {kind.handler, kind.handler.__module__} & set(handlers)}
+            found = {n: k for n, k in found.items() if {k.registered, k.registered.__module__} & set(handlers)}
         return Plan(_calm(given, found, concurrency), found)
 
 

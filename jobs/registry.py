@@ -14,7 +14,10 @@ from jobs.model import Policy
 from jobs.values import Duration, duration
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
-H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
+AnyHandler = Callable[..., Awaitable[Any]]
+"""One of these, or one that takes many rows."""
+
+H = TypeVar("H", bound=AnyHandler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Kind:
     decode: Callable[[str], Any]
     many: Many | None = None
     transactional: bool = False
+
+    @property
+    def registered(self) -> AnyHandler:
+        """The function that was decorated."""
+        return self.handler if self.many is None else self.many.handler
 
 
 KINDS: dict[str, Kind] = {}
@@ -62,8 +70,8 @@ def job(
 
     def register(handler: H) -> H:
         many = None if batch is None else Many(handler, batch, duration(linger))
-        if (known := KINDS.get(name)) is not None and handler not in (known.handler, known.many and known.many.handler):
-            raise ValueError(f"job kind {name!r} is registered twice: {known.handler} and {handler}")
+        if (known := KINDS.get(name)) is not None and known.registered is not handler:
+            raise ValueError(f"job kind {name!r} is registered twice: {known.registered} and {handler}")
         decode = msgspec.json.Decoder(args).decode
         single = handler if many is None else one_of(many)
         KINDS[name] = Kind(name, single, args, retry, duration(timeout), lane, decode, many, transactional)

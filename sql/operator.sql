@@ -118,6 +118,18 @@ order by ended_at;
 select attempt, fence, n, at, level, event, fields from job_logs
 where job_id = $1 and (fence, n) > ($2::int, $3::int) order by fence, n limit $4;
 
+-- name: batch
+-- Batch $1, or that of live row $2; its open children are counted up to 10,000, and the first of them is named.
+-- index job_batches_pkey, jobs_pkey, jobs_batch
+select batch.*, child.open, child.first_open
+from job_batches as batch
+cross join lateral (
+    select count(*)::int as open, min(id) as first_open
+    from (select id from jobs
+          where batch_id is not null and batch_id = batch.id order by batch_id, id limit 10000) as bounded
+) as child
+where batch.id = coalesce($1::bigint, (select batch_id from jobs where id = $2::bigint));
+
 -- name: standing
 -- Everything about live row $1 that decides when it runs.
 -- index jobs_pkey (also for each claim), jobs_ordered_running, jobs_ordered; jobs_ready, one probe for each class ahead of it.
