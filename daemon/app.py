@@ -178,6 +178,7 @@ class Daemon:
             loops = [
                 work.create_task(self._guard(name, loop))
                 for name, loop in (
+                    ("limits", self._claimer.admission.run()),
                     ("listener", self._listener.run()),
                     ("keeper", self._keeper.run()),
                     ("scheduler", self._scheduler.run()),

@@ -12,6 +12,7 @@ import asyncpg
 
 from daemon.admission import Admission
 from daemon.finisher import Finisher
+from daemon.limits import GATE
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
 from daemon.settle import Transition, hand_back
@@ -71,7 +72,7 @@ class Claimer:
         self.answered_at = monotonic()
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
-        self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
+        self.admission = Admission(store, runner, finisher, observer, self._sources, worker_id, self._wake.set)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -79,7 +80,7 @@ class Claimer:
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
-        self._admission.reload()
+        self.admission.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self._look_at = 0.0
         self._wake.set()
@@ -100,6 +101,7 @@ class Claimer:
     def close(self) -> None:
         """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
         self._closing = True
+        self.admission.close()
         self._wake.set()
 
     async def run(self) -> None:
@@ -123,7 +125,6 @@ class Claimer:
 
     async def _step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
-        await self._admission.give_back()
         worker_id = self._worker_id()
         if worker_id is None or self._finisher.full:
             return NO_CLAIM_S
@@ -171,7 +172,7 @@ class Claimer:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self._admission.admit(self._apart(jobs), worker_id):
+        for job, buckets in await self.admission.admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
 
@@ -209,7 +210,7 @@ class Claimer:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         now, news = monotonic(), False
         for t in batch:
-            if t.gate == SUSPECT_GATE:
+            if t.gate == SUSPECT_GATE or t.gate.startswith(GATE):
                 self._sources.opened(t.job.queue, t.gate)
             news = news or t.job.crashes > 0
             if t.state == "ready" and t.delay_s is not None:
@@ -222,7 +223,7 @@ class Claimer:
             self._wake.set()
 
     def _freed(self, running: Running) -> None:
-        self._admission.freed(running)
+        self.admission.freed(running)
         self._wake.set()
 
     def _free(self, queue: str) -> int:

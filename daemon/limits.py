@@ -13,6 +13,9 @@ from jobs.model import Job
 
 GATE = "limit:"
 
+KEY_MAX = 150
+"""Characters of a key that count: a gate's name has an end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -31,20 +34,11 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What was granted, and the seconds until one more can be (None: when a place comes free)."""
-
-    granted: int
-    retry_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who starts, who waits at which gate, and what was taken for nothing and goes back."""
+    """Who starts, and who waits at which gate."""
 
     start: list[tuple[Job, tuple[Bucket, ...]]]
     wait: list[tuple[Job, Bucket]]
-    unused: Counter[Bucket]
 
 
 Args = Callable[[Job], Any]
@@ -67,18 +61,25 @@ class Limits:
             if not _selected(limit, job, args):
                 continue
             key = "" if limit.per is None else _value(job, args, limit.per)
-            if key is None:  # nothing to go by: the limit does not concern this job
-                continue
-            token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
-            burst = None if limit.rate is None else limit.bucket
-            found.append(Bucket(name, key[:150], token_s, burst, limit.concurrency))
+            if key is not None:  # else there is nothing to go by: the limit does not concern this job
+                found.append(_bucket(name, key[:KEY_MAX], limit))
         return tuple(sorted(found, key=lambda bucket: (bucket.name, bucket.key)))
 
+    def buckets_at(self, gate: str) -> tuple[Bucket, ...]:
+        """What the rows at `limit:NAME:KEY` may wait for: one, unless the name of a limit begins with another's and a
+        colon; none when there is no such limit (any more)."""
+        parts = gate.removeprefix(GATE).split(":")
+        split = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, len(parts))]
+        return tuple(_bucket(name, key, self._settings[name]) for name, key in split if self._has(name, key))
 
-def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], grants: Mapping[Bucket, Grant]) -> Verdict:
-    """Give out what was granted, in the order of `wanting`: a job starts when each of its buckets still has one."""
-    left = {bucket: grant.granted for bucket, grant in grants.items()}
-    verdict = Verdict([], [], Counter())
+    def _has(self, name: str, key: str) -> bool:
+        return name in self._settings and (self._settings[name].per is not None or not key)
+
+
+def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], usable: Mapping[Bucket, int]) -> Verdict:
+    """Give out what is in hand, in the order of `wanting`: a job starts when each of its buckets still has one."""
+    left = dict(usable)
+    verdict = Verdict([], [])
     for job, buckets in wanting:
         short = next((bucket for bucket in buckets if left[bucket] <= 0), None)
         if short is not None:
@@ -87,8 +88,17 @@ def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], grants: Mapping[Buc
         for bucket in buckets:
             left[bucket] -= 1
         verdict.start.append((job, buckets))
-    verdict.unused.update({bucket: count for bucket, count in left.items() if count > 0})
     return verdict
+
+
+def spent(start: Sequence[tuple[Job, tuple[Bucket, ...]]]) -> Counter[Bucket]:
+    """What those that start take."""
+    return Counter(bucket for _job, buckets in start for bucket in buckets)
+
+
+def _bucket(name: str, key: str, limit: LimitSettings) -> Bucket:
+    token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
+    return Bucket(name, key, token_s, None if limit.rate is None else limit.bucket, limit.concurrency)
 
 
 def _selected(limit: LimitSettings, job: Job, args: Mapping[str, Any]) -> bool:

@@ -23,10 +23,7 @@ Place = tuple[str, str]
 class _State:
     ripe: bool = True
     due_at: float | None = None  # when its next row is due
-    shut_until: float = 0.0  # a limit's gate: not before a token can be there
-    shut_at: float = 0.0
-    token_s: float | None = None
-    places: int = 0  # of a limit: that came free since it was shut, or twice as many as it let through last
+    shut_until: float = 0.0  # set aside until then
 
 
 class Sources:
@@ -37,6 +34,8 @@ class Sources:
         self._kinds: frozenset[str] = frozenset()
         self._states: dict[Place, _State] = {}
         self.suspect_runs = False
+        self.passing: Callable[[str], int] = lambda gate: MOST
+        """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -87,14 +86,6 @@ class Sources:
             state = self._states.get(place)
             if state is not None:
                 state.ripe = got.get(place, 0) >= count
-                state.places = max(state.places - count, 2 * count if state.ripe else 0)
-
-    def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
-        """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
-        state = self._states.setdefault((queue, gate), _State())
-        state.ripe = True
-        state.shut_at, state.token_s, state.places = now, token_s, 0
-        state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
 
     def returned(self, queue: str, gate: str, due_at: float) -> None:
         """A row went back to its queue, due then; or one ended, and the next of its ordering key may go."""
@@ -111,22 +102,21 @@ class Sources:
         state = self._states.setdefault(place, _State())
         state.ripe, state.shut_until = True, until
 
-    def place_free(self, gate: str, count: int = 1) -> None:
-        """So many places of a concurrency limit came free."""
-        for (_queue, other), state in self._states.items():
-            if other == gate:
-                state.shut_until = 0.0
-                state.places += count
-
     def waiting(self, queue: str, gate: str) -> bool:
         """Whether rows stand at this gate, so that a newcomer must queue behind them."""
-        return (queue, gate) in self._states
+        state = self._states.get((queue, gate))
+        return state is not None and state.ripe
+
+    def standing(self, prefix: str) -> set[str]:
+        """The gates of this prefix at which rows may stand that are due."""
+        return {gate for (_queue, gate), state in self._states.items() if state.ripe and gate.startswith(prefix)}
 
     def wanted(self, now: float, free: Callable[[str], int], most: int) -> dict[Place, int]:
         """How many rows to ask each ripe place for.  `free` slots of a queue are shared by its gates, the gates first:
         their rows have waited longer."""
         asked: dict[Place, int] = {}
         room: dict[str, int] = {}
+        passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
         for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
             queue, gate = place
@@ -139,8 +129,9 @@ class Sources:
             if gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
-            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
-                count = min(count, _passing(state, now))
+            elif gate.startswith(GATE):  # rows of several queues may stand at one limit
+                count = min(count, passing.setdefault(gate, self.passing(gate)))
+                passing[gate] -= count
             if count > 0:
                 asked[place] = count
                 room[queue] -= count if gate else 0
@@ -152,11 +143,3 @@ class Sources:
         times = [state.due_at for state in self._states.values() if not state.ripe and state.due_at is not None]
         times += [state.shut_until for state in self._states.values() if state.ripe and state.shut_until > now]
         return min(times, default=None)
-
-
-def _passing(state: _State, now: float) -> int:
-    """How many of a gate's rows its limit may let through: the tokens that have grown, or the places that came free.
-    Other daemons take and give too, so one row always tries."""
-    if state.token_s is not None:
-        return 1 + int((now - state.shut_at) / state.token_s)
-    return max(1, state.places)
