@@ -18,6 +18,9 @@ BATCH = 1000
 LONGEST_S = 120.0
 """A task that takes longer hangs on a dead connection, or goes on next time: the others must have their turn."""
 
+UNUSED_S = 86_400.0
+"""A limit's bucket that has been full for so long is forgotten: limits by organisation or lane leave many behind."""
+
 COUNT_UP_TO = 10_000
 """Rows counted for each queue and class: a gauge that says "10,000 or more" costs the same for any backlog."""
 
@@ -149,3 +152,6 @@ class Keeper:
             continue
         while await self._store.forget_audit(keep.audit, BATCH) == BATCH:
             continue
+        bucket: tuple[str, str] | None = ("", "")
+        while bucket is not None:
+            bucket = await self._store.forget_buckets(UNUSED_S, bucket, BATCH)

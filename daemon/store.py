@@ -290,6 +290,11 @@ class Store:
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
 
+    async def forget_buckets(self, unused_s: float, after: tuple[str, str], most: int) -> tuple[str, str] | None:
+        """Forget unused ones of the `most` buckets of limits after this one; the last of them, None at the end."""
+        rows = await self._fetch(_UPKEEP["forget_buckets"], unused_s, *after, most)
+        return (rows[0][0], rows[0][1]) if rows and rows[0][2] == most else None
+
     async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         async with self._connection() as conn:
             rows: list[asyncpg.Record] = await conn.fetch(statement, *args, timeout=self._timeout_s)

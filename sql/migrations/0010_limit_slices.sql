@@ -85,8 +85,8 @@ begin
             for i in 1 .. cardinality(bucket.spare_s) loop
                 next_s := bucket.spare_s[i];
                 got := bucket.spare_n[i];
-                taken := least(got, greatest(ceil((at_s - late_s + least(late_s / 2, 0.25) - next_s) / t)::int, 0));
-                next_s := next_s + taken * t; -- those are void by now, or would be on the way
+                taken := least(got, greatest(ceil((at_s - late_s + least(late_s / 4, 0.05) - next_s) / t)::int, 0));
+                next_s := next_s + taken * t; -- those are void by now, or would be on their way
                 got := got - taken;
                 taken := least(got, room, greatest(floor((at_s + ahead_s - next_s) / t)::int + 1, 0));
                 if taken > 0 then

@@ -77,7 +77,6 @@ def test_no_more_is_asked_than_there_are_slots_and_the_gates_rows_go_first() -> 
     known = sources()
     for place in (TOKENS, PLACES):
         known.opened(*place)
-    known.place_free(PLACES[1], 4)
     assert wanted(known, 0.0, free=0) == {}
     asked = wanted(known, 0.0, free=3)
     assert sum(asked.values()) <= 3
@@ -85,13 +84,26 @@ def test_no_more_is_asked_than_there_are_slots_and_the_gates_rows_go_first() -> 
     assert sum(wanted(known, 0.0, free=10, most=2).values()) == 2
 
 
-def test_a_gate_of_a_rate_opens_with_its_tokens_and_lets_through_as_many_as_have_grown() -> None:
+def test_a_limits_gate_is_asked_for_no_more_than_is_in_hand() -> None:
+    """Rows beyond that would be claimed only to be put back: with one place and 100 slots, 99 for each that runs."""
     known = sources()
-    known.shut(*TOKENS, 100.0, 0.5, 0.1)
     empty(known, OPEN)
-    assert known.next_at(100.0) == 100.5
-    assert wanted(known, 100.4) == {}
-    assert wanted(known, 100.55) == {TOKENS: 6}
+    known.opened(*TOKENS)
+    known.opened(*PLACES)
+    known.passing = {TOKENS[1]: 3, PLACES[1]: 0}.__getitem__
+    assert wanted(known, 0.0) == {TOKENS: 3}
+    assert known.standing("limit:") == {TOKENS[1], PLACES[1]}
+    empty(known, TOKENS)
+    assert known.standing("limit:") == {PLACES[1]}
+
+
+def test_queues_whose_rows_stand_at_one_limit_share_what_is_in_hand() -> None:
+    known = sources("q", "r")
+    empty(known, OPEN, ("r", ""))
+    known.opened(*TOKENS)
+    known.opened("r", TOKENS[1])
+    known.passing = lambda gate: 12
+    assert sum(wanted(known, 0.0, free=10).values()) == 12
 
 
 def test_a_hint_does_not_open_a_gate() -> None:
@@ -102,36 +114,15 @@ def test_a_hint_does_not_open_a_gate() -> None:
     assert wanted(known, 0.0) == {OPEN: 10}
 
 
-def test_a_gate_of_places_lets_through_as_many_as_came_free() -> None:
-    """Rows beyond that would be claimed only to be put back: with one place and 100 slots, 99 for each that runs."""
-    known = sources()
-    empty(known, OPEN)
-    known.shut(*PLACES, 100.0, None, None)
-    assert wanted(known, 100.9) == {}
-    known.place_free(PLACES[1])
-    assert wanted(known, 100.1) == {PLACES: 1}
-    known.place_free(PLACES[1], 2)
-    assert wanted(known, 100.1) == {PLACES: 3}
-    known.shut(*PLACES, 100.2, None, None)
-    assert wanted(known, 101.2) == {PLACES: 1}  # another daemon may have freed one
-
-
-def test_a_gate_that_lets_all_through_is_asked_for_twice_as_many() -> None:
-    known = sources()
-    empty(known, OPEN)
-    known.opened(*PLACES)
-    counts = []
-    for _ in range(5):
-        asked = wanted(known, 0.0, free=10)
-        known.claimed(asked, asked)
-        counts.append(asked[PLACES])
-    assert counts == [1, 2, 4, 8, 10]
-
-
 def test_newcomers_queue_behind_those_at_a_gate_until_it_is_seen_empty() -> None:
     known = sources()
-    known.shut(*TOKENS, 0.0, 1.0, 0.1)
+    known.opened(*TOKENS)
     assert known.waiting(*TOKENS)
+    known.claimed({TOKENS: 2}, {TOKENS: 2})
+    assert known.waiting(*TOKENS)
+    known.claimed({TOKENS: 2}, {TOKENS: 1})
+    assert not known.waiting(*TOKENS)
+    known.opened(*TOKENS)
     known.found([Source("q", "", -1.0)], 1.0)
     assert not known.waiting(*TOKENS)
 
