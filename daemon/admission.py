@@ -154,6 +154,7 @@ class Admission:
 
     async def _lease_for(self, wanting: Admitted, worker_id: int) -> None:
         """What is not in hand is asked for, unless it was refused a moment ago."""
+        self._lender.serve(worker_id)
         wanted = spent(wanting)
         usable = self._lender.in_hand(wanted)
         short = {bucket: count for bucket, count in wanted.items() if usable[bucket] < count}

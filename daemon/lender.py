@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 
@@ -49,30 +48,38 @@ class Lender:
         """What this worker holds is to be said anew."""
         self._in_doubt = True
 
+    def serve(self, worker_id: int) -> None:
+        """Places belong to a worker and are gone with it; and how old tokens are after such a silence, nobody knows."""
+        if worker_id != self._worker_id:
+            self._hands.clear()
+            self._worker_id = worker_id
+
     async def lease(self, worker_id: int, wanted: Mapping[Bucket, int]) -> None:
         """Have so many of each, or ahead of need (0), as far as they are to be had and it is time to ask."""
         async with self._trip:
-            self._serve(worker_id)
+            self.serve(worker_id)
             now = monotonic()
-            wishes = ((bucket, self._hand(bucket).wish(now, count)) for bucket, count in wanted.items())
-            asks = list(islice(((bucket, wish) for bucket, wish in wishes if any(wish)), TRIP_MAX))
-            if not asks:
-                return
-            places = any(wish[1] for _bucket, wish in asks)
-            try:
-                sent = monotonic()
-                answers = await self._store.lease(worker_id, asks, self._ahead_s)
-                received = monotonic()
-            except BaseException:
-                self._in_doubt = self._in_doubt or places
-                raise
+            wishes = [(bucket, self._hand(bucket).wish(now, count)) for bucket, count in wanted.items()]
+            asks = [(bucket, wish) for bucket, wish in wishes if any(wish)]
+            for n in range(0, len(asks), TRIP_MAX):
+                await self._ask(worker_id, asks[n : n + TRIP_MAX])
+
+    async def _ask(self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]]) -> None:
+        sent = monotonic()
+        try:
+            answers = await self._store.lease(worker_id, asks, self._ahead_s)
+        except BaseException:
+            self._in_doubt = self._in_doubt or any(places for _bucket, (_tokens, places) in asks)
+            raise
+        received = monotonic()
+        if worker_id == self._worker_id:  # else they went with that worker
             for (bucket, wish), leased in zip(asks, answers, strict=True):
                 self._hand(bucket).take_in(wish, leased, sent, received)
 
     async def tidy(self, worker_id: int, waited_for: Collection[Bucket], *, all_of_it: bool = False) -> None:
         """Give back what is not used, tell when lots were, and say which places we hold if that is in doubt."""
         async with self._trip:
-            self._serve(worker_id)
+            self.serve(worker_id)
             now = monotonic()
             back: list[Return] = []
             for bucket, hand in list(self._hands.items()):
@@ -111,12 +118,6 @@ class Lender:
         except BaseException:
             self._in_doubt = True
             raise
-
-    def _serve(self, worker_id: int) -> None:
-        """Places belong to a worker, and are gone with it; of tokens nobody else knows how much time is left."""
-        if worker_id != self._worker_id:
-            self._hands.clear()
-            self._worker_id = worker_id
 
     def _hand(self, bucket: Bucket) -> Hand:
         return self._hands.setdefault(bucket, Hand(bucket))
