@@ -37,3 +37,11 @@ async def journal(args: dict[str, Any], ctx: Context) -> None:
 @cache
 def _journal() -> int:
     return os.open(os.environ["BENCH_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+@job("bench_pause", args=dict[str, Any])
+async def pause(args: dict[str, Any], ctx: Context) -> float:
+    """The moment of the handler's first line, after `seconds`."""
+    now = time.time()
+    await asyncio.sleep(args["seconds"])
+    return now

@@ -11,15 +11,14 @@ from typing import Any
 
 import orjson
 
-from daemon.finisher import Finisher
+from daemon.crew import Crew
 from daemon.lender import Lender
 from daemon.limits import GATE, Bucket, Limits, Verdict, share, spent
-from daemon.observe import Observer
-from daemon.runner import Runner, Running
+from daemon.runner import Running
 from daemon.settle import hand_back
 from daemon.slices import MANY
 from daemon.sources import Sources
-from daemon.store import AWAY, Store
+from daemon.store import AWAY
 from jobs.model import Job
 
 Admitted = Sequence[tuple[Job, tuple[Bucket, ...]]]
@@ -40,24 +39,15 @@ class Admission:
     A gate's rows are claimed only for what is in hand (`passing`), so few are claimed to be put back.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        runner: Runner,
-        finisher: Finisher,
-        observer: Observer,
-        sources: Sources,
-        worker_id: Callable[[], int | None],
-        on_room: Callable[[], None],
-    ) -> None:
-        self._runner = runner
-        self._finisher = finisher
-        self._observer = observer
+    def __init__(self, crew: Crew, lender: Lender, sources: Sources, on_room: Callable[[], None]) -> None:
+        self._runner = crew.runner
+        self._finisher = crew.finisher
+        self._observer = crew.observer
+        self._worker_id = crew.worker_id
+        self._lender = lender
         self._sources = sources
-        self._worker_id = worker_id
         self._on_room = on_room
-        self._lender = Lender(store, runner.places)
-        self._limits = Limits(runner.setup.config.all_limits)
+        self._limits = Limits(crew.runner.setup.config.all_limits)
         self._wake = asyncio.Event()
         self._closing = False
         self._give_all = False
@@ -95,7 +85,7 @@ class Admission:
         try:
             await self._lease_for(wanting, worker_id)
         except AWAY:
-            for job in jobs:  # those without a limit too: none of this claim has started
+            for job, _buckets in (*free, *wanting):  # those without a limit too: none of this claim has started
                 self._finisher.add(hand_back(job, gate=job.gate))
             raise
         return [*free, *self._give_out(wanting).start]
@@ -117,7 +107,7 @@ class Admission:
     async def run(self) -> None:
         """Until cancelled, which leaves nothing half done: what a lost answer was about is said anew, or void soon."""
         while True:
-            pause_s = await self._turn()
+            pause_s = await self.step()
             await asyncio.sleep(TURN_S)
             try:
                 async with asyncio.timeout(pause_s):
@@ -126,8 +116,9 @@ class Admission:
                 pass  # nobody called; the clock did
             self._wake.clear()
 
-    async def _turn(self) -> float | None:
-        """Give back, lease, let the claimer know; the seconds until there is something to do (None: until called)."""
+    async def step(self, rows: int = 0) -> float | None:
+        """Give back, lease, let the claimer know; the seconds until there is something to do (None: until called).
+        `rows`: how many of each gate are to start at once (0: an unknown number, ahead of need)."""
         worker_id = self._worker_id()
         if worker_id is None:
             return LOOK_S
@@ -135,7 +126,7 @@ class Admission:
         give_all, self._give_all = self._give_all or self._closing, False
         try:
             await self._lender.tidy(worker_id, waited_for, all_of_it=give_all)
-            await self._lender.lease(worker_id, dict.fromkeys(waited_for, 0))
+            await self._lender.lease(worker_id, dict.fromkeys(waited_for, rows))
         except AWAY as error:
             self._observer.claim_failed(error)
             return AWAY_S

@@ -17,6 +17,7 @@ from daemon.claimer import Claimer
 from daemon.config import Config, ConfigError
 from daemon.config_diff import diff
 from daemon.config_show import digest
+from daemon.crew import Crew
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
 from daemon.finisher import WRITE_S, Finisher
@@ -24,6 +25,7 @@ from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
 from daemon.lease import Lease
+from daemon.lender import Lender
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
@@ -104,7 +106,7 @@ class Daemon:
             dsn = await self._embedded.start()
             stack.push_async_callback(self._embedded.stop)
             began = monotonic()
-            for name in await migrate(dsn, schema):
+            for name in await migrate(dsn, schema, roles=True):
                 self._observer.migrated(name, monotonic() - began)
         self._database = Database(dsn, self._config.database)
         waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))
@@ -140,7 +142,8 @@ class Daemon:
             on_lost=self._lost,
         )
         self._unregistered = asyncio.Event()
-        self._claimer = Claimer(store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id)
+        crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
+        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._claimer_beat)
         self._listener = Listener(
             self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
         )

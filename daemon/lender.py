@@ -17,12 +17,21 @@ TRIP_MAX = 100
 
 
 class Lender:
-    """Hands by bucket.  `held` says which places running attempts hold."""
+    """Hands by bucket.  `held` says which places running attempts hold; `ahead_s`: so long before their time tokens are
+    leased; `clock`: a monotonic one."""
 
-    def __init__(self, store: Store, held: Callable[[], Mapping[Bucket, int]], ahead_s: float = AHEAD_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        held: Callable[[], Mapping[Bucket, int]],
+        *,
+        ahead_s: float = AHEAD_S,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._store = store
         self._held = held
         self._ahead_s = ahead_s
+        self._clock = clock
         self._hands: dict[Bucket, Hand] = {}
         self._worker_id: int | None = None
         self._in_doubt = False  # an answer was lost: which places we hold is to be said anew
@@ -31,18 +40,18 @@ class Lender:
     def usable(self, bucket: Bucket) -> int:
         """How many attempts may start now under this bucket."""
         hand = self._hands.get(bucket)
-        return hand.usable(monotonic()) if hand else 0
+        return hand.usable(self._clock()) if hand else 0
 
     def spend(self, taken: Mapping[Bucket, int]) -> None:
         """So many attempts start, all of them now."""
-        now = monotonic()
+        now = self._clock()
         for bucket, count in taken.items():
             self._hands[bucket].spend(count, now)
 
     def freed(self, bucket: Bucket) -> None:
         """An attempt has ended whose place this worker holds."""
         if bucket.places is not None:
-            self._hand(bucket).freed(monotonic())
+            self._hand(bucket).freed(self._clock())
 
     def doubt(self) -> None:
         """What this worker holds is to be said anew."""
@@ -58,20 +67,20 @@ class Lender:
         """Have so many of each, or ahead of need (0), as far as they are to be had and it is time to ask."""
         async with self._trip:
             self.serve(worker_id)
-            now = monotonic()
+            now = self._clock()
             wishes = [(bucket, self._hand(bucket).wish(now, count)) for bucket, count in wanted.items()]
             asks = [(bucket, wish) for bucket, wish in wishes if any(wish)]
             for n in range(0, len(asks), TRIP_MAX):
                 await self._ask(worker_id, asks[n : n + TRIP_MAX])
 
     async def _ask(self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]]) -> None:
-        sent = monotonic()
+        sent = self._clock()
         try:
             answers = await self._store.lease(worker_id, asks, self._ahead_s)
         except BaseException:
             self._in_doubt = self._in_doubt or any(places for _bucket, (_tokens, places) in asks)
             raise
-        received = monotonic()
+        received = self._clock()
         if worker_id == self._worker_id:  # else they went with that worker
             for (bucket, wish), leased in zip(asks, answers, strict=True):
                 self._hand(bucket).take_in(wish, leased, sent, received)
@@ -80,7 +89,7 @@ class Lender:
         """Give back what is not used, tell when lots were, and say which places we hold if that is in doubt."""
         async with self._trip:
             self.serve(worker_id)
-            now = monotonic()
+            now = self._clock()
             back: list[Return] = []
             for bucket, hand in list(self._hands.items()):
                 back += hand.going_back(now, waited_for=bucket in waited_for, all_of_it=all_of_it)
@@ -97,7 +106,7 @@ class Lender:
 
     def next_at(self, waited_for: Collection[Bucket]) -> float:
         """When there is something to do, on the monotonic clock."""
-        now = monotonic()
+        now = self._clock()
         return min((hand.next_at(now, waited_for=b in waited_for) for b, hand in self._hands.items()), default=inf)
 
     def in_hand(self, buckets: Iterable[Bucket]) -> dict[Bucket, int]:
@@ -107,7 +116,12 @@ class Lender:
     def pause_s(self, bucket: Bucket) -> float:
         """In how many seconds it is worth asking again."""
         hand = self._hands.get(bucket)
-        return max(0.0, hand.ask_at - monotonic()) if hand else 0.0
+        return max(0.0, hand.ask_at - self._clock()) if hand else 0.0
+
+    def waits_s(self) -> float | None:
+        """In how many seconds the next of those buckets is to be asked again that had less than was asked for."""
+        now = self._clock()
+        return min((hand.ask_at - now for hand in self._hands.values() if hand.ask_at > now), default=None)
 
     async def _true_up(self, worker_id: int) -> None:
         for hand in self._hands.values():

@@ -16,6 +16,9 @@ GATE = "limit:"
 KEY_MAX = 150
 """Characters of a key that count: a gate's name has an end."""
 
+GATES_MAX = 10_000
+"""Gates remembered with their buckets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -50,6 +53,7 @@ class Limits:
 
     def __init__(self, settings: Mapping[str, LimitSettings]) -> None:
         self._settings = dict(settings)
+        self._at: dict[str, tuple[Bucket, ...]] = {}  # what is known of gates: each claim asks
 
     def __bool__(self) -> bool:
         return bool(self._settings)
@@ -68,6 +72,14 @@ class Limits:
     def buckets_at(self, gate: str) -> tuple[Bucket, ...]:
         """What the rows at `limit:NAME:KEY` may wait for: one, unless the name of a limit begins with another's and a
         colon; none when there is no such limit (any more)."""
+        found = self._at.get(gate)
+        if found is None:
+            if len(self._at) >= GATES_MAX:
+                self._at.clear()
+            found = self._at[gate] = self._look_up(gate)
+        return found
+
+    def _look_up(self, gate: str) -> tuple[Bucket, ...]:
         parts = gate.removeprefix(GATE).split(":")
         split = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, len(parts))]
         return tuple(_bucket(name, key, self._settings[name]) for name, key in split if self._has(name, key))

@@ -27,6 +27,9 @@ PAUSE_MAX_S = 0.1
 MOMENT_S = 0.01
 """Nobody asks twice within this."""
 
+GRAIN_S = 1e-6
+"""Timestamps are no finer.  Any trip takes longer than two of it, and the trip's length is what a token's time is short by."""
+
 IDLE_S = 0.1
 """What could have been used for so long, and was not, goes back."""
 
@@ -155,8 +158,8 @@ class Hand:
         self._wait_after(leased, leased.places < wished[1], received)
         step_s = 0.0 if leased.lot is not None else self.bucket.token_s or 0.0
         for from_s, count in zip(leased.froms, leased.counts, strict=True):
-            start_at = received + (from_s - leased.at_s)
-            void_at = sent + (from_s - leased.at_s) + leased.late_s
+            start_at = received - GRAIN_S + (from_s - leased.at_s)
+            void_at = sent + GRAIN_S + (from_s - leased.at_s) + leased.late_s
             clock_s = leased.at_s - sent
             self._slices.append(_Slice(from_s, count, step_s, start_at, void_at, clock_s, leased.lot))
         self._slices.sort(key=_by_start)

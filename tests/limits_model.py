@@ -12,6 +12,9 @@ from daemon.slices import AHEAD_S, Leased, Return
 ROOMY_S = 0.05
 """A burst that leaves so much time to be late in is leased ahead; a smaller one in lots, one at a time."""
 
+GRAIN_S = 1e-6
+"""Of the database's timestamps."""
+
 
 def most_beyond(starts: list[float], rate: float) -> float:
     """The greatest excess of starts in any window over what `rate` allows in it: never more than the burst."""
@@ -60,19 +63,19 @@ class Model:
         for first, there in self.spare:
             void = min(there, max(ceil((at_s - late_s + min(late_s / 4, 0.05) - first) / self.t), 0))
             first, there = first + void * self.t, there - void
-            got = min(there, room, max(floor((at_s + ahead_s - first) / self.t) + 1, 0))
+            got = min(there, room, max(floor((at_s + ahead_s + GRAIN_S - first) / self.t) + 1, 0))
             if got:
                 lent.append((first, got))
                 room -= got
             if there > got:
                 kept.append((first + got * self.t, there - got))
-        following = max(self.full_at - late_s, at_s - late_s + min(late_s / 2, 0.25))
+        following = max(self.full_at - late_s, at_s - late_s + min(late_s / 2, 2.5 * ahead_s))
         following = min(following, at_s + AHEAD_S + self.t)
-        got = min(room, max(floor((at_s + ahead_s - following) / self.t) + 1, 0))
+        got = min(room, max(floor((at_s + ahead_s + GRAIN_S - following) / self.t) + 1, 0))
         if got:
             lent.append((following, got))
             following, room = following + got * self.t, room - got
-        retry_s = max(following - AHEAD_S - at_s, 0.0) if room else None
+        retry_s = max(following - ahead_s - at_s, 0.0) if room else None
         if lent or kept != self.spare:
             self.full_at, self.spare = following + late_s, kept
         froms, counts = tuple(first for first, _ in lent), tuple(count for _, count in lent)
@@ -86,8 +89,8 @@ class Model:
             )
         base = min(self.full_at, at_s + AHEAD_S + late_s + self.burst * self.t)
         start = max(at_s, base + self.t - self.burst * self.t)
-        if start > at_s + ahead_s:
-            return Leased(0, 0, at_s, (), (), late_s, None, start - AHEAD_S - at_s)
+        if start > at_s + ahead_s + GRAIN_S:
+            return Leased(0, 0, at_s, (), (), late_s, None, start - ahead_s - at_s)
         got = min(wanted, floor(self.burst - max(base - start, 0.0) / self.t + 1e-6))
         self.full_at, self.lot_before = max(base, start + late_s) + got * self.t, base
         self.lot, self.lot_until = self.lot + 1, start + late_s

@@ -34,6 +34,7 @@ language plpgsql set search_path from current as $$
 #variable_conflict use_variable
 declare
     ahead_max_s constant float8 := 0.1;
+    grain_s constant float8 := 0.000001; -- of timestamps: a token is no less due for it
     bucket job_limits%rowtype;
     t float8;
     next_s float8;      -- the time of the next token
@@ -88,7 +89,7 @@ begin
                 taken := least(got, greatest(ceil((at_s - late_s + least(late_s / 4, 0.05) - next_s) / t)::int, 0));
                 next_s := next_s + taken * t; -- those are void by now, or would be on their way
                 got := got - taken;
-                taken := least(got, room, greatest(floor((at_s + ahead_s - next_s) / t)::int + 1, 0));
+                taken := least(got, room, greatest(floor((at_s + ahead_s + grain_s - next_s) / t)::int + 1, 0));
                 if taken > 0 then
                     froms := froms || next_s; counts := counts || taken;
                     room := room - taken; got := got - taken; next_s := next_s + taken * t;
@@ -98,16 +99,17 @@ begin
                 end if;
             end loop;
             -- a bucket that was full for long keeps some of its burst for what is late on the way
-            next_s := greatest(date_part('epoch', bucket.full_at) - late_s, at_s - late_s + least(late_s / 2, 0.25));
+            next_s := greatest(date_part('epoch', bucket.full_at) - late_s,
+                               at_s - late_s + least(late_s / 2, 2.5 * ahead_s));
             -- and is never emptier than empty, whatever an earlier config or clock made of it
             next_s := least(next_s, at_s + ahead_max_s + t);
-            got := least(room, greatest(floor((at_s + ahead_s - next_s) / t)::int + 1, 0));
+            got := least(room, greatest(floor((at_s + ahead_s + grain_s - next_s) / t)::int + 1, 0));
             if got > 0 then
                 froms := froms || next_s; counts := counts || got;
                 room := room - got; next_s := next_s + got * t;
             end if;
             if room > 0 then
-                retry_s := greatest(next_s - ahead_max_s - at_s, 0);
+                retry_s := greatest(next_s - ahead_s - at_s, 0);
             end if;
             if cardinality(froms) > 0 or keep_s <> bucket.spare_s then
                 update job_limits as b set full_at = to_timestamp(next_s + late_s), spare_s = keep_s, spare_n = keep_n
@@ -122,8 +124,8 @@ begin
             late_s := least(greatest(bursts[n] * t, 0.1), 1.0);
             base_s := least(date_part('epoch', bucket.full_at), at_s + ahead_max_s + late_s + bursts[n] * t);
             start_s := greatest(at_s, base_s + t - bursts[n] * t);
-            if start_s > at_s + ahead_s then
-                retry_s := start_s - ahead_max_s - at_s;
+            if start_s > at_s + ahead_s + grain_s then
+                retry_s := start_s - ahead_s - at_s;
             else
                 got := least(room, floor(bursts[n] - greatest(base_s - start_s, 0) / t + 1e-6)::int);
                 froms := array[start_s]; counts := array[got]; lot := bucket.lot + 1;
