@@ -71,7 +71,8 @@ class Admission:
         free: list[tuple[Job, tuple[Bucket, ...]]] = []
         bound: list[tuple[Job, tuple[Bucket, ...]]] = []
         for job in jobs:
-            buckets = self._limits.buckets(job, self._args(job))
+            concerned = self._limits.concern(job.kind, job.queue)
+            buckets = self._limits.buckets(job, self._args(job)) if concerned else ()
             (bound if buckets else free).append((job, buckets))
         if not bound:
             return free
@@ -95,14 +96,13 @@ class Admission:
         return max(map(self._lender.usable, self._limits.buckets_at(gate)), default=MANY)
 
     def freed(self, running: Running) -> None:
-        """An attempt has ended: its places are free."""
-        if running.buckets and running.job.worker_id == self._worker_id():
+        """A limited attempt has ended: its places are free."""
+        if running.job.worker_id == self._worker_id():
             for bucket in running.buckets:
                 self._lender.freed(bucket)
-        elif running.buckets:  # of a lease that is silent or lost: what we hold now is to be said anew
+        else:  # of a lease that is silent or lost: what we hold now is to be said anew
             self._lender.doubt()
-        if running.buckets:
-            self._wake.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled, which leaves nothing half done: what a lost answer was about is said anew, or void soon."""

@@ -248,7 +248,8 @@ class Claimer:
             self._wake.set()
 
     def _freed(self, running: Running) -> None:
-        self.admission.freed(running)
+        if running.buckets:
+            self.admission.freed(running)
         self._wake.set()
 
     def _slots(self, queue: str) -> Slots:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ GATE = "limit:"
 KEY_MAX = 150
 """Characters of a key that count: a gate's name has an end."""
 
-GATES_MAX = 10_000
-"""Gates remembered with their buckets."""
+KNOWN_MAX = 10_000
+"""Answers remembered of each sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +44,29 @@ class Verdict:
     wait: list[tuple[Job, Bucket]]
 
 
-Args = Callable[[Job], Any]
-"""Gives a job's args as an object, once one of its limits asks for them."""
-
-
 class Limits:
     """The limits of the config, ready to be asked at every claim."""
 
     def __init__(self, settings: Mapping[str, LimitSettings]) -> None:
         self._settings = dict(settings)
-        self._at: dict[str, tuple[Bucket, ...]] = {}  # what is known of gates: each claim asks
+        self._at: dict[str, tuple[Bucket, ...]] = {}  # what stands at a gate: each claim asks
+        self._concern: dict[tuple[str, str], bool] = {}
 
     def __bool__(self) -> bool:
         return bool(self._settings)
+
+    def concern(self, kind: str, queue: str) -> bool:
+        """Whether any limit may concern jobs of this kind and queue: of all others nobody need read the args."""
+        found = self._concern.get((kind, queue))
+        if found is None:
+            if len(self._concern) >= KNOWN_MAX:
+                self._concern.clear()
+            found = self._concern[kind, queue] = any(
+                (limit.kind is None or matches(limit.kind, kind))
+                and (limit.queue is None or matches(limit.queue, queue))
+                for limit in self._settings.values()
+            )
+        return found
 
     def buckets(self, job: Job, args: Mapping[str, Any]) -> tuple[Bucket, ...]:
         """The buckets `job` takes from, sorted; `args` is its args as a JSON object (for limits that go by one)."""
@@ -74,7 +84,7 @@ class Limits:
         colon; none when there is no such limit (any more)."""
         found = self._at.get(gate)
         if found is None:
-            if len(self._at) >= GATES_MAX:
+            if len(self._at) >= KNOWN_MAX:
                 self._at.clear()
             found = self._at[gate] = self._look_up(gate)
         return found

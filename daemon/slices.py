@@ -28,7 +28,7 @@ MOMENT_S = 0.01
 """Nobody asks twice within this."""
 
 GRAIN_S = 1e-6
-"""Timestamps are no finer.  Any trip takes longer than two of it, and the trip's length is what a token's time is short by."""
+"""Timestamps are no finer.  A trip takes longer than two of it, and by a trip's length a token's time is shortened."""
 
 IDLE_S = 0.1
 """What could have been used for so long, and was not, goes back."""

@@ -39,6 +39,14 @@ async def test_a_rate_is_never_exceeded_by_three_daemons_and_is_used(fleet: Flee
     assert len({note.by for note in fleet.notes("start") if note.id not in set(free)}) > 1
 
 
+async def test_where_there_are_no_limits_nobody_asks_about_any(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """Not at the start, not for a claim, not at the end of a job or of the daemon: one question would end it."""
+    await pool.execute("drop function job_limits_lease; drop function job_limits_return")
+    daemon = await fleet.start()
+    await ended(pool, await insert(pool, "note", 200))
+    assert await daemon.stop() == 0
+
+
 @pytest.mark.req("JP-08")
 async def test_a_rate_is_kept_and_used_while_daemons_are_killed_and_stopped(fleet: Fleet, pool: asyncpg.Pool) -> None:
     """What a killed daemon had leased is lost, which is a slice; what a stopped one had is used by the others."""

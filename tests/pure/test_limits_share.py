@@ -55,6 +55,22 @@ def test_the_buckets_of_a_job_come_in_one_order_whatever_the_configs() -> None:
     assert not Limits({})
 
 
+@pytest.mark.parametrize(
+    ("limit", "kind", "queue", "concerned"),
+    [
+        ({"kind": "web*"}, "webhook", "default", True),
+        ({"kind": "web*"}, "email", "default", False),
+        ({"kind": "webhook", "queue": "bulk"}, "webhook", "default", False),
+        ({"org_id": "7"}, "webhook", "default", True),
+    ],
+)
+def test_of_jobs_that_no_limit_can_concern_nobody_reads_the_args(
+    limit: dict[str, Any], kind: str, queue: str, concerned: bool
+) -> None:
+    limits = Limits({"l": LimitSettings(concurrency=1, **limit)})
+    assert [limits.concern(kind, queue) for _again in range(2)] == [concerned] * 2
+
+
 def test_a_rate_and_places_are_told_apart() -> None:
     limits = Limits({"r": LimitSettings(kind="*", rate=rate("600/m")), "p": LimitSettings(kind="*", concurrency=4)})
     places, tokens = limits.buckets(job(), {})
