@@ -32,6 +32,7 @@ from daemon.outfit import wanted
 from daemon.runner import Runner, Setup
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
+from daemon.tallies import Tallies
 from daemon.work_settings import KindSettings, QueueSettings
 from jobs.clients import Wanted
 from jobs.context import Tools
@@ -109,7 +110,15 @@ class Bench:
         self._calls = calls
         self._observer = Observer(_Lines())
         self._waits_s: float | None = None
-        self._keeper = Keeper(self._store, self._observer, lambda: plan.config, lambda: None, lambda: None, _no_strays)
+        self._keeper = Keeper(
+            self._store,
+            self._observer,
+            lambda: plan.config,
+            lambda: None,
+            lambda: None,
+            _no_strays,
+            Tallies(lambda: None),  # nobody looks at the numbers of a test's database
+        )
 
     @property
     def waits_s(self) -> float | None:
