@@ -31,12 +31,12 @@ class Postgres(Store):
     """One that lends so many hourly tokens of whatever it is asked for, the last from now on; or gives no answer."""
 
     def __init__(self, lends: int = 0, *, away: bool = False) -> None:
-        self.lends, self.away, self.asked = lends, away, 0
+        self.lends, self.away, self.calls = lends, away, 0
 
     async def lease(
         self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]], ahead_s: float
     ) -> list[Leased]:
-        self.asked += 1
+        self.calls += 1
         if self.away:
             raise ConnectionResetError
         first = 3600.0 * (1 - self.lends)
@@ -64,7 +64,7 @@ async def test_without_limits_all_start_and_nobody_is_asked() -> None:
         jobs = [row(1), row(2, "other")]
         assert list(await admission.admit(jobs, 1)) == [(job, ()) for job in jobs]
         assert await admission.step() is None, "and nothing is to be done until a reload"
-        assert (store.asked, finisher.backlog) == (0, 0)
+        assert (store.calls, finisher.backlog) == (0, 0)
 
 
 async def test_the_first_ones_start_and_the_others_wait_at_the_gate() -> None:
