@@ -40,7 +40,7 @@ async def after(args: dict[str, Any], ctx: Context) -> Any:
 @pytest.fixture
 async def queue() -> Any:
     CALLED.clear()
-    async with testing.queue(handlers=[many, charge, parent, after]) as queue:
+    async with testing.queue(handlers=[many, charge, parent, after], concurrency=10) as queue:
         await queue.pool.execute("create table payments (order_id int not null)")
         yield queue
 
