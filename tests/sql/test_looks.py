@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
 
+import asyncpg
 import pytest
 
+import sql
 from daemon.store import Head, Mark, Store, Waiting
+from tests.sql.plans import explain
 from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim
 
 
@@ -75,6 +79,25 @@ class TestLook:
         late = [Mark(*place, now - 5) for place in places]
         assert await store.look(FROM_THE_FIRST, 100, late) == []
         assert [head[:3] for head in await store.look(("a", "lane:x", 1), 2, late[4:])] == [("a", "lane:x", 3)]
+
+    async def test_what_was_claimed_behind_a_pinned_horizon_is_not_walked_over(
+        self, pool: Pool, insert: Insert
+    ) -> None:
+        """5,000 dead entries that no vacuum may remove, and one row behind them."""
+        async with pool.acquire() as holder, holder.transaction(isolation="repeatable_read"):
+            await holder.fetchval("select count(*) from jobs")
+            await insert(5_000, run_at=await pool.fetchval("select now() - interval '1 hour'"))
+            await pool.execute("delete from jobs")
+            await insert()
+            mark = "array[date_part('epoch', now() - interval '1 minute')]"
+            known = ("array['default']", "array['']", "array[2]", mark)
+            async with pool.acquire() as borrowed:
+                conn = cast(asyncpg.Connection, borrowed)
+                look = sql.load("queue.sql")["look"]
+                start = ("''", "''", "0", "10")
+                whole = await explain(conn, look, (*start, *["'{}'"] * 4), "force_generic_plan")
+                younger = await explain(conn, look, (*start, *known), "force_generic_plan")
+        assert whole.buffers > 5 * younger.buffers
 
 
 class TestWaiting:
