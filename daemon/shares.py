@@ -156,6 +156,11 @@ class Shares:
             self._serve(priority, org_id, share, given)
             done += 1
             each.back(org_id, share)
+        if full and done == count and (who := each.next()) is not None:
+            # What was left over is not held against those who took it: who was asked for all it may give stands beside.
+            each.back(*who)
+            for _org_id, share in full:
+                share.passed = max(share.passed, who[1].passed)
         for org_id, share in full:
             each.back(org_id, share)
         return done
