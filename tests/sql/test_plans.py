@@ -25,6 +25,7 @@ OPERATORS = {
     "migrate.sql",
     "operator.sql",
     "orders.sql",
+    "orgs.sql",
     "roles.sql",
 }
 """What people ask and order, one at a time, and what follows: here only checked for the one thing that hurts others."""
