@@ -64,7 +64,7 @@ FIELDS: dict[str, str] = {
     "python": "the interpreter's version",
     "pid": "the process id",
     "seconds": "how long it took",
-    "name": "the migration or the task",
+    "name": "the migration, the task, or the gate that was paused",
     "task": "which piece of upkeep",
     "lag_s": "seconds the event loop was late",
     "addresses": "where the admin server listens",
@@ -143,6 +143,8 @@ ROWS_RESCUED = _event(
     "rows_rescued", "warning", "Rows of a silent daemon were taken back.", "worker_id", "rows", "dead", "cause"
 )
 LIMITED = _event("limited", "debug", "Rows wait for a limit.", "limit", "rows", "retry_in_s")
+PAUSED = _event("paused", "info", "A kind, an organisation or a lane is no longer claimed.", "name", "actor", "reason")
+RESUMED = _event("resumed", "info", "A kind, an organisation or a lane is claimed again.", "name")
 QUEUE_PAUSED = _event("queue_paused", "info", "A queue is no longer claimed from.", "queue", "actor", "reason")
 QUEUE_RESUMED = _event("queue_resumed", "info", "A queue is claimed from again.", "queue", "actor", "reason")
 
