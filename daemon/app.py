@@ -18,6 +18,7 @@ from daemon.config import Config, ConfigError
 from daemon.config_diff import diff
 from daemon.config_show import digest
 from daemon.controls import Controls
+from daemon.crew import Crew
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
 from daemon.finisher import WRITE_S, Finisher
@@ -25,6 +26,7 @@ from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
 from daemon.lease import Lease
+from daemon.lender import Lender
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
@@ -143,7 +145,8 @@ class Daemon:
         )
         self._lease.running = lambda: self._runner.busy
         self._unregistered = asyncio.Event()
-        self._claimer = Claimer(store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id)
+        crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
+        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._claimer_beat)
         self._controls = Controls(store, self._runner, observer, self._worker_id)
         self._listener = Listener(
             self._database.connect,
@@ -189,6 +192,7 @@ class Daemon:
             loops = [
                 work.create_task(self._guard(name, loop))
                 for name, loop in (
+                    ("limits", self._claimer.admission.run()),
                     ("listener", self._listener.run()),
                     ("controls", self._controls.run()),
                     ("keeper", self._keeper.run()),
