@@ -14,7 +14,8 @@ create table job_logs (
 ) partition by range (at);
 
 create index job_logs_job on job_logs (job_id, fence, n);
-create table job_logs_default partition of job_logs default;
+create table job_logs_default partition of job_logs default
+    with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0); -- as the days, see job_partitions_settings
 
 comment on table job_logs is 'The newest lines that each job logged with ctx.log; jobsd jobs logs ID shows them.';
 
