@@ -51,9 +51,10 @@ async def test_each_batch_has_one_callback_over_kills(fleet: Fleet, pool: asyncp
     batches, each = (20, 500) if LONG else (6, 60)
     await insert(pool, "parent", batches, {"count": each, "child": {"seconds": 0.01}})
     await fleet.start("steady", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
-    for n in range(10 if LONG else 3):
+    kills = 10 if LONG else 3
+    for n in range(kills):
         daemon = await fleet.start(f"short{n}", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
-        await fleet.noted("child", (n + 1) * batches * each // 5)
+        await fleet.noted("child", (n + 1) * batches * each // (2 * kills))
         await daemon.kill()
     await empty(pool, within_s=90)
     told = await results(pool)

@@ -115,9 +115,10 @@ async def test_nothing_is_done_twice_over_kills(fleet: Fleet, pool: asyncpg.Pool
     """Daemons are killed again and again while rows are booked; each row has one line in the end."""
     ids = await insert(pool, "book", 1000 if LONG else 150, {"wait": 0.01})
     await fleet.start("steady", DAEMON__LEASE="1s", **KINDS)
-    for n in range(10 if LONG else 3):
+    kills = 10 if LONG else 3
+    for n in range(kills):
         daemon = await fleet.start(f"short{n}", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
-        await fleet.noted("booked", (n + 1) * len(ids) // 6)
+        await fleet.noted("booked", (n + 1) * len(ids) // (2 * kills))
         await daemon.kill()
     await empty(pool, within_s=60)
     assert await booked(pool) == ids
