@@ -119,6 +119,7 @@ select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_a
               and other.id <> job.id),
            (select other.id from jobs other
             where other.kind = job.kind and other.ordering_key = job.ordering_key and other.id < job.id
+              and not other.aside and not job.aside
             order by other.id limit 1)) as behind,
        (select coalesce(sum(class.n), 0)::int
         from (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as c (priority)

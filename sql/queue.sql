@@ -27,7 +27,8 @@ with relaxed as materialized (
               and (ordering_key is null
                    or not exists (
                        select from jobs other
-                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key and other.id < jobs.id)
+                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key and other.id < jobs.id
+                         and not other.aside)
                    and not exists (
                        select from jobs other
                        where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key
@@ -45,6 +46,7 @@ update jobs
 set state      = case when kind = any ($5::text[]) then 'running' else 'ready' end,
     gate       = case when kind = any ($5::text[]) then gate else 'kind:' || kind end,
     attempt    = attempt + (kind = any ($5::text[]))::int,
+    unique_key = case when on_duplicate <> 'ignore' and kind = any ($5::text[]) then null else unique_key end,
     fence      = fence + 1,
     worker_id  = case when kind = any ($5::text[]) then $4::bigint end,
     started_at = case when kind = any ($5::text[]) then coalesce($6::timestamptz, now()) end
