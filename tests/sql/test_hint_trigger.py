@@ -96,7 +96,9 @@ async def test_a_burst_within_five_milliseconds_sends_one_hint(database: str, po
     async with listening(database) as ear, pool.acquire() as conn:
         await conn.execute("insert into jobs (kind) values ('noop')")
         await conn.execute(BURST)
-        slow = await conn.fetchval("select burst()")  # a moment in which this machine did something else is no fault of ours
+        slow = await conn.fetchval(
+            "select burst()"
+        )  # a moment in which this machine did something else is no fault of ours
         hints = await ear.count(pool, "jobsd:public")
         assert 1 <= hints <= 1 + slow
         await conn.execute(LONG_AGO)
