@@ -49,9 +49,11 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._order_seen: tuple[str, str] = ("", "")
         self._tasks = (
             Task("rescue", 1.5, self.rescue),
             Task("expire", 5.0, self.expire),
+            Task("order", 5.0, self.order),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
             Task("partitions", 600.0, self.partitions),
@@ -104,6 +106,14 @@ class Keeper:
             if count < BATCH:
                 break
 
+    async def order(self) -> None:
+        """Rows behind one that blocks for too long, and those that an end could not open: some keys each time."""
+        stepped = await self._store.step_aside(BATCH)
+        seen, opened = await self._store.open_heads(self._order_seen, BATCH)
+        self._order_seen = seen or ("", "")
+        if stepped + opened:
+            self._on_rescued()
+
     async def count(self) -> None:
         """Gauges for people: sampled, not counted at each scrape."""
         queues: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
@@ -146,6 +156,8 @@ class Keeper:
     async def retention(self) -> None:
         keep = self._config().retention
         while await self._store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
+            continue
+        while await self._store.forget_debounces(keep.idempotency_keys, BATCH) == BATCH:
             continue
         while await self._store.forget_audit(keep.audit, BATCH) == BATCH:
             continue

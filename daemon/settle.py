@@ -20,7 +20,8 @@ class Transition:
     """What is to be written about one attempt.
 
     `state` done, dead or cancelled: the row moves to history.  `ready`: it goes back to its queue, `delay_s` from now
-    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.
+    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.  `order_wait_s`: so long
+    from its first failure may it hold up the later rows of its ordering key (None: until it ends).
     """
 
     job: Job
@@ -36,6 +37,7 @@ class Transition:
     gate: str = ""
     failed: bool = False
     keep: bool = True
+    order_wait_s: float | None = None
     records: list[tuple[Ledger, Mapping[str, Any]]] | None = None
 
 

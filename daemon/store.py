@@ -22,6 +22,7 @@ from jobs.context import Ledger
 from jobs.model import Job
 
 _QUEUE = sql.load("queue.sql")
+_IDENTITY = sql.load("identity.sql")
 _WORKER = sql.load("worker.sql")
 _UPKEEP = sql.load("upkeep.sql")
 _LEDGERS = sql.load("ledgers.sql")
@@ -168,6 +169,7 @@ class Store:
             [_code(t) for t in batch],
             [t.failed for t in batch],
             [t.job.worker_id for t in batch],
+            [t.order_wait_s for t in batch],
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
@@ -278,6 +280,19 @@ class Store:
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
+
+    async def step_aside(self, most: int) -> int:
+        """Let pass those behind a failed row whose time to block is over; how many such rows stepped aside."""
+        return len(await self._fetch(_IDENTITY["step_aside"], most))
+
+    async def open_heads(self, after: tuple[str, str], most: int) -> tuple[tuple[str, str] | None, int]:
+        """Open what an end left shut, in `most` ordering keys after this one; (the last key seen, rows opened)."""
+        rows = await self._fetch(_IDENTITY["open_heads"], *after, most)
+        last = (rows[-1]["kind"], rows[-1]["ordering_key"]) if len(rows) == most else None
+        return last, sum(row["opened"] for row in rows)
+
+    async def forget_debounces(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_IDENTITY["forget_debounces"], keep_s, most))
 
     async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         async with self._connection() as conn:

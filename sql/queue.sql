@@ -92,8 +92,10 @@ select id from gone;
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
--- the start that the row had before: what the statement's snapshot still shows), $10 the worker it was claimed by
--- index jobs_pkey
+-- the start that the row had before: what the statement's snapshot still shows), $10 the worker it was claimed by,
+-- $11 seconds from its first failure for which it may hold up the later rows of its ordering key (null: until it ends).  One
+-- that would be tried again only after that steps aside at once: to wait until then would keep no order.
+-- index jobs_pkey; job_next for each row with an ordering key
 with back as (
     update jobs
     set state      = 'ready',
@@ -104,11 +106,18 @@ with back as (
         fence      = fence + 1,
         worker_id  = null,
         started_at = null,
+        blocks_until = case when ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
+                            then coalesce(blocks_until, now() + ($11::float8[])[width_bucket(id, $1::bigint[])]
+                                                                * interval '1 second') else blocks_until end,
+        aside      = aside or ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
+                     and coalesce(coalesce(blocks_until, now() + ($11::float8[])[width_bucket(id, $1::bigint[])]
+                                                                 * interval '1 second')
+                                  < now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second', false),
         lane       = coalesce(lane, ($7::text[])[width_bucket(id, $1::bigint[])]),
         last_error = coalesce(($6::text[])[width_bucket(id, $1::bigint[])]::jsonb, last_error)
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
       and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
-    returning id, kind, queue, org_id, correlation_id, attempt, run_at, width_bucket(id, $1::bigint[]) as n
+    returning id, kind, queue, org_id, correlation_id, ordering_key, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
         code, error, retry_at)
@@ -118,7 +127,7 @@ with back as (
     from back
     where ($9::bool[])[n]
 )
-select id from back;
+select id, case when ordering_key is not null then job_next(kind, ordering_key) end as opened from back;
 
 -- name: look
 -- Which (queue, gate) pairs have ready rows, whether one is due now, and in how many seconds the next one is: the claimer's

@@ -7,6 +7,7 @@ import pytest
 from daemon.config import ConfigError, parse
 from daemon.ordering import order_wait_s
 from daemon.work_settings import KindSettings, QueueSettings
+from jobs.values import Duration
 
 BLOCK, SKIP, UNSET = QueueSettings(ordering="block"), QueueSettings(ordering="skip"), QueueSettings()
 
@@ -17,10 +18,10 @@ BLOCK, SKIP, UNSET = QueueSettings(ordering="block"), QueueSettings(ordering="sk
         (None, UNSET, None),
         (None, BLOCK, None),
         (None, SKIP, 0.0),
-        (None, QueueSettings(ordering_wait=600.0), 600.0),
+        (None, QueueSettings(ordering_wait=Duration(600.0)), 600.0),
         (KindSettings(), SKIP, 0.0),
         (KindSettings(ordering="block"), SKIP, None),
-        (KindSettings(ordering="block", ordering_wait=60.0), SKIP, 60.0),
+        (KindSettings(ordering="block", ordering_wait=Duration(60.0)), SKIP, 60.0),
         (KindSettings(ordering="skip"), BLOCK, 0.0),
     ],
 )

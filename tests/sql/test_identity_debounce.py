@@ -34,7 +34,7 @@ async def args(pool: Pool) -> list[int]:
 async def test_a_hundred_clients_make_one_row_and_no_error(pool: Pool, mode: str) -> None:
     ids = await asyncio.gather(*(insert(pool, mode, n, 60) for n in range(100)))
     (made,) = [found for found in ids if found is not None]
-    assert await pool.fetch("select id from jobs") == [(made,)]
+    assert [row[0] for row in await pool.fetch("select id from jobs")] == [made]
     assert await pool.fetchval("select job_id from job_debounces where kind = 'noop' and unique_key = 'k'") == made
 
 
@@ -58,7 +58,8 @@ async def test_each_mode_changes_what_it_names(pool: Pool, mode: str, n: int, du
 
 async def test_replacing_takes_what_the_work_is_and_leaves_where_it_stands(pool: Pool) -> None:
     statement = """
-        insert into jobs (kind, unique_key, on_duplicate, priority, lane, correlation_id, queue, ordering_key, expires_at)
+        insert into jobs (kind, unique_key, on_duplicate, priority, lane, correlation_id, queue, ordering_key,
+            expires_at)
         values ('noop', 'k', 'replace', $1, $2::text, $2::text, $2::text, $2::text, $3)"""
     await pool.execute(statement, 1, "first", None)
     await pool.execute("update jobs set gate = 'lane:first'")
@@ -165,7 +166,8 @@ async def test_a_row_that_is_merged_brings_its_idempotency_key_along(pool: Pool)
     assert await pool.fetchval(statement, "b", 2) is None
     assert await pool.fetchval(statement, "a", 3) is None  # the key was there: nothing is merged
     assert await args(pool) == [2]
-    assert await pool.fetch("select key, job_id from job_keys order by key") == [("a", first), ("b", first)]
+    keys = await pool.fetch("select key, job_id from job_keys order by key")
+    assert [tuple(row) for row in keys] == [("a", first), ("b", first)]
 
 
 async def test_a_merge_is_refused_what_an_insert_is_refused(pool: Pool) -> None:
@@ -204,7 +206,7 @@ async def test_a_row_of_the_future_waits_at_a_gate_of_its_own(pool: Pool, insert
     future = await pool.fetchval("select now() + interval '1 minute'")
     await insert(1)
     await insert(1, run_at=future)
-    assert await pool.fetch("select gate from jobs order by id") == [("",), ("later",)]
+    assert [row[0] for row in await pool.fetch("select gate from jobs order by id")] == ["", "later"]
 
 
 class TestOrganisations:

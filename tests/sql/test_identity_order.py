@@ -1,4 +1,4 @@
-"""Rows of one ordering key: one at a time, in order, none forgotten, whoever claims, ends and dies at the same moment."""
+"""Rows of one ordering key: one at a time, in order, none forgotten, whoever claims, ends or dies meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -66,7 +67,8 @@ async def sweep(pool: Pool, most: int = 1000) -> int:
 async def test_a_row_behind_another_is_parked_once_and_opened_when_that_ends(pool: Pool) -> None:
     first, second, third = [await insert(pool) for _ in range(3)]
     assert await claimed(pool) == [first]
-    assert await pool.fetch("select id from jobs where gate = 'order' order by id") == [(second,), (third,)]
+    parked = await pool.fetch("select id from jobs where gate = 'order' order by id")
+    assert [row[0] for row in parked] == [second, third]
     assert await claimed(pool) == []
     await pool.execute(FINISH, [first])
     assert (await pool.fetchval(AT, second), await pool.fetchval(AT, third)) == ("", "order")
@@ -183,7 +185,7 @@ class TestSteppedAside:
         await pool.execute(later, first, 3600.0)
         assert await pool.fetch(STATEMENTS["step_aside"], 10) == []
         await pool.execute(later, first, -1.0)
-        assert await pool.fetch(STATEMENTS["step_aside"], 10) == [(1,)]
+        assert [row[0] for row in await pool.fetch(STATEMENTS["step_aside"], 10)] == [1]
         assert await pool.fetchval("select aside from jobs where id = $1", first)
         assert await claimed(pool) == [second]
 
@@ -196,7 +198,7 @@ async def test_an_end_does_not_wait_long_for_a_successor_that_somebody_holds(poo
         holds = producer.transaction()
         await holds.start()
         await producer.execute("update jobs set args = '{}' where id = $1", second)
-        await pool.execute("begin; set local statement_timeout = '5s'; delete from jobs where id = %d; commit" % first)
+        await pool.execute(f"set statement_timeout = '5s'; delete from jobs where id = {first}")
         assert await sweep(pool) == 0  # nor does the sweep
         await holds.commit()
     assert await pool.fetchval(AT, second) == "order"
@@ -270,7 +272,7 @@ class Crowd:
         for row in again:
             self.failed.add(row["id"])
             aside = self.dice.random() < 0.5
-            await self._until_done(conn, lambda c, r=row, a=aside: c.execute(PUT_BACK, r["id"], a), [row])
+            await self._until_done(conn, partial(_put_back, job_id=row["id"], aside=aside), [row])
 
     async def _until_done(self, conn: Any, write: Callable[[Any], Awaitable[Any]], rows: list[Any]) -> None:
         """Results are written again until they are in, on another connection if need be, as a finisher does."""
@@ -298,6 +300,10 @@ class Crowd:
             await conn.execute("select pg_terminate_backend(pg_backend_pid())")
 
 
+async def _put_back(conn: Any, job_id: int, aside: bool) -> None:
+    await conn.execute(PUT_BACK, job_id, aside)
+
+
 async def stuck(pool: Pool, crowd: Crowd) -> None:
     """Raise once all that is left waits at the gate and nobody is there to open it."""
     only_waiting = "select count(*) filter (where gate = '' or state = 'running') = 0 and count(*) > 0 from jobs"
@@ -314,7 +320,7 @@ async def stuck(pool: Pool, crowd: Crowd) -> None:
 async def test_a_crowd_runs_every_row_once_in_order_and_never_two_of_a_key(
     database: str, pool: Pool, seed: int, kills: bool
 ) -> None:
-    crowd = Crowd(database, random.Random(seed), kills)  # noqa: S311
+    crowd = Crowd(database, random.Random(seed), kills)
     keys = [f"key {n}" for n in range(8)]
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         for half in (keys[:4], keys[4:]):

@@ -45,7 +45,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         ),
         "put_back": (
             (_IDS, _each("1"), _each("60.0::float8"), _each("true"), _each("''::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT,
-             _each("true"), _each("1::bigint")),
+             _each("true"), _each("1::bigint"), _each("60.0::float8")),
             {"jobs_pkey"},
         ),
         "look": (("1000",), {"jobs_ready"}),
@@ -82,6 +82,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks")},
+    "identity.sql": {
+        "open_heads": (("''", "''", "1000"), {"jobs_in_order"}),
+        "step_aside": (("1000",), {"jobs_blocking"}),
+        "forget_debounces": (("10000", "1000"), set()),
+    },
     "email.sql": {"delivered": (("7",), set())},
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ async def test_a_hundred_clients_with_one_key_make_one_row_and_no_error(pool: Po
     async with asyncpg.create_pool(database, min_size=100, max_size=100) as clients:
         ids = await asyncio.gather(*(clients.fetchval(INSERT, "order-7") for _ in range(100)))
     (made,) = [found for found in ids if found is not None]
-    assert await pool.fetch("select id from jobs") == [(made,)]
+    assert [row[0] for row in await pool.fetch("select id from jobs")] == [made]
     assert await pool.fetchval("select job_id from job_keys where kind = 'noop' and key = 'order-7'") == made
 
 
@@ -35,7 +35,7 @@ async def test_a_key_counts_in_copy_and_in_rows_selected(pool: Pool) -> None:
         """insert into jobs (kind, idempotency_key)
            select 'noop', key from unnest('{k,l,m,m}'::text[]) as key returning idempotency_key"""
     )
-    assert made == [("m",)]
+    assert [row[0] for row in made] == ["m"]
     assert await pool.fetchval("select count(*) from jobs") == 3
 
 
