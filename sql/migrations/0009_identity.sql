@@ -62,15 +62,14 @@ select setval('jobs_hint_clock', 0); -- a sequence that was never asked has no l
 create function job_hint() returns void language plpgsql security definer set search_path from current as $$
 declare
     clock_ms bigint := (date_part('epoch', clock_timestamp()) * 1000)::bigint;
-    last_ms bigint;
     turn bigint;
-begin
+begin -- assignments, since each `select` and `perform` would set up an executor
     if current_setting('jobsd.hinted', true) = current_schema() then
         return;
     end if;
-    select c.last_value, t.last_value into last_ms, turn from jobs_hint_clock c, jobs_hint_turn t;
-    if abs(clock_ms - last_ms) >= 5 and nextval('jobs_hint_turn') = turn + 1 then
-        perform setval('jobs_hint_clock', clock_ms);
+    turn := pg_sequence_last_value('jobs_hint_turn');
+    if abs(clock_ms - pg_sequence_last_value('jobs_hint_clock')) >= 5 and nextval('jobs_hint_turn') = turn + 1 then
+        clock_ms := setval('jobs_hint_clock', clock_ms);
         perform set_config('jobsd.hinted', current_schema(), true);
         perform pg_notify(left('jobsd:' || current_schema(), 63), '');
     end if;
