@@ -14,9 +14,10 @@ from daemon.admission import Admission
 from daemon.finisher import Finisher
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
+from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
-from daemon.sources import MOST, SUSPECT_GATE, Place, Sources
-from daemon.store import AWAY, Store
+from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
+from daemon.store import AWAY, Ask, Store
 from jobs.model import Job
 
 BATCH_MAX = 250
@@ -28,6 +29,12 @@ ECHO_S = 0.012
 
 PUZZLED_S = 0.1
 """Hints that no known queue explains make us look for new queues, but not more often than this."""
+
+KEPT = 16
+"""One slot in so many is kept for organisations that run nothing, while several are about."""
+
+RIPEN_MAX = 1000
+"""Rows of a (queue, class) that come back from the gate `later` in one transaction."""
 
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
@@ -63,15 +70,17 @@ class Claimer:
         self._worker_id = worker_id
         self._wake = asyncio.Event()
         self._closing = False
-        self._look_at = 0.0
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
-        self.answered_at = monotonic()
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
+        self.scout = Scout(
+            store, self._sources, observer, lambda: runner.setup.config.daemon.poll_interval, self._wake.set
+        )
         self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
+        store.on_freed = self._sources.freed
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -81,8 +90,12 @@ class Claimer:
         config = self._runner.setup.config
         self._admission.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
-        self._look_at = 0.0
-        self._wake.set()
+        self.look_again()
+
+    @property
+    def answered_at(self) -> float:
+        """When Postgres last said where rows are, on the monotonic clock."""
+        return self.scout.looked_at
 
     def hint(self) -> None:
         """A notification came: something was inserted."""
@@ -90,38 +103,49 @@ class Claimer:
         self._echo_at = monotonic() + ECHO_S
         self._puzzled = True
         self._wake.set()
+        self.scout.wake()
 
     def look_again(self) -> None:
         """The listener was deaf for a while, or a lease is new: take nothing for granted."""
-        self._look_at = 0.0
         self._sources.hinted()
         self._wake.set()
+        self.scout.look_again()
 
     def close(self) -> None:
         """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
         self._closing = True
         self._wake.set()
+        self.scout.close()
 
     async def run(self) -> None:
         """Never cancelled: close() it, or the rows of a claim on the wire would wait for a rescue."""
+        loop = asyncio.get_running_loop()
+        parts = [loop.create_task(self._run()), loop.create_task(self.scout.run())]
+        try:
+            await asyncio.gather(*parts)
+        finally:  # should one die, the other must not go on alone
+            self.close()
+            await asyncio.wait(parts)
+
+    async def _run(self) -> None:
         pause_s = 0.05
         while not self._closing:
             self._wake.clear()
             try:
-                sleep_s = await self._step()
+                sleep_s = await self.step()
                 pause_s = 0.05
             except AWAY as error:
                 self._observer.claim_failed(error)
                 await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
                 pause_s = min(pause_s * 2, AWAY_MAX_S)
-                self._look_at = 0.0
+                self.scout.look_again()
                 self._beat()
                 continue
             self._beat()
             if sleep_s > 0:
                 await self._nap(sleep_s)  # places still held go when the worker leaves
 
-    async def _step(self) -> float:
+    async def step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
         await self._admission.give_back()
         worker_id = self._worker_id()
@@ -131,42 +155,37 @@ class Claimer:
         if self._echo_at is not None and now >= self._echo_at:
             self._echo_at = None
             self._sources.hinted()
-        if now >= self._look_at:
-            await self._look()
+        if ripening := self._sources.ripening(now):
+            self._sources.ripened(await self._store.ripen(ripening, RIPEN_MAX), monotonic(), RIPEN_MAX)
         self._sources.suspect_runs = self._suspect_runs()
-        asked = self._sources.wanted(monotonic(), self._free, BATCH_MAX)
-        got = await self._claim(asked, worker_id) if asked else 0
-        if got:
+        asks = self._sources.wanted(monotonic(), self._slots, BATCH_MAX)
+        got = await self._claim(asks, worker_id) if asks else 0
+        if got or self._sources.more:  # places that gave nothing are not asked again; those that were left out are next
             return 0.0
         if self._puzzled and now >= self._puzzled_at:
             self._puzzled, self._puzzled_at = False, now + PUZZLED_S
-            await self._look()
-            return 0.0
+            self.scout.look_again()
         return self._sleep_s()
 
-    async def _look(self) -> None:
-        poll_s = self._runner.setup.config.daemon.poll_interval
-        sources = await self._store.look(MOST)
-        self._sources.found(sources, monotonic())
-        self._look_at = monotonic() + poll_s
-        self.answered_at = monotonic()
-
-    async def _claim(self, asked: dict[Place, int], worker_id: int) -> int:
+    async def _claim(self, asks: Sequence[Ask], worker_id: int) -> int:
         started = perf_counter()
         served = self._runner.setup.kinds
         try:
-            rows = await self._store.claim(asked, worker_id, list(served))
+            rows = await self._store.claim(asks, worker_id, list(served))
         except asyncpg.UniqueViolationError:
             await asyncio.sleep(LINGER_S)
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
         except UNCLAIMABLE as error:
-            return await self._claim_apart(asked, worker_id, error)
+            return await self._claim_apart(asks, worker_id, error)
         self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
-        jobs = [job for job in rows if job.kind in served]
-        self._sources.claimed(asked, Counter((job.queue, _source_gate(job, served)) for job in rows))
-        for (kind, queue), count in Counter((job.kind, job.queue) for job in rows if job.kind not in served).items():
-            self._observer.parked(kind, queue, count)
+        self._sources.claimed(asks, rows)
+        self.scout.wake()
+        jobs = rows
+        if any(job.worker_id is None for job in rows):
+            jobs = [job for job in rows if job.worker_id is not None]
+            self._say_moved(job for job in rows if job.worker_id is None)
+        self._finisher.claims.taken(jobs)
         if self._closing or self._worker_id() != worker_id or self._runner.setup.kinds is not served:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
@@ -175,14 +194,26 @@ class Claimer:
             self._runner.start(job, buckets)
         return len(rows)
 
-    async def _claim_apart(self, asked: dict[Place, int], worker_id: int, error: Exception) -> int:
+    async def _claim_apart(self, asks: Sequence[Ask], worker_id: int, error: Exception) -> int:
         """Postgres refuses to update some row, one that came past the checks: its place waits, the others go on."""
-        if len(asked) > 1:
-            return sum([await self._claim({place: count}, worker_id) for place, count in asked.items()])
+        places: dict[Place, list[Ask]] = {}
+        for ask in asks:
+            places.setdefault((ask.queue, ask.gate), []).append(ask)
+        if len(places) > 1:
+            return sum([await self._claim(each, worker_id) for each in places.values()])
         self._observer.claim_failed(error)
-        for place in asked:
+        for place in places:
             self._sources.set_aside(place, monotonic() + UNCLAIMABLE_S)
         return 0
+
+    def _say_moved(self, jobs: Iterable[Job]) -> None:
+        served = self._runner.setup.kinds
+        for (gate, queue), count in Counter((job.gate, job.queue) for job in jobs).items():
+            kind = gate.removeprefix(KIND_GATE)
+            if gate.startswith(KIND_GATE) and kind not in served:
+                self._observer.parked(kind, queue, count)
+            elif gate != ORDER_GATE:  # to wait for one's turn is nothing to be told of
+                self._observer.held(gate, queue, count)
 
     def _apart(self, jobs: list[Job]) -> list[Job]:
         """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
@@ -207,16 +238,14 @@ class Claimer:
 
     def _written(self, batch: Sequence[Transition]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
-        now, news = monotonic(), False
+        news = False
         for t in batch:
-            if t.gate == SUSPECT_GATE:
-                self._sources.opened(t.job.queue, t.gate)
-            news = news or t.job.crashes > 0
-            if t.state == "ready" and t.delay_s is not None:
-                self._sources.returned(t.job.queue, t.gate, now + t.delay_s)
+            if t.state == "ready":
                 news = True
-            elif t.job.ordering_key is not None:
-                self._sources.returned(t.job.queue, t.job.gate, now)
+                if t.gate == SUSPECT_GATE:
+                    self._sources.opened(t.job.queue, t.gate)
+                self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
+            elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
         if news:
             self._wake.set()
@@ -225,12 +254,18 @@ class Claimer:
         self._admission.freed(running)
         self._wake.set()
 
-    def _free(self, queue: str) -> int:
-        return max(0, self._runner.setup.config.queue(queue).concurrency - self._runner.busy[queue])
+    def _slots(self, queue: str) -> Slots:
+        limit = self._runner.setup.config.queue(queue).concurrency
+        orgs = self._runner.orgs  # rows that belong to nobody are nobody's first
+        return Slots(
+            max(0, limit - self._runner.busy[queue]),
+            limit // KEPT,
+            lambda org_id: org_id == "" or (queue, org_id) in orgs,
+        )
 
     def _sleep_s(self) -> float:
         now = monotonic()
-        times = [self._look_at, self._echo_at, self._sources.next_at(now)]
+        times = [now + 1.0, self._echo_at, self._sources.next_at(now)]
         times.append(max(self._puzzled_at, now) if self._puzzled else None)
         return max(0.001, min(at for at in times if at is not None) - now)
 
@@ -244,8 +279,3 @@ class Claimer:
             return  # nobody called; the clock did
         if len(self._runner) and not self._closing and self._echo_at is None:
             await asyncio.sleep(LINGER_S)
-
-
-def _source_gate(job: Job, served: Iterable[str]) -> str:
-    """The gate a claimed row came through; one that was parked came from the open queue."""
-    return job.gate if job.kind in served else ""

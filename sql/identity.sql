@@ -3,7 +3,7 @@
 -- name: open_heads
 -- Open what is next in each key that has rows at the gate 'order' and none running.  An end opens its successor itself; this is
 -- for the one that could not, since another session held the successor for too long.  $1 and $2 the kind and key after which
--- to begin, $3 keys at most; returns the keys it looked at, in order, and how many rows of each it opened.
+-- to begin, $3 keys at most; returns the keys it looked at, in order, and how many rows of each may go.
 -- index jobs_in_order, walked loosely: one probe a key.  Locked rows are skipped.
 with recursive waiting as (
     (select kind, ordering_key from jobs
@@ -20,7 +20,7 @@ with recursive waiting as (
 ), listed as (
     select kind, ordering_key from waiting limit $3
 )
-select kind, ordering_key, job_next(kind, ordering_key, false) as opened from listed;
+select kind, ordering_key, (select count(*) from job_next(kind, ordering_key, false))::int as opened from listed;
 
 -- name: step_aside
 -- Let pass those who wait behind a row that failed and has blocked them for as long as its config allows; the row itself is
@@ -31,7 +31,7 @@ with late as materialized (
 ), stepped as (
     update jobs set aside = true where id = any (array(select id from late)) returning kind, ordering_key
 )
-select job_next(kind, ordering_key, false) as opened from stepped;
+select (select count(*) from job_next(kind, ordering_key, false))::int as opened from stepped;
 
 -- name: forget_debounces
 -- Debounced keys first seen more than $1 seconds ago; the next insert makes them anew.  $2 rows at most.

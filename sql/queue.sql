@@ -2,71 +2,152 @@
 -- Rows are always picked `for update skip locked` or named by id; no statement waits for another claimer.
 
 -- name: claim
--- Take due rows for every (queue, gate) that has free slots, best class first, in one round trip.  A row whose kind this
--- daemon does not serve is not taken but moved to the gate 'kind:…' of its queue, where it costs later claims nothing.
--- $1 queues, $2 gates, $3 free slots of each, $4 worker, $5 kinds served, $6 now (null: the database clock)
--- index jobs_ready, one probe for each source and class; future rows lie behind the probe's end.  The picked ids go through
--- an array, since a join lets the planner scan the whole table.  Of an ordering key only the oldest row is eligible
--- (jobs_ordered), while none runs (jobs_ordered_running; two questions, since their `or` would read every row of the key).
--- jobs_ordered_running raises 23505 should two claimers see it differently, and the claim is made again.
+-- Take due rows from every place (queue and gate) that has free slots, in one round trip.  A place is asked either for its
+-- rows in order of class and time, whoever they belong to ($3 null), or for those of one organisation in one class.  A row
+-- that must not run now, for its kind, organisation, destination or order, is not taken but moved to the gate that says
+-- why, where it costs later claims nothing; its attempt is not charged.  One that stands there already stays as it is.
+-- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
+-- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
+-- $10 worker, $11 kinds served, $12 gates to be claimed from though they are held (a probe: as many as it has slots for,
+-- while rows that come by another way are moved there), $13 now (null: the database's)
+-- index jobs_ready, one probe for each source and class; jobs_shares, one for each organisation.  Rows are updated by their
+-- place (ctid), which the lock keeps: looking them up by id would cost more the larger the table is, and a join lets the
+-- planner scan it.  Which rows of ordering keys may run is asked of job_order, for all of them at once: those it does not
+-- name are left as they are.  jobs_ordered_running raises 23505 should two claimers see it differently; the claim is made
+-- again.  A debounced row gives its unique key up as it starts, so that a later insert is a row of its own.
 -- A lost claim is only claimed again, so its commit need not be synchronous; a worker whose lease ran out gets nothing.
 -- Args are cut where the table's check on their size ends, since a few bytes like 1e131071 print to as many digits: what is
--- cut is no JSON any more, and dies as such.
+-- cut is no JSON any more, and dies as such.  (As varchar: left() counts characters.)
 with relaxed as materialized (
     select set_config('synchronous_commit', 'off', true)
+), source as materialized ( -- first, or rows of a queue that stands still would be locked and then left
+    select asked.*
+    from relaxed, unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::float8[], $7::float8[],
+                         $8::float8[], $9::float8[])
+                  as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
+    where exists (select from job_workers where id = $10 and lease_until > now())
+      and 'queue:' || asked.queue not in (select gate from job_holds)
+      and not exists (select from job_queues where name = asked.queue and paused_at is not null)
+      and (asked.gate = '' or asked.gate = any ($12::text[]) or asked.gate not in (select gate from job_holds))
 ), picked as materialized (
-    select due.id
-    from relaxed, unnest($1::text[], $2::text[], $3::int[]) as source (queue, gate, slots)
+    select due.place, due.id, due.ordering_key, source.gate as stood,
+           case when due.kind <> all ($11::text[]) then 'kind:' || due.kind
+                when 'kind:' || due.kind <> source.gate and 'kind:' || due.kind in (select gate from job_holds)
+                then 'kind:' || due.kind
+                when 'org:' || due.org_id <> source.gate and 'org:' || due.org_id in (select gate from job_holds)
+                then 'org:' || due.org_id
+                when 'lane:' || due.lane <> source.gate and 'lane:' || due.lane in (select gate from job_holds)
+                then 'lane:' || due.lane
+           end as hold
+    from source
     cross join lateral (
-        select ripe.id
-        from (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
+        select ripe.*
+        from (select class.priority, to_timestamp(class.after) as after
+              from (values (1::smallint, source.after1), (2::smallint, source.after2), (3::smallint, source.after3),
+                           (4::smallint, source.after4)) as class (priority, after)
+              where source.org_id is null or class.priority = source.first
+              order by class.priority <> source.first, class.priority) as class
         cross join lateral (
-            select id from jobs
-            where queue = source.queue and gate = source.gate and priority = class.priority and state = 'ready'
-              and run_at <= coalesce($6::timestamptz, now())
-              and (ordering_key is null
-                   or not exists (
-                       select from jobs other
-                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key and other.id < jobs.id
-                         and not other.aside)
-                   and not exists (
-                       select from jobs other
-                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key
-                         and other.state = 'running'))
-            order by run_at, id
-            limit source.slots
-            for update skip locked
+            select * from (
+                select ctid as place, id, kind, org_id, lane, ordering_key from jobs
+                where source.org_id is null and queue = source.queue and gate = source.gate
+                  and priority = class.priority and state = 'ready'
+                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                order by run_at, id
+                limit source.slots
+                for update skip locked
+            ) as of_all
+            union all
+            select * from (
+                select ctid as place, id, kind, org_id, lane, ordering_key from jobs
+                where source.org_id is not null and queue = source.queue and gate = source.gate
+                  and priority = class.priority and coalesce(org_id, '') = source.org_id and state = 'ready'
+                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                order by run_at, id
+                limit source.slots
+                for update skip locked
+            ) as of_one
         ) as ripe
         limit source.slots
     ) as due
-    where exists (select from job_workers where id = $4 and lease_until > now())
-      and not exists (select from job_queues where name = source.queue and paused_at is not null)
+), turn as materialized (
+    select job_id, runs
+    from (select array_agg(id) as ids from picked where ordering_key is not null and hold is null having count(*) > 0) as ordered
+    cross join lateral job_order(ordered.ids)
+), decided as materialized (
+    select place, id, stood, case when ordering_key is null or hold is not null or runs then hold else 'order' end as hold
+    from picked left join turn on job_id = id
+    where ordering_key is null or hold is not null or runs is not null
+), receipt as (
+    insert into job_claims (worker_id, ids)
+    select $10, array_agg(id) from decided where hold is null having count(*) > 0
+    returning id
 )
 update jobs
-set state      = case when kind = any ($5::text[]) then 'running' else 'ready' end,
-    gate       = case when kind = any ($5::text[]) then gate else 'kind:' || kind end,
-    attempt    = attempt + (kind = any ($5::text[]))::int,
-    unique_key = case when on_duplicate <> 'ignore' and kind = any ($5::text[]) then null else unique_key end,
+set state      = case when ctid = any (array(select place from decided where hold is not null)) then 'ready' else 'running' end,
+    gate       = case when ctid = any (array(select place from decided where hold is not null))
+                      then (array(select hold from decided where hold is not null))[
+                               array_position(array(select place from decided where hold is not null), ctid)]
+                      else gate end,
+    attempt    = attempt + (ctid <> all (array(select place from decided where hold is not null)))::int,
+    unique_key = case when on_duplicate <> 'ignore' and ctid <> all (array(select place from decided where hold is not null))
+                      then null else unique_key end,
     fence      = fence + 1,
-    worker_id  = case when kind = any ($5::text[]) then $4::bigint end,
-    started_at = case when kind = any ($5::text[]) then coalesce($6::timestamptz, now()) end
-where id = any (array(select id from picked))
-returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
+    worker_id  = case when ctid = any (array(select place from decided where hold is not null)) then null else $10::bigint end,
+    started_at = case when ctid = any (array(select place from decided where hold is not null)) then null
+                      else coalesce($13::timestamptz, now()) end
+where ctid = any (array(select place from decided where hold is distinct from stood))
+returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id;
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
+          (select id from receipt) as claim_id;
+
+-- name: ripen
+-- Rows whose time has come go back from the gate 'later' to their queue.  For each: $1 queue, $2 class; $3 rows of each at
+-- most.  How many, when the earliest of them was due (seconds since 1970), and in how many seconds the next one is.
+-- index jobs_ready
+with source as materialized (
+    select * from unnest($1::text[], $2::smallint[]) as source (queue, priority)
+), ripe as materialized (
+    select due.place
+    from source
+    cross join lateral (
+        select ctid as place from jobs
+        where queue = source.queue and gate = 'later' and priority = source.priority and state = 'ready'
+          and run_at <= now()
+        order by run_at, id
+        limit $3
+        for update skip locked
+    ) as due
+), moved as materialized (
+    update jobs set gate = '' where ctid = any (array(select place from ripe)) returning queue, priority, run_at
+)
+select source.queue, source.priority, done.n, date_part('epoch', done.first_at),
+       date_part('epoch', next.run_at) - date_part('epoch', now())
+from source
+cross join lateral (
+    select count(*)::int as n, min(run_at) as first_at from moved
+    where queue = source.queue and priority = source.priority
+) as done
+left join lateral (
+    select run_at from jobs
+    where queue = source.queue and gate = 'later' and priority = source.priority and state = 'ready' and run_at > now()
+    order by run_at, id limit 1
+) as next on true;
 
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
--- $1 ids in ascending order, and for each: $2 fence, $3 state, $4 reason, $5 error, $6 result, $7 lane, $8 code,
--- $9 whether to keep it in history, $10 the worker it was claimed by (after a crash of Postgres a claim that was not yet
--- on disk is made again, with the same fence, perhaps by another)
--- index jobs_pkey.  No predicate here may match a partial index, or the planner walks its dead entries; width_bucket
--- finds an id's place in the arrays by bisection.
+-- $1 ids in ascending order, and for each: $2 fence, $3 state (null: all done), $4 reason, $5 error, $6 result, $7 lane,
+-- $8 code, $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were
+-- claimed by (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by
+-- another), $11 claims that end with them.  Returned: the ids, and then without an id which rows may go now since what was
+-- before them in their ordering key has ended.
+-- index jobs_pkey; job_next for each row with an ordering key.  No predicate here may match a partial index, or the planner
+-- walks its dead entries; width_bucket finds an id's place in the arrays by bisection.
 with gone as (
     delete from jobs
-    where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
-      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
+    where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])] and worker_id = $10
     returning *, width_bucket(id, $1::bigint[]) as n
 ), kept as (
     insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
@@ -74,10 +155,10 @@ with gone as (
         crashes, worker_id, started_at, finished_at, progress, last_error, reason, result)
     select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
         idempotency_key, ordering_key, coalesce(lane, ($7::text[])[n]), correlation_id, traceparent, actor_id, project_id,
-        created_at, ($3::text[])[n], attempt, crashes, worker_id, started_at, now(), progress,
+        created_at, coalesce(($3::text[])[n], 'done'), attempt, crashes, worker_id, started_at, now(), progress,
         coalesce(($5::text[])[n]::jsonb, last_error), ($4::text[])[n], ($6::text[])[n]::jsonb
     from gone
-    where ($9::bool[])[n]
+    where $9::bool[] is null or ($9::bool[])[n]
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
         code, error)
@@ -85,21 +166,28 @@ with gone as (
         ($5::text[])[n]::jsonb
     from gone
     where ($3::text[])[n] = 'dead'
+), ended as (
+    delete from job_claims where id = any ($11::bigint[])
 )
-select id from gone;
+select id, null::text as queue, null::smallint as priority, null::float8 as run_at from gone
+union all
+select null, next.* from gone cross join lateral job_next(gone.kind, gone.ordering_key) as next where ordering_key is not null;
 
 -- name: put_back
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
--- the start that the row had before: what the statement's snapshot still shows), $10 the worker it was claimed by,
--- $11 seconds from its first failure for which it may hold up the later rows of its ordering key (null: until it ends).  One
--- that would be tried again only after that steps aside at once: to wait until then would keep no order.
+-- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
+-- $11 claims that end with them, $12 seconds from its first failure for which it may hold up the later rows of its ordering
+-- key (null: until it ends).  One that would be tried again only after that steps aside at once: to wait until then would
+-- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time.  Returned as in finish.
 -- index jobs_pkey; job_next for each row with an ordering key
 with back as (
     update jobs
     set state      = 'ready',
-        gate       = ($5::text[])[width_bucket(id, $1::bigint[])],
+        gate       = case when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
+                               and ($3::float8[])[width_bucket(id, $1::bigint[])] > 0 then 'later'
+                          else ($5::text[])[width_bucket(id, $1::bigint[])] end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at
                           else now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second' end,
         attempt    = attempt - (not ($4::bool[])[width_bucket(id, $1::bigint[])])::int,
@@ -107,16 +195,16 @@ with back as (
         worker_id  = null,
         started_at = null,
         blocks_until = case when ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
-                            then coalesce(blocks_until, now() + ($11::float8[])[width_bucket(id, $1::bigint[])]
+                            then coalesce(blocks_until, now() + ($12::float8[])[width_bucket(id, $1::bigint[])]
                                                                 * interval '1 second') else blocks_until end,
         aside      = aside or ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
-                     and coalesce(coalesce(blocks_until, now() + ($11::float8[])[width_bucket(id, $1::bigint[])]
+                     and coalesce(coalesce(blocks_until, now() + ($12::float8[])[width_bucket(id, $1::bigint[])]
                                                                  * interval '1 second')
                                   < now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second', false),
         lane       = coalesce(lane, ($7::text[])[width_bucket(id, $1::bigint[])]),
         last_error = coalesce(($6::text[])[width_bucket(id, $1::bigint[])]::jsonb, last_error)
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
-      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
+      and worker_id = $10
     returning id, kind, queue, org_id, correlation_id, ordering_key, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
@@ -126,43 +214,75 @@ with back as (
         'retry', ($8::text[])[n], ($6::text[])[n]::jsonb, run_at
     from back
     where ($9::bool[])[n]
+), ended as (
+    delete from job_claims where id = any ($11::bigint[])
 )
-select id, case when ordering_key is not null then job_next(kind, ordering_key) end as opened from back;
+select id, null::text as queue, null::smallint as priority, null::float8 as run_at from back
+union all
+select null, next.* from back cross join lateral job_next(back.kind, back.ordering_key) as next where ordering_key is not null;
 
 -- name: look
--- Which (queue, gate) pairs have ready rows, whether one is due now, and in how many seconds the next one is: the claimer's
--- map.  Paused queues are left out.  At most $1 pairs.
--- index jobs_ready, walked loosely: one probe for each pair, four for its due times.  Seconds are subtracted, not times:
--- Postgres 16 refuses to subtract 'infinity'.
-with recursive pair as (
-    (select queue, gate from jobs where state = 'ready' order by queue, gate limit 1)
+-- The head of each (queue, gate, class) that has ready rows: when it is due, in seconds since 1970, and the database's clock.
+-- The claimer's map.  Beginning after ($1 queue, $2 gate, $3 class), $4 of them at most.
+-- index jobs_ready, walked loosely: one probe for each
+with recursive head as (
+    (select queue, gate, priority, run_at from jobs
+     where state = 'ready' and (queue, gate, priority) > ($1, $2, $3)
+     order by queue, gate, priority, run_at, id limit 1)
     union all
-    select next.queue, next.gate
-    from pair
+    select next.queue, next.gate, next.priority, next.run_at
+    from head
     cross join lateral (
-        select queue, gate from jobs
-        where state = 'ready' and (queue, gate) > (pair.queue, pair.gate)
-        order by queue, gate limit 1
+        select queue, gate, priority, run_at from jobs
+        where state = 'ready' and (queue, gate, priority) > (head.queue, head.gate, head.priority)
+        order by queue, gate, priority, run_at, id limit 1
+    ) as next
+)
+select queue, gate, priority, date_part('epoch', run_at), date_part('epoch', now()) from head limit $4;
+
+-- name: waiting
+-- The organisations that wait at one place, class by class, with their weights; beginning after ($3 class, $4 organisation),
+-- $5 of them at most.  $1 queue, $2 gate.  index jobs_shares, walked loosely: one probe for each
+with recursive head as (
+    (select priority, coalesce(org_id, '') as org_id from jobs
+     where state = 'ready' and queue = $1 and gate = $2 and (priority, coalesce(org_id, '')) > ($3, $4)
+     order by priority, coalesce(org_id, ''), run_at, id limit 1)
+    union all
+    select next.priority, next.org_id
+    from head
+    cross join lateral (
+        select priority, coalesce(org_id, '') as org_id from jobs
+        where state = 'ready' and queue = $1 and gate = $2 and (priority, coalesce(org_id, '')) > (head.priority, head.org_id)
+        order by priority, coalesce(org_id, ''), run_at, id limit 1
     ) as next
 ), listed as (
-    select queue, gate from pair
-    where not exists (select from job_queues where name = pair.queue and paused_at is not null)
-    limit $1
+    select priority, org_id from head limit $5
 )
-select listed.queue, listed.gate, date_part('epoch', min(head.run_at)) - date_part('epoch', now()) as next_s
-from listed
-cross join (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
-cross join lateral (
-    select run_at from jobs
-    where queue = listed.queue and gate = listed.gate and priority = class.priority and state = 'ready'
-    order by run_at, id limit 1
-) as head
-group by listed.queue, listed.gate;
+select listed.priority, listed.org_id, coalesce(job_orgs.weight, 1)::float8
+from listed left join job_orgs using (org_id)
+order by listed.priority, listed.org_id;
 
 -- name: held
--- Running rows of worker $1 that it claimed over 5 seconds ago.  index jobs_running
-select id, fence, kind, queue from jobs
-where worker_id = $1 and state = 'running' and started_at < now() - interval '5 seconds';
+-- Running rows of worker $1 out of claims that it does not know ($2) though they are over 5 seconds old, and those claims.
+-- index job_claims_worker, jobs_pkey
+select job.id, job.fence, job.kind, job.queue, claim.id
+from (select id, ids from job_claims
+      where worker_id = $1 and id <> all ($2::bigint[]) and claimed_at < now() - interval '5 seconds'
+      order by id limit 100) as claim
+cross join lateral (
+    select id, fence, kind, queue from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running'
+) as job;
+
+-- name: drop_claims
+-- Forget claims of worker $1 that hold none of its rows any more, of those it does not know ($2).
+-- index job_claims_worker, jobs_pkey
+delete from job_claims
+where id = any (array(
+    select claim.id
+    from (select id, ids from job_claims
+          where worker_id = $1 and id <> all ($2::bigint[]) and claimed_at < now() - interval '5 seconds'
+          order by id limit 100 for update skip locked) as claim
+    where not exists (select from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running')));
 
 -- name: progress
 -- Store how far a running job is.  $1 id, $2 fence, $3 progress.  index jobs_pkey

@@ -192,10 +192,11 @@ begin
     elsif new.on_duplicate is not null and pg_catalog.row_security_active(tg_relid) then
         begin
             perform pg_catalog.set_config('jobsd.hinted', tg_table_schema, true); -- no hint of a row that goes again
-            insert into %1$I.jobs (kind, args, queue, org_id, lane, actor_id, project_id)
-            values (new.kind, new.args, new.queue, new.org_id, new.lane, new.actor_id, new.project_id);
+            insert into %1$I.jobs (kind, args, queue, org_id, unique_key, ordering_key, lane, actor_id, project_id)
+            values (new.kind, new.args, new.queue, new.org_id, new.unique_key, new.ordering_key, new.lane, new.actor_id,
+                    new.project_id);
             raise exception 'allowed' using errcode = 'JB000';
-        exception when sqlstate 'JB000' then
+        exception when sqlstate 'JB000' or unique_violation then
             null;
         end;
     end if;
@@ -231,9 +232,13 @@ begin
         select asked.kind, asked.ordering_key,
                (select id from jobs where kind = asked.kind and ordering_key = asked.ordering_key and state = 'running')
                    as running,
-               (select id from jobs where kind = asked.kind and ordering_key = asked.ordering_key and not aside
-                order by id limit 1) as head
+               case when first.kind = asked.kind and first.ordering_key = asked.ordering_key then first.id end as head
         from (select distinct kind, ordering_key from mine) as asked
+        left join lateral (
+            select id, kind, ordering_key from jobs
+            where ordering_key is not null and not aside and (kind, ordering_key, id) >= (asked.kind, asked.ordering_key, 0)
+            order by kind, ordering_key, id limit 1
+        ) as first on true
     ), judged as (
         select mine.*, key.running,
                case when key.running is not null then key.running
@@ -261,64 +266,79 @@ begin
     select parked.id, false from parked where blocker in (select id from firm);
 end $$;
 
--- Open what is next in a key: its head, and beside it the one that has stepped aside and been due for longest.  Nothing while
--- one runs, since that will call this when it ends.  A row that somebody else has locked (a producer that merges into it, an
--- operator that cancels it) is waited for, a quarter of a second if `patient`; the keeper opens what is left shut.
--- indexes jobs_ordered_running, jobs_ordered, jobs_in_order
-create function job_next(of_kind text, of_key text, patient boolean default true) returns int
+-- Open what is next in a key: its head, and beside it the one that has stepped aside and been due for longest.  Which may go
+-- now, and since when (seconds since 1970): claims ask for nothing so old unless they are told.  None while one runs, since
+-- its end will call this.  A row that somebody else has locked (a producer that merges into it, an operator that cancels it)
+-- is waited for, a quarter of a second and once in a transaction, if `patient`; the keeper opens what is left shut.
+-- indexes jobs_ordered_running, jobs_in_order; jobs_ordered, from the key on: asked for the lowest id of a key, the planner
+-- walks the ids of the whole table where most rows are of one key
+create function job_next(of_kind text, of_key text, patient boolean default true)
+returns table (queue text, priority smallint, run_at float8)
 language plpgsql set search_path from current as $$
+#variable_conflict use_column
 declare
-    head bigint;
-    at_gate text;
-    opened int := 0;
+    head record;
     usual_timeout text := current_setting('lock_timeout');
 begin
     if exists (select from jobs where kind = of_kind and ordering_key = of_key and state = 'running') then
-        return 0;
+        return;
     end if;
     loop
-        select id, gate into head, at_gate from jobs
-        where kind = of_kind and ordering_key = of_key and not aside order by id limit 1;
-        exit when not found or at_gate <> 'order';
-        perform from jobs where id = head for no key update skip locked;
-        if not found and patient and exists (select from jobs where id = head) then
-            begin
-                perform set_config('lock_timeout', '250ms', true);
-                perform from jobs where id = head for no key update;
-                perform set_config('lock_timeout', usual_timeout, true);
-            exception when lock_not_available then
-                return opened;
-            end;
-        elsif not found and not patient then
-            return opened;
+        select id, kind, ordering_key, gate, jobs.queue, jobs.priority, date_part('epoch', jobs.run_at) as run_at,
+               jobs.run_at > clock_timestamp() as later
+        into head from jobs
+        where ordering_key is not null and not aside and (kind, ordering_key, id) >= (of_kind, of_key, 0)
+        order by kind, ordering_key, id limit 1;
+        exit when not found or head.kind <> of_kind or head.ordering_key <> of_key or head.gate not in ('', 'order');
+        if head.gate = 'order' then
+            perform from jobs where id = head.id for no key update skip locked;
+            if not found and exists (select from jobs where id = head.id) then
+                if not patient or current_setting('jobsd.impatient', true) = 'on' then
+                    return;
+                end if;
+                begin
+                    perform set_config('lock_timeout', '250ms', true);
+                    perform from jobs where id = head.id for no key update;
+                    perform set_config('lock_timeout', usual_timeout, true);
+                exception when lock_not_available then
+                    perform set_config('jobsd.impatient', 'on', true);
+                    return;
+                end;
+            end if;
+            update jobs set gate = case when head.later then 'later' else '' end
+            where id = head.id and gate = 'order' and not aside;
+            continue when not found;
         end if;
-        update jobs set gate = '' where id = head and gate = 'order' and not aside;
-        if found then
-            opened := 1;
-            exit;
+        if not head.later then
+            queue := head.queue;
+            priority := head.priority;
+            run_at := head.run_at;
+            return next;
         end if;
+        exit;
     end loop;
+    return query
     update jobs set gate = ''
     where id = (select id from jobs where kind = of_kind and ordering_key = of_key and aside and gate = 'order'
-                order by run_at, id limit 1 for no key update skip locked);
-    if found then
-        opened := opened + 1;
-    end if;
-    return opened;
+                order by run_at, id limit 1 for no key update skip locked)
+    returning jobs.queue::text, jobs.priority, date_part('epoch', jobs.run_at);
 end $$;
 
--- A row that waits and is not the first of its key holds nobody up when it goes; it must not look for the first, whose own
--- end may be looking for it.
+-- A row that was deleted while it waited.  One that runs is ended by a statement that calls job_next itself, to hear which
+-- rows may go.  One that is not the first of its key holds nobody up; it must not look for the first, whose own end may be
+-- looking for it.
 create function jobs_ordered_gone() returns trigger language plpgsql set search_path from current as $$
+declare
+    first record;
 begin
-    if old.state = 'running' or not old.aside and not exists (
-        select from jobs
-        where kind = old.kind and ordering_key = old.ordering_key and id < old.id and not aside)
-    then
+    select id, kind, ordering_key into first from jobs
+    where ordering_key is not null and not aside and (kind, ordering_key, id) >= (old.kind, old.ordering_key, 0)
+    order by kind, ordering_key, id limit 1;
+    if not old.aside and (first.kind = old.kind and first.ordering_key = old.ordering_key and first.id < old.id) is not true then
         perform job_next(old.kind, old.ordering_key);
     end if;
     return null;
 end $$;
 
 create trigger jobs_ordered_gone after delete on jobs for each row
-    when (old.ordering_key is not null) execute function jobs_ordered_gone();
+    when (old.ordering_key is not null and old.state = 'ready') execute function jobs_ordered_gone();

@@ -48,7 +48,7 @@ async def test_the_time_counts_from_the_first_failure(pool: Pool, store: Store, 
     worker_id = await worker()
     (job,) = await claim(store, worker_id)
     await store.write([failed(job, 600.0, 60)])
-    await pool.execute("update jobs set run_at = now(), blocks_until = blocks_until - interval '590 s'")
+    await pool.execute("update jobs set run_at = now(), gate = '', blocks_until = blocks_until - interval '590 s'")
     (job,) = await claim(store, worker_id)
     await store.write([failed(job, 600.0, 60)])
     assert await standing(pool, first) == (True, True)

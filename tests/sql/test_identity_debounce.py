@@ -218,7 +218,7 @@ class TestOrganisations:
         role = f"tenant_{await pool.fetchval('select oid from pg_database where datname = current_database()')}"
         await pool.execute(
             f"""create role {role}; grant insert on jobs to {role}; alter table jobs enable row level security;
-                create policy own on jobs for insert to {role} with check (org_id = 'a')"""
+                create policy own on jobs as restrictive for insert to {role} with check (org_id = 'a')"""
         )
         conn = await asyncpg.connect(database)
         await conn.execute(f"set role {role}")
