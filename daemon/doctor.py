@@ -21,7 +21,6 @@ TRIGGERS = {
     "jobs_hint": "daemons find new rows only at their next poll",
     "jobs_keys": "a second row with the same idempotency key is not refused, and on_duplicate means nothing",
     "jobs_keys_kept": "an idempotency key may be forgotten when a unique key was in its way",
-    "jobs_ordered_gone": "rows behind an ordering key wait for the next sweep when the one in front has ended",
     "jobs_engine_columns": "producers can insert rows that no daemon can claim",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="

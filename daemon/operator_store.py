@@ -55,6 +55,7 @@ class NewRow:
     expires_at: Moment | None = None
     max_attempts: int | None = None
     unique_key: str | None = None
+    on_duplicate: str | None = None
     idempotency_key: str | None = None
     ordering_key: str | None = None
     lane: str | None = None
@@ -119,6 +120,7 @@ class OperatorStore:
                 row.ordering_key,
                 row.lane,
                 row.correlation_id,
+                row.on_duplicate,
             )
             if added is not None:
                 return added, True
@@ -226,7 +228,8 @@ class OperatorStore:
     async def cancel(self, ids: Sequence[int], order: Order) -> list[int]:
         """Move those of the rows that wait to history; their ids."""
         async with self._conn.transaction():
-            gone = [row["id"] for row in await self._conn.fetch(_SQL["cancel"], ids, order.reason)]
+            rows = await self._conn.fetch(_SQL["cancel"], ids, order.reason)
+            gone = sorted(row["id"] for row in rows if row["id"] is not None)
             await self._audit(order, gone)
         return gone
 

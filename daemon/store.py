@@ -365,7 +365,7 @@ class Store:
         await self._execute(_WORKER["hint"])
 
     async def expire(self, most: int) -> int:
-        return len(await self._fetch(_UPKEEP["expire"], most))
+        return sum(row[0] is not None for row in await self._fetch(_UPKEEP["expire"], most))
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]

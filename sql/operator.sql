@@ -4,14 +4,14 @@
 -- name: enqueue
 -- One row as any producer would insert it; no row returned: its unique or idempotency key is taken.
 -- $1 kind, $2 args, $3 queue, $4 org_id, $5 priority, $6 run_at, $7 or seconds from now, $8 expires_at, $9 or seconds from
--- now, $10 max_attempts, $11 unique_key, $12 idempotency_key, $13 ordering_key, $14 lane, $15 correlation_id; null: the
--- column's default, said again here since a parameter cannot be `default`
+-- now, $10 max_attempts, $11 unique_key, $12 idempotency_key, $13 ordering_key, $14 lane, $15 correlation_id,
+-- $16 on_duplicate; null: the column's default, said again here since a parameter cannot be `default`
 insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, idempotency_key,
-    ordering_key, lane, correlation_id)
+    ordering_key, lane, correlation_id, on_duplicate)
 values ($1::text, $2::text::jsonb, coalesce($3::text, 'default'), $4, coalesce($5::smallint, 2),
     coalesce($6::timestamptz, now() + $7::float8 * interval '1 second', now()),
     coalesce($8::timestamptz, now() + $9::float8 * interval '1 second'),
-    $10, $11, $12, $13, $14, $15)
+    $10, $11, $12, $13, $14, $15, $16::text)
 on conflict do nothing
 returning id;
 
@@ -177,7 +177,7 @@ limit 1;
 
 -- name: cancel
 -- Move waiting rows to history as cancelled.  A row that somebody is claiming just now is skipped, as are running ones.
--- $1 ids, $2 reason.  index jobs_pkey
+-- $1 ids, $2 reason.  index jobs_pkey; job_next for each with an ordering key
 with waiting as materialized (
     select id from jobs where id = any ($1::bigint[]) and state = 'ready' for update skip locked
 ), gone as (
@@ -191,7 +191,9 @@ with waiting as materialized (
         attempt, crashes, worker_id, started_at, now(), progress, last_error, coalesce($2, 'cancelled')
     from gone
 )
-select id from gone order by id;
+select id from gone
+union all
+select null from gone cross join lateral job_next(kind, ordering_key, false) where ordering_key is not null;
 
 -- name: retry
 -- Dead or cancelled rows live again under their ids, with all their attempts before them, one every $3 seconds from $2

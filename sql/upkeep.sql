@@ -1,20 +1,23 @@
 -- What the daemons do about the tables themselves.  Leaderless: each statement is safe to run from any daemon at any time.
 
 -- name: expire
--- Bury ready rows whose expires_at has passed.  $1 rows at most.  index jobs_expiring
+-- Bury ready rows whose expires_at has passed.  $1 rows at most.  index jobs_expiring; job_next for each with an ordering key
 with late as materialized (
     select id from jobs where expires_at <= now() and state = 'ready' order by expires_at limit $1 for update skip locked
 ), gone as (
     delete from jobs where id = any (array(select id from late)) returning *
+), buried as (
+    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
+        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
+    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
+        crashes, worker_id, started_at, now(), progress, last_error, 'expired'
+    from gone
 )
-insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
-    crashes, worker_id, started_at, finished_at, progress, last_error, reason)
-select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
-    crashes, worker_id, started_at, now(), progress, last_error, 'expired'
-from gone
-returning id;
+select id from gone
+union all
+select null from gone cross join lateral job_next(kind, ordering_key, false) where ordering_key is not null;
 
 -- name: partitions_make
 -- $1 parent table, $2 days ahead

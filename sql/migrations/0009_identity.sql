@@ -269,7 +269,8 @@ end $$;
 -- Open what is next in a key: its head, and beside it the one that has stepped aside and been due for longest.  Which may go
 -- now, and since when (seconds since 1970): claims ask for nothing so old unless they are told.  None while one runs, since
 -- its end will call this.  A row that somebody else has locked (a producer that merges into it, an operator that cancels it)
--- is waited for, a quarter of a second and once in a transaction, if `patient`; the keeper opens what is left shut.
+-- is waited for, a quarter of a second and once in a transaction, if `patient`; the keeper opens what is left shut.  Called
+-- by every statement that ends a row of a key, after it has ended all it ends.  No trigger does: it would fetch each row again.
 -- indexes jobs_ordered_running, jobs_in_order; jobs_ordered, from the key on: asked for the lowest id of a key, the planner
 -- walks the ids of the whole table where most rows are of one key
 create function job_next(of_kind text, of_key text, patient boolean default true)
@@ -323,22 +324,3 @@ begin
                 order by run_at, id limit 1 for no key update skip locked)
     returning jobs.queue::text, jobs.priority, date_part('epoch', jobs.run_at);
 end $$;
-
--- A row that was deleted while it waited.  One that runs is ended by a statement that calls job_next itself, to hear which
--- rows may go.  One that is not the first of its key holds nobody up; it must not look for the first, whose own end may be
--- looking for it.
-create function jobs_ordered_gone() returns trigger language plpgsql set search_path from current as $$
-declare
-    first record;
-begin
-    select id, kind, ordering_key into first from jobs
-    where ordering_key is not null and not aside and (kind, ordering_key, id) >= (old.kind, old.ordering_key, 0)
-    order by kind, ordering_key, id limit 1;
-    if not old.aside and (first.kind = old.kind and first.ordering_key = old.ordering_key and first.id < old.id) is not true then
-        perform job_next(old.kind, old.ordering_key);
-    end if;
-    return null;
-end $$;
-
-create trigger jobs_ordered_gone after delete on jobs for each row
-    when (old.ordering_key is not null and old.state = 'ready') execute function jobs_ordered_gone();
