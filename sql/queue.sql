@@ -72,31 +72,32 @@ with relaxed as materialized (
     ) as due
 ), turn as materialized (
     select job_id, runs
-    from (select array_agg(id) as ids from picked where ordering_key is not null and hold is null having count(*) > 0) as ordered
+    from (select array_agg(id) as ids from picked
+          where ordering_key is not null and hold is null having count(*) > 0) as ordered
     cross join lateral job_order(ordered.ids)
-), decided as materialized (
-    select place, id, stood, case when ordering_key is null or hold is not null or runs then hold else 'order' end as hold
-    from picked left join turn on job_id = id
-    where ordering_key is null or hold is not null or runs is not null
+), held as materialized ( -- and where to; nowhere: it is left as it is
+    select place, stood,
+           coalesce(hold, case when id = any (array(select job_id from turn where not runs)) then 'order' end) as hold
+    from picked
+    where hold is not null or ordering_key is not null and id <> all (array(select job_id from turn where runs))
 ), receipt as (
     insert into job_claims (worker_id, ids)
-    select $10, array_agg(id) from decided where hold is null having count(*) > 0
+    select $10, array_agg(id) from picked where place <> all (array(select place from held)) having count(*) > 0
     returning id
 )
 update jobs
-set state      = case when ctid = any (array(select place from decided where hold is not null)) then 'ready' else 'running' end,
-    gate       = case when ctid = any (array(select place from decided where hold is not null))
-                      then (array(select hold from decided where hold is not null))[
-                               array_position(array(select place from decided where hold is not null), ctid)]
+set state      = case when ctid = any (array(select place from held)) then 'ready' else 'running' end,
+    gate       = case when ctid = any (array(select place from held))
+                      then (array(select hold from held))[array_position(array(select place from held), ctid)]
                       else gate end,
-    attempt    = attempt + (ctid <> all (array(select place from decided where hold is not null)))::int,
-    unique_key = case when on_duplicate <> 'ignore' and ctid <> all (array(select place from decided where hold is not null))
-                      then null else unique_key end,
+    attempt    = attempt + (ctid <> all (array(select place from held)))::int,
+    unique_key = case when on_duplicate <> 'ignore' and ctid <> all (array(select place from held)) then null
+                      else unique_key end,
     fence      = fence + 1,
-    worker_id  = case when ctid = any (array(select place from decided where hold is not null)) then null else $10::bigint end,
-    started_at = case when ctid = any (array(select place from decided where hold is not null)) then null
-                      else coalesce($13::timestamptz, now()) end
-where ctid = any (array(select place from decided where hold is distinct from stood))
+    worker_id  = case when ctid = any (array(select place from held)) then null else $10::bigint end,
+    started_at = case when ctid = any (array(select place from held)) then null else coalesce($13::timestamptz, now()) end
+where ctid = any (array(select place from picked
+                        where place <> all (array(select place from held where hold is null or hold = stood))))
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
           correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
@@ -171,7 +172,7 @@ with gone as (
 )
 select id, null::text as queue, null::smallint as priority, null::float8 as run_at from gone
 union all
-select null, next.* from gone cross join lateral job_next(gone.kind, gone.ordering_key) as next where ordering_key is not null;
+select null, next.* from gone cross join lateral job_next(kind, ordering_key) as next where ordering_key is not null;
 
 -- name: put_back
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
@@ -219,7 +220,7 @@ with back as (
 )
 select id, null::text as queue, null::smallint as priority, null::float8 as run_at from back
 union all
-select null, next.* from back cross join lateral job_next(back.kind, back.ordering_key) as next where ordering_key is not null;
+select null, next.* from back cross join lateral job_next(kind, ordering_key) as next where ordering_key is not null;
 
 -- name: look
 -- The head of each (queue, gate, class) that has ready rows: when it is due, in seconds since 1970, and the database's clock.
