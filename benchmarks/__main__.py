@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from benchmarks import drain, enqueue, neighbour, pickup, rescue, roles
+from benchmarks import drain, enqueue, history, limits, neighbour, pickup, rescue, roles
 
 
 async def main(*, short: bool) -> bool:
@@ -18,6 +18,8 @@ async def main(*, short: bool) -> bool:
         await enqueue.main(200, 2_000, 1) if short else await enqueue.main(),
         await neighbour.main(2_000, 2) if short else await neighbour.main(),
         await rescue.main(1) if short else await rescue.main(),
+        await limits.main(3, 1) if short else await limits.main(),
+        await history.main(10_000) if short else await history.main(),
         await roles.main(3, 20) if short else await roles.main(),
     ]
     return all(fine)

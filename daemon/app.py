@@ -17,6 +17,8 @@ from daemon.claimer import Claimer
 from daemon.config import Config, ConfigError
 from daemon.config_diff import diff
 from daemon.config_show import digest
+from daemon.controls import Controls
+from daemon.crew import Crew
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
 from daemon.finisher import WRITE_S, Finisher
@@ -24,6 +26,7 @@ from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
 from daemon.lease import Lease
+from daemon.lender import Lender
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
@@ -33,6 +36,7 @@ from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED
 from daemon.store import AWAY, Store
 from daemon.strays import Strays
+from daemon.tallies import Tallies
 from jobs.clients import Clients, open_clients
 from jobs.secrets import Secrets
 
@@ -139,14 +143,24 @@ class Daemon:
             on_silence=self._fence,
             on_lost=self._lost,
         )
+        self._lease.running = lambda: self._runner.busy
         self._unregistered = asyncio.Event()
-        self._claimer = Claimer(store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id)
+        crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
+        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._claimer_beat)
+        self._controls = Controls(store, self._runner, observer, self._worker_id)
         self._listener = Listener(
-            self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
+            self._database.connect,
+            self._database.channel,
+            self._claimer.hint,
+            self._claimer.look_again,
+            observer,
+            on_call=self._called,
         )
         strays = Strays(store, self._runner, self._finisher, self._worker_id)
+        tallies = Tallies(lambda: self._lease.worker_id)
+        self._finisher.on_recorded = tallies.ended
         self._keeper = Keeper(
-            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check
+            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check, tallies
         )
         self._scheduler = Scheduler(store, observer, setup.config.schedules)
         observer.watch_slots(self._slots)
@@ -178,7 +192,9 @@ class Daemon:
             loops = [
                 work.create_task(self._guard(name, loop))
                 for name, loop in (
+                    ("limits", self._claimer.admission.run()),
                     ("listener", self._listener.run()),
+                    ("controls", self._controls.run()),
                     ("keeper", self._keeper.run()),
                     ("scheduler", self._scheduler.run()),
                     ("watchdog", self._watchdog.run()),
@@ -228,6 +244,7 @@ class Daemon:
         worker_id = self._lease.worker_id
         for loop in (*loops, claiming):
             loop.cancel()
+        await _within(3, self._last_tally())
         await asyncio.get_running_loop().run_in_executor(None, self._lease.close)
         if worker_id is not None:
             await _within(3, self._leave(worker_id))
@@ -263,6 +280,12 @@ class Daemon:
             self._stopping.set()
 
     # --- the lease --------------------------------------------------------------------------------------------------
+
+    def _called(self) -> None:
+        """An operator wants something: attempts stopped, pauses begun or ended, rows at another place or time."""
+        self._controls.call()
+        self._scheduler.look_again()
+        self._claimer.look_again()
 
     async def _register(self) -> None:
         daemon, kinds = self._config.daemon, sorted(self._runner.setup.kinds)
@@ -301,6 +324,12 @@ class Daemon:
         self._observer.worker_lost("its lease ran out before a heartbeat reached the database")
         self._runner.cancel("fence")
         self._unregistered.set()
+
+    async def _last_tally(self) -> None:
+        try:
+            await self._keeper.flush()
+        except AWAY as error:
+            self._observer.keeper_failed("tallies", error)
 
     async def _leave(self, worker_id: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -11,21 +12,19 @@ from typing import Any
 
 import click
 
+from daemon.cli_holds import QUEUES, pause_command, resume_command
 from daemon.cli_options import actor_option, config_option, json_option, reason_option, seconds
 from daemon.cli_output import age_text, note, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.counts import Number, Queue, words
 from daemon.exits import FAILED, OK
-from daemon.explain import MANY
+from daemon.holds import FOREVER, Holds
 from daemon.operator_store import Order
 from daemon.pattern import is_pattern
-from daemon.sources import KIND_GATE
-from daemon.work_settings import QUEUE
 
-PAIRS = 10_000
-"""Pairs of queue and gate that are counted; more are not shown."""
-
-LISTED = ("queue", "paused", "by", "reason", "concurrency", "ready", "scheduled", "running")
-STATS = ("queue", "ready", "scheduled", "parked", "running", "dead", "oldest", "paused")
+LISTED = ("queue", "paused", "until", "by", "reason", "concurrency", "ready", "scheduled", "running")
+STATS = ("queue", "ready", "scheduled", "parked", "running", "dead", "done_24h", "dead_24h", "oldest", "paused")
+COUNTED = ("ready", "scheduled", "parked", "running", "dead")
 
 DRAIN_LOOK_S = 0.25
 SETTLED_S = 1.0
@@ -34,37 +33,30 @@ SETTLED_S = 1.0
 
 @dataclass(slots=True)
 class _Numbers:
-    ready: int = 0
-    scheduled: int = 0
-    parked: int = 0
-    running: int = 0
-    dead: int = 0
-    oldest_s: float = 0.0
+    rows: Queue = field(default_factory=Queue)
     paused: dict[str, Any] = field(default_factory=dict)
 
 
-def _name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not QUEUE.fullmatch(value):
-        raise click.BadParameter("a queue has letters, digits and _ . : @ - in its name")
-    return value
-
-
-name_argument = click.argument("name", metavar="NAME", callback=_name)
+name_argument = click.argument("name", metavar="NAME", callback=QUEUES.check)
 
 
 @click.command(short_help="Rows of each queue in numbers.")
 @config_option
 @json_option
 def stats(config_file: Path | None, as_json: bool) -> None:
-    """Rows of each queue: ready, scheduled, parked for want of a handler, running, dead; the age of the oldest that is
-    due. Counts end at 10,000, so that they cost the same for any backlog; `10000+` is that many or more."""
+    """Rows of each queue: ready, scheduled, parked for want of a handler, running, dead; done and dead in the last
+    24 hours; the age of the oldest that is due. The numbers cost the same for any backlog: rows are counted up to
+    1,000 for each gate and priority, and `about` is an estimate from a sample (in JSON: its name is in `about`). What
+    runs and what ended is what the daemons say, a few seconds old."""
     found = with_session(config_file, _count)
     rows = []
     for queue, numbers in sorted(found.items()):
-        counted = {name: getattr(numbers, name) for name in ("ready", "scheduled", "parked", "running", "dead")}
-        row: dict[str, Any] = {"queue": queue, **counted, "paused": bool(numbers.paused)}
-        row["oldest_s" if as_json else "oldest"] = numbers.oldest_s if as_json else _age(numbers)
-        rows.append(row if as_json else _for_people(row))
+        row: dict[str, Any] = {"queue": queue, **_counted(numbers, COUNTED, as_json=as_json)}
+        row["done_24h"] = numbers.rows.ended.get("done", 0)
+        row["dead_24h"] = numbers.rows.ended.get("dead", 0)
+        row["paused"] = bool(numbers.paused) if as_json else ("yes" if numbers.paused else None)
+        row["oldest_s" if as_json else "oldest"] = numbers.rows.oldest_s if as_json else _age(numbers)
+        rows.append(row)
     print_rows(rows, STATS, as_json=as_json)
 
 
@@ -87,48 +79,18 @@ def list_(config_file: Path | None, as_json: bool) -> None:
         return [
             {
                 "queue": name,
-                "paused": numbers.paused.get("paused_at"),
-                "by": numbers.paused.get("paused_by"),
-                "reason": numbers.paused.get("pause_reason"),
+                "paused": numbers.paused.get("since"),
+                "until": numbers.paused.get("until"),
+                "by": numbers.paused.get("actor"),
+                "reason": numbers.paused.get("reason"),
                 "concurrency": config.queue(name).concurrency,
-                "ready": numbers.ready,
-                "scheduled": numbers.scheduled,
-                "running": numbers.running,
+                **_counted(numbers, COUNTED[:2] + COUNTED[3:4], as_json=as_json),
             }
             for name, numbers in sorted(found.items())
         ]
 
     rows = with_session(config_file, fetch)
-    print_rows(rows if as_json else [_for_people(row) for row in rows], LISTED, as_json=as_json)
-
-
-@queues.command(short_help="Claim nothing more from a queue.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def pause(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """No daemon claims rows of this queue until it is resumed. Rows can still be inserted; what runs goes on."""
-
-    async def act(session: Session) -> None:
-        await session.store.pause(name, Order(actor, "queues.pause", f"queue {name}", reason))
-
-    with_session(config_file, act)
-    note(f"queue {name} is paused; go on with: jobsd queues resume {name}")
-
-
-@queues.command(short_help="Claim from a paused queue again.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def resume(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """Daemons claim from this queue again, at once."""
-
-    async def act(session: Session) -> bool:
-        return await session.store.resume(name, Order(actor, "queues.resume", f"queue {name}", reason))
-
-    note(f"queue {name} {'goes on' if with_session(config_file, act) else 'was not paused'}")
+    print_rows(rows, LISTED, as_json=as_json)
 
 
 @queues.command(short_help="Pause a queue, and wait until nothing of it runs.")
@@ -144,7 +106,8 @@ def drain(name: str, config_file: Path | None, timeout_s: float, reason: str | N
     is resumed. Exit code 1 when jobs still run at the timeout; the queue stays paused."""
 
     async def act(session: Session) -> int:
-        await session.store.pause(name, Order(actor, "queues.drain", f"queue {name}", reason))
+        order = Order(actor, "queues.drain", f"queue {name}", reason)
+        await Holds(session.conn).pause(f"queue:{name}", FOREVER, order)
         return await _until_quiet(session, name, timeout_s)
 
     running = with_session(config_file, act)
@@ -153,6 +116,10 @@ def drain(name: str, config_file: Path | None, timeout_s: float, reason: str | N
         return FAILED
     note(f"queue {name} is paused and nothing of it runs; go on with: jobsd queues resume {name}")
     return OK
+
+
+queues.add_command(pause_command(QUEUES))
+queues.add_command(resume_command(QUEUES))
 
 
 async def _until_quiet(session: Session, name: str, timeout_s: float) -> int:
@@ -168,35 +135,21 @@ async def _until_quiet(session: Session, name: str, timeout_s: float) -> int:
 
 
 async def _count(session: Session) -> dict[str, _Numbers]:
-    store = session.store
     found: defaultdict[str, _Numbers] = defaultdict(_Numbers)
-    for row in await store.count(MANY, PAIRS):
-        numbers = found[row["queue"]]
-        if row["gate"].startswith(KIND_GATE):
-            numbers.parked += row["ready"] + row["scheduled"]
-            continue
-        numbers.ready += row["ready"]
-        numbers.scheduled += row["scheduled"]
-        numbers.oldest_s = max(numbers.oldest_s, row["oldest_s"])
-    for queue, running in (await store.count_running(MANY)).items():
-        found[queue].running = running
-    for queue, dead in (await store.count_dead(MANY)).items():
-        found[queue].dead = dead
-    for name, row in (await store.queues()).items():
-        if row["paused_at"] is not None:
-            found[name].paused = row
+    for name, queue in (await session.store.survey()).queues.items():
+        found[name].rows = queue
+    for name, row in (await Holds(session.conn).paused("queue")).items():
+        found[name].paused = row
     return dict(found)
 
 
+def _counted(numbers: _Numbers, names: Sequence[str], *, as_json: bool) -> dict[str, Any]:
+    """The counts of these names: numbers and which of them are estimates, or words."""
+    counts: dict[str, Number] = {name: getattr(numbers.rows, name) for name in names}
+    if not as_json:
+        return {name: words(number) for name, number in counts.items()}
+    return {**{name: number.n for name, number in counts.items()}, "about": [n for n, c in counts.items() if c.about]}
+
+
 def _age(numbers: _Numbers) -> str | None:
-    return age_text(numbers.oldest_s) if numbers.oldest_s > 0 else None
-
-
-def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    """Counts that reached their bound say so; yes and no are words."""
-    counts = ("ready", "scheduled", "parked", "running", "dead")
-    shown = {
-        name: f"{MANY}+" if name in counts and value >= MANY else value for name, value in row.items() if name in counts
-    }
-    paused = row["paused"]
-    return {**row, **shown, "paused": ("yes" if paused else None) if isinstance(paused, bool) else paused}
+    return age_text(numbers.rows.oldest_s) if numbers.rows.oldest_s > 0 else None

@@ -64,7 +64,7 @@ FIELDS: dict[str, str] = {
     "python": "the interpreter's version",
     "pid": "the process id",
     "seconds": "how long it took",
-    "name": "the migration or the task",
+    "name": "the migration, the task, or the gate that was paused",
     "task": "which piece of upkeep",
     "lag_s": "seconds the event loop was late",
     "addresses": "where the admin server listens",
@@ -143,6 +143,8 @@ ROWS_RESCUED = _event(
     "rows_rescued", "warning", "Rows of a silent daemon were taken back.", "worker_id", "rows", "dead", "cause"
 )
 LIMITED = _event("limited", "debug", "Rows wait for a limit.", "limit", "rows", "retry_in_s")
+PAUSED = _event("paused", "info", "A kind, an organisation or a lane is no longer claimed.", "name", "actor", "reason")
+RESUMED = _event("resumed", "info", "A kind, an organisation or a lane is claimed again.", "name")
 QUEUE_PAUSED = _event("queue_paused", "info", "A queue is no longer claimed from.", "queue", "actor", "reason")
 QUEUE_RESUMED = _event("queue_resumed", "info", "A queue is claimed from again.", "queue", "actor", "reason")
 
@@ -184,6 +186,15 @@ CONFIG_RELOADED = _event(
 )
 RELOAD_REFUSED = _event("reload_refused", "error", "A new configuration is wrong; the old one stays.", "errors")
 RETENTION = _event("retention", "info", "A partition was made ahead or dropped.", "table", "partition", "action")
+ROWS_SWEPT = _event("rows_swept", "info", "Rows that their queue keeps no longer were deleted.", "table", "rows")
+PARTITION_MISSING = _event(
+    "partition_missing",
+    "error",
+    "Today has no partition, or rows stand in the default one: somebody holds a lock on the table.",
+    "table",
+    "rows",
+    "suppressed",
+)
 KEEPER_FAILED = _event("keeper_failed", "warning", "A piece of upkeep failed.", "task", "error", "suppressed")
 TASK_DIED = _event("task_died", "error", "A loop of the daemon ended when it should not.", "task", "error")
 LOOP_BLOCKED = _event("loop_blocked", "warning", "The event loop stood still.", "lag_s", "suppressed")

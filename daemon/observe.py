@@ -230,6 +230,21 @@ class Observer:
             gauge.clear()
         metrics.sampled.set(0)
 
+    def paused(self, gate: str, actor: str | None = None, reason: str | None = None) -> None:
+        """Of whatever a gate can hold: 'queue:mail', 'kind:webhook', 'org:7', 'lane:example.com'."""
+        noun, _, name = gate.partition(":")
+        if noun == "queue":
+            self.queue_paused(name, actor, reason)
+        else:
+            self._say(events.PAUSED, name=gate, actor=actor, reason=reason)
+
+    def resumed(self, gate: str) -> None:
+        noun, _, name = gate.partition(":")
+        if noun == "queue":
+            self.queue_resumed(name)
+        else:
+            self._say(events.RESUMED, name=gate)
+
     def queue_paused(self, queue: str, actor: str | None = None, reason: str | None = None) -> None:
         self._say(events.QUEUE_PAUSED, queue=queue, actor=actor, reason=reason)
 
@@ -303,6 +318,19 @@ class Observer:
     def retention(self, table: str, partition: str, action: Literal["created", "dropped"]) -> None:
         self.metrics.partitions.child(self.metrics.name(table), action).inc()
         self._say(events.RETENTION, table=table, partition=partition, action=action)
+
+    def swept(self, table: str, rows: int) -> None:
+        """Rows that their queue keeps for less than their day stays are deleted."""
+        self.metrics.swept.child(self.metrics.name(table)).inc(rows)
+        self._say(events.ROWS_SWEPT, table=table, rows=rows)
+
+    def partitions_sampled(self, tables: Mapping[str, tuple[int, int]]) -> None:
+        """{table: (days from today on that have a partition, rows that stand in the default one)}."""
+        self.metrics.partitions_ready.replace((table, days) for table, (days, _) in tables.items())
+        self.metrics.default_rows.replace((table, rows) for table, (_, rows) in tables.items())
+        for table, (days, rows) in tables.items():
+            if rows or not days:
+                self._say_seldom(events.PARTITION_MISSING, table, table=table, rows=rows)
 
     def keeper_failed(self, task: str, error: Error) -> None:
         self.metrics.keeper_failures.child(self.metrics.name(task)).inc()

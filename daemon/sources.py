@@ -22,6 +22,8 @@ ORDER_GATE = "order"
 SUSPECT_GATE = "suspect"
 """Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
 crashes and not for those of the rows beside it."""
+CANCEL_GATE = "cancel"
+"""Where rows end that came back although somebody wants them stopped; nobody claims from it."""
 MOST = 1000
 """Places known at once; the rest is found when these are empty."""
 
@@ -52,10 +54,7 @@ class Slots(NamedTuple):
 class _State:
     ripe: bool = True
     due_at: float | None = None  # when its next row is due
-    shut_until: float = 0.0  # a limit's gate: not before a token can be there
-    shut_at: float = 0.0
-    token_s: float | None = None
-    places: int = 0  # of a limit: that came free since it was shut, or twice as many as it let through last
+    shut_until: float = 0.0  # set aside until then
     full: bool = False  # the last claim gave all it was asked for: others may wait
     marks: list[float] = field(default_factory=lambda: [-inf] * 4)  # nothing older is ready, by class
     classes: set[int] = field(default_factory=set)  # that the last look saw
@@ -99,6 +98,8 @@ class Sources:
         self._served_names: dict[Place, bool] = {}
         self._turn = 0
         self.suspect_runs = False
+        self.passing: Callable[[str], int] = lambda gate: MOST
+        """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
         self.more = False  # a ripe place was not asked, since the claim had no room for it
         self.serve(patterns, names, kinds)
 
@@ -124,7 +125,9 @@ class Sources:
             if len(self._served_names) > 10 * MOST:
                 self._served_names.clear()
             queue, gate = place
-            unserved = gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds
+            unserved = gate == CANCEL_GATE or (
+                gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds
+            )
             known = not unserved and any(matches(pattern, queue) for pattern in self._patterns)
             self._served_names[place] = known
         return known
@@ -175,6 +178,7 @@ class Sources:
         be first: a claim may have no room for all."""
         asks: list[Ask] = []
         room: dict[str, int] = {}
+        passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
         self.more = False
         for place, state in self._in_turn(now):
@@ -188,8 +192,9 @@ class Sources:
             if gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
-            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
-                count = min(count, _passing(state, now))
+            elif gate.startswith(GATE):  # rows of several queues may stand at one limit
+                count = min(count, passing.setdefault(gate, self.passing(gate)))
+                passing[gate] -= count
             if count > 0:
                 asks += state.asks(place, count, of_queue, now)
                 room[queue] -= count if gate else 0
@@ -228,7 +233,7 @@ class Sources:
             state = self._states.get(place)
             if state is None:
                 continue
-            jobs, count = got[place], sum(ask.slots for ask in each)
+            jobs = got[place]
             given = len(jobs) + (len(moved[place[0]]) if place[1] == "" or (place[0], "") not in asks else 0)
             state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
             if each[0].org_id is None:
@@ -237,7 +242,6 @@ class Sources:
             elif state.shares is not None:
                 _claimed_shares(state.shares, each, jobs, moved[place[0]])
                 state.ripe, state.full = True, True  # until nobody is left; then it is asked as a whole again
-            state.places = max(state.places - count, 2 * count if state.ripe else 0)
 
     # --- fairness ---------------------------------------------------------------------------------------------------
 
@@ -266,13 +270,6 @@ class Sources:
             state.shares = shares
 
     # --- limits, returns, time --------------------------------------------------------------------------------------
-
-    def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
-        """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
-        state = self._states.setdefault((queue, gate), _State())
-        state.ripe = True
-        state.shut_at, state.token_s, state.places = now, token_s, 0
-        state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
 
     def returned(self, job: Job, gate: str, due_at: float | None) -> None:
         """A row went back to its queue, due then (None: as before)."""
@@ -327,16 +324,14 @@ class Sources:
         state = self._states.setdefault(place, _State())
         state.ripe, state.shut_until = True, until
 
-    def place_free(self, gate: str, count: int = 1) -> None:
-        """So many places of a concurrency limit came free."""
-        for (_queue, other), state in self._states.items():
-            if other == gate:
-                state.shut_until = 0.0
-                state.places += count
-
     def waiting(self, queue: str, gate: str) -> bool:
         """Whether rows stand at this gate, so that a newcomer must queue behind them."""
-        return (queue, gate) in self._states
+        state = self._states.get((queue, gate))
+        return state is not None and state.ripe
+
+    def standing(self, prefix: str) -> set[str]:
+        """The gates of this prefix at which rows may stand that are due."""
+        return {gate for (_queue, gate), state in self._states.items() if state.ripe and gate.startswith(prefix)}
 
     def next_at(self, now: float) -> float | None:
         """When something that is known becomes claimable by the clock alone."""
@@ -371,11 +366,3 @@ def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
     others = ranked[few:]
     first = turn % max(1, len(others))
     return [*ranked[:few], *others[first:], *others[:first]]
-
-
-def _passing(state: _State, now: float) -> int:
-    """How many of a gate's rows its limit may let through: the tokens that have grown, or the places that came free.
-    Other daemons take and give too, so one row always tries."""
-    if state.token_s is not None:
-        return 1 + int((now - state.shut_at) / state.token_s)
-    return max(1, state.places)

@@ -6,8 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -15,8 +14,9 @@ from typing import Any, NamedTuple
 import asyncpg
 
 import sql
-from daemon.limits import Bucket, Grant
+from daemon.limits import Bucket
 from daemon.settle import Transition
+from daemon.slices import Leased, Return
 from daemon.texts import json_text, plain
 from daemon.work_settings import ScheduleSettings
 from jobs.context import Ledger
@@ -26,9 +26,14 @@ _QUEUE = sql.load("queue.sql")
 _IDENTITY = sql.load("identity.sql")
 _WORKER = sql.load("worker.sql")
 _UPKEEP = sql.load("upkeep.sql")
+_CONTROL = sql.load("control.sql")
+_HOLDS = sql.load("holds.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
+
+_STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
+"""As the finishing statement reads them."""
 
 _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
@@ -104,17 +109,6 @@ class Freed(NamedTuple):
     run_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What waits in one (queue, gate), counted up to a bound."""
-
-    queue: str
-    gate: str
-    ready: int
-    scheduled: int
-    oldest_s: float
-
-
 class Tick(NamedTuple):
     """Whether we were the one to insert it, its id unless an earlier one is unfinished, and what was before."""
 
@@ -122,6 +116,15 @@ class Tick(NamedTuple):
     job_id: int | None
     last: datetime
     paused: bool
+
+
+class Wish(NamedTuple):
+    """A row that runs here and that somebody wants stopped."""
+
+    id: int
+    fence: int
+    actor: str | None
+    reason: str | None
 
 
 def search_path(schema: str) -> str:
@@ -172,17 +175,6 @@ class Store:
         """The organisations that wait at a place, in order of class and name, beginning after `after`."""
         return [Waiting(*row) for row in await self._fetch(_QUEUE["waiting"], queue, gate, *after, most)]
 
-    async def count(self, up_to: int, most: int) -> list[Count]:
-        return [Count(*row) for row in await self._fetch(_UPKEEP["count"], up_to, most)]
-
-    async def count_running(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_running"], up_to)
-        return {row[0]: row[1] for row in rows}
-
-    async def count_dead(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_dead"], up_to)
-        return {row[0]: row[1] for row in rows}
-
     async def write(
         self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
     ) -> set[int]:
@@ -230,7 +222,7 @@ class Store:
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
-            None if plainly_done else [t.state for t in batch],
+            None if plainly_done else [_STATES[t.state] for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
             None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
@@ -278,20 +270,25 @@ class Store:
         row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
         return row is not None
 
-    async def take(self, worker_id: int, wanted: Mapping[Bucket, int]) -> dict[Bucket, Grant]:
-        """Tokens and places of each bucket, exact over all daemons."""
-        buckets = list(wanted)
+    async def lease(
+        self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]], ahead_s: float
+    ) -> list[Leased]:
+        """So many (tokens, places) of each bucket as are to be had, exact over all daemons."""
+        buckets = [bucket for bucket, _wish in asks]
         rows = await self._fetch(
-            _LIMITS["take"],
+            _LIMITS["lease"],
             worker_id,
             [b.name for b in buckets],
             [b.key for b in buckets],
-            list(wanted.values()),
+            [wish[0] for _bucket, wish in asks],
+            [wish[1] for _bucket, wish in asks],
             [b.token_s for b in buckets],
             [b.burst for b in buckets],
             [b.places for b in buckets],
+            ahead_s,
         )
-        return {bucket: Grant(*row) for bucket, row in zip(buckets, rows, strict=True)}
+        answers = sorted(rows, key=_number)  # they come in the order in which buckets are locked
+        return [Leased(r[1], r[2], r[3], tuple(r[4]), tuple(r[5]), r[6], r[7], r[8]) for r in answers]
 
     async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
         """Say which places this worker holds, after an answer was lost."""
@@ -299,16 +296,21 @@ class Store:
             _LIMITS["true_up"], worker_id, [b.name for b in held], [b.key for b in held], list(held.values())
         )
 
-    async def give(self, worker_id: int, places: Mapping[Bucket, int], tokens: Mapping[Bucket, int]) -> None:
-        """Give back places that came free, and tokens that were taken but not used."""
-        buckets = list({**places, **tokens})
+    async def give_back(self, worker_id: int, pieces: Sequence[Return]) -> None:
+        """Places and tokens that nobody uses, and the accounts of lots."""
         await self._execute(
-            _LIMITS["give"],
+            _LIMITS["give_back"],
             worker_id,
-            [b.name for b in buckets],
-            [b.key for b in buckets],
-            [places.get(b, 0) for b in buckets],
-            [tokens.get(b, 0) * (b.token_s or 0.0) for b in buckets],
+            [p.bucket.name for p in pieces],
+            [p.bucket.key for p in pieces],
+            [p.places for p in pieces],
+            [p.bucket.token_s for p in pieces],
+            [p.bucket.burst for p in pieces],
+            [p.from_s for p in pieces],
+            [p.count for p in pieces],
+            [p.lot for p in pieces],
+            [p.used for p in pieces],
+            [p.last_s for p in pieces],
         )
 
     async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
@@ -349,8 +351,9 @@ class Store:
         """Workers that hold rows, or a lease, but no longer live."""
         return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
 
-    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, int, int]:
-        """Return rows of some claims of a lost worker to their queues; (returned, buried, claims that were there)."""
+    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, list[str], int]:
+        """Return rows of some claims of a lost worker to their queues; (how many, the queue of each that was buried,
+        claims that were there)."""
         (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, claims)
         return row["back"], row["dead"], row["claims"]
 
@@ -364,8 +367,9 @@ class Store:
     async def hint(self) -> None:
         await self._execute(_WORKER["hint"])
 
-    async def expire(self, most: int) -> int:
-        return sum(row[0] is not None for row in await self._fetch(_UPKEEP["expire"], most))
+    async def expire(self, most: int) -> list[str]:
+        """Bury rows that are too late; the queue of each."""
+        return [row[0] for row in await self._fetch(_UPKEEP["expire"], most)]
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
@@ -375,6 +379,29 @@ class Store:
 
     async def forget_keys(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_keys"], keep_s, most))
+
+    async def asked(self, worker_id: int, most: int) -> list[Wish]:
+        """Rows of this worker that somebody wants stopped."""
+        return [Wish(*row) for row in await self._fetch(_CONTROL["asked"], worker_id, most)]
+
+    async def end_asked(self, most: int) -> list[str]:
+        """End rows that came back although somebody wants them stopped; the queue of each."""
+        return [row[0] for row in await self._fetch(_CONTROL["end_asked"], most)]
+
+    async def end_pauses(self, most: int) -> list[str]:
+        """End the pauses whose time is over; their gates."""
+        return [row[0] for row in await self._fetch(_CONTROL["end_pauses"], most)]
+
+    async def pauses(self, most: int) -> dict[str, tuple[str | None, str | None]]:
+        """Who paused each gate, and why."""
+        return {row[0]: (row[1], row[2]) for row in await self._fetch(_CONTROL["pauses"], most)}
+
+    async def call(self) -> None:
+        """Tell the daemons that an operator wants something."""
+        await self._execute(_HOLDS["call"])
+
+    async def forget_undo(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_CONTROL["forget_undo"], keep_s, most))
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
@@ -391,6 +418,19 @@ class Store:
 
     async def forget_debounces(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_IDENTITY["forget_debounces"], keep_s, most))
+
+    async def forget_buckets(self, unused_s: float, after: tuple[str, str], most: int) -> tuple[str, str] | None:
+        """Forget unused ones of the `most` buckets of limits after this one; the last of them, None at the end."""
+        rows = await self._fetch(_UPKEEP["forget_buckets"], unused_s, *after, most)
+        return (rows[0][0], rows[0][1]) if rows and rows[0][2] == most else None
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """What a statement of upkeep returns."""
+        return await self._fetch(statement, *args)
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """A connection, for upkeep that takes several statements in one transaction."""
+        return self._connection()
 
     async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         async with self._connection() as conn:
@@ -431,6 +471,10 @@ def _plainly_done(t: Transition) -> bool:
 
 def _row_order(transition: Transition) -> tuple[int, int]:
     return transition.job.id, transition.job.fence
+
+
+def _number(row: asyncpg.Record) -> int:
+    return row[0]  # type: ignore[no-any-return]  # a function's first column
 
 
 def _lane(job: Job) -> str | None:

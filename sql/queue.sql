@@ -5,7 +5,8 @@
 -- Take due rows from every place (queue and gate) that has free slots, in one round trip.  A place is asked either for its
 -- rows in order of class and time, whoever they belong to ($3 null), or for those of one organisation in one class.  A row
 -- that must not run now, for its kind, organisation, destination or order, is not taken but moved to the gate that says
--- why, where it costs later claims nothing; its attempt is not charged.  One that stands there already stays as it is.
+-- why, where it costs later claims nothing; its attempt is not charged, and its fence stays, since nobody has begun with it
+-- (an operator's undo goes by that).  One that stands there already stays as it is.
 -- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
 -- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
 -- $10 worker, $11 kinds served, $12 gates to be claimed from though they are held (a probe: as many as it has slots for,
@@ -27,7 +28,6 @@ with relaxed as materialized (
                   as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
     where exists (select from job_workers where id = $10 and lease_until > now())
       and 'queue:' || asked.queue not in (select gate from job_holds)
-      and not exists (select from job_queues where name = asked.queue and paused_at is not null)
       and (asked.gate = '' or asked.gate = any ($12::text[]) or asked.gate not in (select gate from job_holds))
 ), picked as materialized (
     select due.place, due.id, due.ordering_key, source.gate as stood,
@@ -93,7 +93,7 @@ set state      = case when ctid = any (array(select place from held)) then 'read
     attempt    = attempt + (ctid <> all (array(select place from held)))::int,
     unique_key = case when on_duplicate <> 'ignore' and ctid <> all (array(select place from held)) then null
                       else unique_key end,
-    fence      = fence + 1,
+    fence      = fence + (ctid <> all (array(select place from held)))::int,
     worker_id  = case when ctid = any (array(select place from held)) then null else $10::bigint end,
     started_at = case when ctid = any (array(select place from held)) then null else coalesce($13::timestamptz, now()) end
 where ctid = any (array(select place from picked
@@ -139,11 +139,12 @@ left join lateral (
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
--- $1 ids in ascending order, and for each: $2 fence, $3 state (null: all done), $4 reason, $5 error, $6 result, $7 lane,
--- $8 code, $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were
--- claimed by (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by
--- another), $11 claims that end with them.  Returned: the ids, and then without an id which rows may go now since what was
--- before them in their ordering key has ended.
+-- $1 ids in ascending order, and for each: $2 fence, $3 state (d done, x dead, c cancelled; one character each, since an
+-- element of an array of texts is found by walking to it; null: all done), $4 reason, $5 error, $6 result, $7 lane, $8 code,
+-- $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were claimed by
+-- (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by another),
+-- $11 claims that end with them.  Returned: the ids, and then without an id which rows may go now since what was before them
+-- in their ordering key has ended.
 -- index jobs_pkey; job_next for each row with an ordering key.  No predicate here may match a partial index, or the planner
 -- walks its dead entries; width_bucket finds an id's place in the arrays by bisection.
 with gone as (
@@ -156,7 +157,8 @@ with gone as (
         crashes, worker_id, started_at, finished_at, progress, last_error, reason, result)
     select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
         idempotency_key, ordering_key, coalesce(lane, ($7::text[])[n]), correlation_id, traceparent, actor_id, project_id,
-        created_at, coalesce(($3::text[])[n], 'done'), attempt, crashes, worker_id, started_at, now(), progress,
+        created_at, case ($3::"char"[])[n] when 'x' then 'dead' when 'c' then 'cancelled' else 'done' end, attempt,
+        crashes, worker_id, started_at, now(), progress,
         coalesce(($5::text[])[n]::jsonb, last_error), ($4::text[])[n], ($6::text[])[n]::jsonb
     from gone
     where $9::bool[] is null or ($9::bool[])[n]
@@ -166,7 +168,7 @@ with gone as (
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'dead', ($8::text[])[n],
         ($5::text[])[n]::jsonb
     from gone
-    where ($3::text[])[n] = 'dead'
+    where ($3::"char"[])[n] = 'x'
 ), ended as (
     delete from job_claims where id = any ($11::bigint[])
 )
@@ -181,12 +183,14 @@ select null, next.* from gone cross join lateral job_next(kind, ordering_key) as
 -- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
 -- $11 claims that end with them, $12 seconds from its first failure for which it may hold up the later rows of its ordering
 -- key (null: until it ends).  One that would be tried again only after that steps aside at once: to wait until then would
--- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time.  Returned as in finish.
+-- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time; one that somebody wants
+-- stopped goes to the gate 'cancel', for end_asked.  Returned as in finish.
 -- index jobs_pkey; job_next for each row with an ordering key
 with back as (
     update jobs
     set state      = 'ready',
-        gate       = case when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
+        gate       = case when cancel_asked is not null then 'cancel'
+                          when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
                                and ($3::float8[])[width_bucket(id, $1::bigint[])] > 0 then 'later'
                           else ($5::text[])[width_bucket(id, $1::bigint[])] end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at

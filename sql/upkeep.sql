@@ -14,10 +14,11 @@ with late as materialized (
         idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
         crashes, worker_id, started_at, now(), progress, last_error, 'expired'
     from gone
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
-select id from gone
-union all
-select null from gone cross join lateral job_next(kind, ordering_key, false) where ordering_key is not null;
+select queue from gone cross join opened;
 
 -- name: partitions_make
 -- $1 parent table, $2 days ahead
@@ -41,54 +42,27 @@ where ctid = any (array(
     select ctid from job_audit where at < now() - $1::float8 * interval '1 second'
     order by at limit $2 for update skip locked));
 
--- name: count
--- For metrics: ready, due age and running rows of each queue and gate, counted up to $1 each, for at most $2 pairs.
--- index jobs_ready, walked loosely
-with recursive pair as (
-    (select queue, gate from jobs where state = 'ready' order by queue, gate limit 1)
-    union all
-    select next.queue, next.gate
-    from pair
-    cross join lateral (
-        select queue, gate from jobs
-        where state = 'ready' and (queue, gate) > (pair.queue, pair.gate)
-        order by queue, gate limit 1
-    ) as next
-), listed as (
-    select queue, gate from pair limit $2
+-- name: forget_buckets
+-- Of $4 buckets of limits, beginning after ($2, $3): those that have been full for $1 seconds (a new one is as full) and of
+-- which nobody holds or wants a place; and who held none for as long.  Returns the last bucket looked at, and how many were.
+-- index job_limits_pkey, job_limit_holds_pkey: no index on times, which would make each lease write to it.  What is locked is
+-- passed over, so nothing waits for another's lock here.
+with seen as materialized (
+    select name, key from job_limits where (name, key) > ($2, $3) order by name, key limit $4
+), idle as (
+    delete from job_limit_holds
+    where ctid = any (array(
+        select hold.ctid from seen join job_limit_holds as hold using (name, key)
+        where hold.held = 0 and hold.asked_at < now() - $1::float8 * interval '1 second'
+        for update of hold skip locked))
+), gone as (
+    delete from job_limits
+    where ctid = any (array(
+        select bucket.ctid from seen join job_limits as bucket using (name, key)
+        where bucket.full_at < now() - $1::float8 * interval '1 second'
+          and not exists (select from job_limit_holds as hold
+                          where hold.name = bucket.name and hold.key = bucket.key
+                            and (hold.held > 0 or hold.asked_at >= now() - $1::float8 * interval '1 second'))
+        for update of bucket skip locked))
 )
-select listed.queue, listed.gate, sum(due.n)::bigint as ready, sum(later.n)::bigint as scheduled,
-       coalesce(max(due.age), 0)::float8 as oldest_s
-from listed
-cross join (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
-cross join lateral (
-    select count(*) as n, date_part('epoch', now()) - date_part('epoch', min(run_at)) as age
-    from (select run_at from jobs
-          where queue = listed.queue and gate = listed.gate and priority = class.priority and state = 'ready'
-            and run_at <= now()
-          order by run_at limit $1) as bounded
-) as due
-cross join lateral (
-    select count(*) as n
-    from (select from jobs
-          where queue = listed.queue and gate = listed.gate and priority = class.priority and state = 'ready'
-            and run_at > now()
-          order by run_at limit $1) as bounded
-) as later
-group by listed.queue, listed.gate;
-
--- name: count_running
--- For metrics: running rows by queue, of at most $1.  index jobs_pkey, for each claim
-select queue, count(*) as running
-from (select job.queue
-      from job_claims as claim
-      cross join lateral (select queue from jobs
-                          where id = any (claim.ids) and worker_id = claim.worker_id and state = 'running') as job
-      limit $1) as bounded
-group by queue;
-
--- name: count_dead
--- For metrics: dead letters by queue, of the newest $1.  index job_history_dead
-select queue, count(*) as dead
-from (select queue from job_history where state = 'dead' order by finished_at desc limit $1) as bounded
-group by queue;
+select name, key, (select count(*) from seen)::int as looked_at from seen order by name desc, key desc limit 1;

@@ -8,9 +8,11 @@ returning id;
 
 -- name: heartbeat
 -- Prolong the lease, unless it ran out: a lease is never brought back, since its rows may have gone to others.  No row
--- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds.  index job_workers_pkey
+-- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds, $5 what it runs, {queue: how many}.
+-- index job_workers_pkey
 update job_workers
-set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[]
+set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[],
+    running = $5::text::jsonb
 where id = $1 and lease_until > now()
 returning date_part('epoch', now());
 
@@ -24,7 +26,8 @@ with holds as (
     select id, ids from job_claims where worker_id = $1 order by id limit $2 for update
 ), back as (
     update jobs
-    set state = 'ready', attempt = attempt - 1, fence = fence + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then gate else 'cancel' end, attempt = attempt - 1,
+        fence = fence + 1, worker_id = null, started_at = null
     where id = any (array(select unnest(ids) from claimed)) and worker_id = $1 and state = 'running'
 ), ended as (
     delete from job_claims where id = any (array(select id from claimed))
@@ -75,7 +78,8 @@ with claimed as materialized (
     from dead
 ), back as (
     update jobs
-    set state = 'ready', gate = '', fence = fence + 1, crashes = crashes + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then '' else 'cancel' end, fence = fence + 1,
+        crashes = crashes + 1, worker_id = null, started_at = null
     where id = any (array(select id from lost where crashes + 1 < $2))
     returning id, kind, queue, org_id, correlation_id, attempt
 ), failed as (
@@ -85,10 +89,13 @@ with claimed as materialized (
     from back join lost using (id)
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from dead where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, true)
 )
-select (select count(*) from back) as back, (select count(*) from dead) as dead,
-       (select count(*) from job_claims where worker_id = $1) as claims,
-       (select count(*) from dead cross join lateral job_next(kind, ordering_key) where ordering_key is not null) as opened;
+select (select count(*) from back) as back, array(select queue::text from dead) as dead,
+       (select count(*) from job_claims where worker_id = $1) as claims, opened.count as opened
+from opened;
 
 -- name: drop_lost_claims
 -- Forget the claims of a lost worker ($1) that hold none of its rows any more; $2 at most.

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 import sql
+from daemon import counts
 from daemon.settle import hand_back
 from daemon.store import Ask, Store
 from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim, claim_args, die, moved, waits_for_lock
@@ -149,11 +150,11 @@ async def test_a_paused_queue_gives_nothing_and_its_rows_stay_as_they_are(
 ) -> None:
     await insert(queue="halted")
     before = await pool.fetch("select *, ctid from jobs")
-    await pool.execute("insert into job_queues (name, paused_at) values ('halted', now())")
+    await pool.execute("insert into job_holds (gate, cause) values ('queue:halted', 'pause')")
     worker_id = await worker()
     assert await store.claim([Ask("halted", "", 10)], worker_id, ["noop"]) == []
     assert await pool.fetch("select *, ctid from jobs") == before
-    await pool.execute("update job_queues set paused_at = null")
+    await pool.execute("delete from job_holds")
     assert len(await claim(store, worker_id, queue="halted")) == 1
 
 
@@ -256,7 +257,8 @@ class TestPoison:
         await insert(2)
         (head,) = await store.look(FROM_THE_FIRST, 10)
         assert head.run_at < head.now
-        assert (await store.count(10, 10))[0].ready == 3
+        async with pool.acquire() as conn:
+            assert (await counts.take(conn)).queues["default"].ready == (3, False)
         jobs = await claim(store, await worker())
         assert len(jobs) == 3
         assert jobs[0].run_at < 0

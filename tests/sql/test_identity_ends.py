@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import cast
 
 import asyncpg
 import pytest
 
-from daemon.operator_store import OperatorStore, Order
+from daemon.operation import Operation
+from daemon.operator_store import Order
+from daemon.settle import hand_back
 from daemon.store import Store
 from jobs.model import Dead, Done
 from tests.sql.rows import Insert, Pool, Worker, claim, claims_of, die, ended, rescued
 
+ORDER = Order("ann", "jobs.cancel", "job")
+
 pytestmark = pytest.mark.req("OR-08")
 
 
-async def cancel(pool: Pool, job_id: int) -> list[int]:
+@asynccontextmanager
+async def operation(pool: Pool) -> AsyncIterator[Operation]:
     async with pool.acquire() as conn:
-        desk = OperatorStore(cast("asyncpg.Connection", conn))
-        return await desk.cancel([job_id], Order("ann", "jobs.cancel", "job"))
+        yield Operation(cast("asyncpg.Connection", conn), ORDER)
 
 
 async def done(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
@@ -42,18 +47,34 @@ async def buried(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> No
 async def expired(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
     await pool.execute("update jobs set gate = 'order' where id <> $1", ids[0])
     await pool.execute("update jobs set expires_at = now() where id = $1", ids[0])
-    assert await store.expire(10) == 1
+    assert await store.expire(10) == ["default"]
 
 
 async def cancelled(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
     await pool.execute("update jobs set gate = 'order' where id <> $1", ids[0])
-    assert await cancel(pool, ids[0]) == [ids[0]]
+    async with operation(pool) as order:
+        assert (await order.cancel(ids[:1])).changed == ids[:1]
+
+
+async def purged(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
+    await pool.execute("update jobs set gate = 'order' where id <> $1", ids[0])
+    async with operation(pool) as order:
+        assert (await order.purge_live(ids[:1])).changed == ids[:1]
+
+
+async def unwanted(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
+    """It was to be stopped, and came back first."""
+    (job,) = await claim(store, worker_id)
+    async with operation(pool) as order:
+        await order.cancel(ids[:1])
+    await store.write([hand_back(job)], claims_of([job]))
+    assert await store.end_asked(10) == ["default"]
 
 
 End = Callable[[Pool, Store, int, list[int]], Awaitable[None]]
 
 
-@pytest.mark.parametrize("end", [done, dead, buried, expired, cancelled])
+@pytest.mark.parametrize("end", [done, dead, buried, expired, cancelled, purged, unwanted])
 async def test_whoever_ends_a_row_opens_the_next_of_its_key(
     pool: Pool, store: Store, worker: Worker, insert: Insert, end: End
 ) -> None:
@@ -65,12 +86,13 @@ async def test_whoever_ends_a_row_opens_the_next_of_its_key(
 
 async def test_several_rows_of_a_key_end_at_once(pool: Pool, store: Store, insert: Insert) -> None:
     """None of them is opened and deleted by one statement."""
-    ids = await insert(5, ordering_key="k")
+    ids = await insert(6, ordering_key="k")
     await pool.execute("update jobs set gate = 'order' where id <> $1", ids[0])
     await pool.execute("update jobs set expires_at = now() where id = any ($1::bigint[])", ids[:3])
-    assert await store.expire(10) == 3
-    assert await cancel(pool, ids[3]) == [ids[3]]
-    assert [tuple(row) for row in await pool.fetch("select id, gate from jobs")] == [(ids[4], "")]
+    assert await store.expire(10) == ["default"] * 3
+    async with operation(pool) as order:
+        assert (await order.cancel(ids[3:5])).changed == ids[3:5]
+    assert [tuple(row) for row in await pool.fetch("select id, gate from jobs")] == [(ids[5], "")]
 
 
 async def test_a_row_deleted_by_hand_lets_the_next_go_at_the_next_sweep(

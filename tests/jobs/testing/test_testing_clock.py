@@ -100,6 +100,17 @@ async def test_time_may_run_out_for_a_row(jobs_queue: Queue) -> None:
     await jobs_queue.assert_dead("shop.when", reason="expired")
 
 
+async def test_a_pause_with_an_end_ends_by_it(jobs_queue: Queue) -> None:
+    until = jobs_queue.clock.now + timedelta(hours=1)
+    await jobs_queue.pool.execute(
+        "insert into job_holds (gate, cause, until) values ('kind:shop.when', 'pause', $1)", until
+    )
+    await jobs_queue.enqueue("shop.when")
+    assert (await jobs_queue.drain()).outcomes == []
+    await jobs_queue.clock.advance("1h")
+    assert (await jobs_queue.drain()).outcomes == [("shop.when", "done")]
+
+
 async def test_a_drain_of_all_goes_so_far_and_no_further(jobs_queue: Queue) -> None:
     start = jobs_queue.clock.now
     for hours in (1, 2, 3):
@@ -118,3 +129,25 @@ async def test_limits_go_by_it_too() -> None:
         assert len(await queue.drain()) == 1
         assert len(await queue.drain_all()) == 3
         assert queue.clock.now - start == pytest.approx(timedelta(seconds=3), abs=timedelta(milliseconds=10))
+
+
+async def test_a_limits_burst_starts_at_once_and_the_rest_as_its_tokens_grow() -> None:
+    config = "[limits.fast]\nkind = 'shop.when'\nrate = '10/s'"
+    async with testing.queue(handlers=[handlers], config=config) as queue:
+        start = queue.clock.now
+        for _ in range(45):
+            await queue.enqueue("shop.when")
+        assert len(await queue.drain()) == 10
+        assert len(await queue.drain()) == 0
+        await queue.clock.advance("1s")
+        assert len(await queue.drain()) == 10
+        assert len(await queue.drain_all()) == 25
+        assert queue.clock.now - start == pytest.approx(timedelta(seconds=3.5), abs=timedelta(milliseconds=10))
+
+
+async def test_places_are_taken_again_in_the_same_drain() -> None:
+    async with testing.queue(handlers=[handlers], config="[limits.two]\nkind = 'shop.when'\nconcurrency = 2") as queue:
+        for _ in range(7):
+            await queue.enqueue("shop.when")
+        assert len(await queue.drain()) == 7
+        assert await queue.pool.fetchval("select sum(held) from job_limit_holds") is None, "and go with the worker"
