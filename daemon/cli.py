@@ -23,7 +23,7 @@ COMMANDS = {
     "dead": ("daemon.cli_dead:dead", "Dead letters: list, retry and purge them."),
     "queues": ("daemon.cli_queues:queues", "Queues: list, pause, resume and drain them."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
-    "orgs": ("daemon.cli_holds:orgs", "Organisations: pause and resume them."),
+    "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "lanes": ("daemon.cli_holds:lanes", "Destinations: pause and resume them."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),

@@ -21,7 +21,8 @@ class Transition:
 
     `state` done, dead or cancelled: the row moves to history.  `ready`: it goes back to its queue, `delay_s` from now
     (None: its run_at stays as it is), through `gate`, with its attempt charged or not.  `order_wait_s`: so long
-    from its first failure may it hold up the later rows of its ordering key (None: until it ends).
+    from its first failure may it hold up the later rows of its ordering key (None: until it ends).  `progress` is
+    written before, where it is not on the row yet; `result_json` is `result` in the form in which it is stored.
     """
 
     job: Job
@@ -39,6 +40,8 @@ class Transition:
     keep: bool = True
     order_wait_s: float | None = None
     records: list[tuple[Ledger, Mapping[str, Any]]] | None = None
+    progress: str | None = None
+    result_json: str | None = None
 
 
 def refuse(job: Job, max_attempts: int) -> Outcome | None:

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ _HOLDS = sql.load("holds.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
+_BATCHES = sql.load("batches.sql")
 
 _STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
 """As the finishing statement reads them."""
@@ -79,6 +80,15 @@ class Head(NamedTuple):
     priority: int
     run_at: float
     now: float
+
+
+class Mark(NamedTuple):
+    """How old the rows of a (queue, gate, class) may still be, seconds since 1970: what was older has been claimed."""
+
+    queue: str
+    gate: str
+    priority: int
+    run_at: float
 
 
 class Waiting(NamedTuple):
@@ -167,9 +177,12 @@ class Store:
         queues, priorities = zip(*places, strict=True)
         return [Ripe(*row) for row in await self._fetch(_QUEUE["ripen"], queues, priorities, most)]
 
-    async def look(self, after: tuple[str, str, int], most: int) -> list[Head]:
-        """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`."""
-        return [Head(*row) for row in await self._fetch(_QUEUE["look"], *after, most)]
+    async def look(self, after: tuple[str, str, int], most: int, known: Sequence[Mark] = ()) -> list[Head]:
+        """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`.  Of those that
+        are `known` only rows no older than their mark."""
+        queues, gates, classes, marks = zip(*known, strict=True) if known else ((), (), (), ())
+        found = await self._fetch(_QUEUE["look"], *after, most, queues, gates, classes, marks)
+        return [Head(*row) for row in found]
 
     async def waiting(self, queue: str, gate: str, after: tuple[int, str], most: int) -> list[Waiting]:
         """The organisations that wait at a place, in order of class and name, beginning after `after`."""
@@ -184,6 +197,22 @@ class Store:
         `ended_claims`: those whose last rows these are.  `again`: an earlier call may have been committed though its
         answer was lost.  Then an attempt that is no longer ours brings no ledger rows: most likely it has brought them.
         """
+        async with self._connection() as conn:
+            ours, freed = await self._write(conn, batch, ended_claims, again=again, alone=True)
+        if freed:
+            self.on_freed(freed)
+        return ours
+
+    async def write_in(self, conn: Any, t: Transition, ended_claims: Sequence[int]) -> tuple[bool, list[Freed]]:
+        """Record how an attempt ended in the transaction that is open on `conn`; whether the row was still ours, and
+        what `on_freed` is to hear after the commit."""
+        ours, freed = await self._write(conn, [t], ended_claims, again=False, alone=False)
+        return bool(ours), freed
+
+    async def _write(
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], *, again: bool, alone: bool
+    ) -> tuple[set[int], list[Freed]]:
+        """`alone`: in a transaction of its own."""
         # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
         batch = sorted(batch, key=_row_order)
         parts = [
@@ -192,27 +221,63 @@ class Store:
             for ready, write in ((False, self._finish), (True, self._put_back))
         ]
         parts = [(write, part) for write, part in parts if part]
-        ledgers = _ledger_rows(batch)
-        async with self._connection() as conn:
-            if len(parts) == 1 and not ledgers:  # the common case is one statement, and so its own transaction
-                return self._ours(await parts[0][0](conn, parts[0][1], ended_claims))
-            async with conn.transaction():
-                written: list[asyncpg.Record] = []
-                for n, (write, part) in enumerate(parts):
-                    written += await write(conn, part, ended_claims if n == 0 else ())
-                if again:
-                    ours = {row[0] for row in written}
-                    ledgers = _ledger_rows([t for t in batch if t.job.id in ours])
-                for ledger, rows in ledgers.items():
-                    await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
-            return self._ours(written)
+        more = [t for t in batch if t.records or t.progress is not None or t.job.batch_id is not None]
+        if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
+            return _told(await parts[0][0](conn, parts[0][1], ended_claims))
+        async with conn.transaction() if alone else nullcontext():
+            ours: set[int] = set()
+            freed: list[Freed] = []
+            children: dict[int, Transition] = {}
+            if said := [(t.job, t.progress) for t in more if t.progress is not None]:
+                await self._progress(conn, said)
+            for n, (write, part) in enumerate(parts):
+                written, free = _told(await write(conn, part, ended_claims if n == 0 else ()))
+                ours |= written
+                freed += free
+                if more and write == self._finish:
+                    children |= {t.job.id: t for t in part if t.job.batch_id is not None and t.job.id in written}
+            ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
+            for ledger, rows in ledgers.items():
+                await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
+            if children:  # last, since it locks batches
+                await self._end_children(conn, list(children.values()))
+        return ours, freed
 
-    def _ours(self, written: Sequence[asyncpg.Record]) -> set[int]:
-        """The ids among what a commit has returned; what comes after them may go now."""
-        ours = {row[0] for row in written}
-        if None in ours:
-            self.on_freed([Freed(*row[1:]) for row in written if row[0] is None])
-        return ours - {None}
+    async def _end_children(self, conn: Any, children: Sequence[Transition]) -> None:
+        await conn.execute(
+            _BATCHES["ended"],
+            [t.job.batch_id for t in children],
+            [t.job.id for t in children],
+            [t.state for t in children],
+            timeout=self._timeout_s,
+        )
+
+    async def settle_batches(self, after: int, most: int) -> tuple[int | None, int]:
+        """End batches that nobody ended, of the `most` open ones after this one; (the last of them, None when there are
+        no more, and how many were over)."""
+        (row,) = await self._fetch(_BATCHES["settle"], after, most)
+        return (row["last"] if row["looked"] == most else None), row["over"] or 0
+
+    async def forget_batches(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_BATCHES["forget"], keep_s, most))
+
+    async def say(self, progress: Sequence[tuple[Job, str]], lines: Sequence[Mapping[str, Any]]) -> None:
+        """Store how far running jobs are (JSON; of an attempt that is over nothing is written), and lines of theirs."""
+        async with self._connection() as conn:
+            if progress:
+                await self._progress(conn, progress)
+            if lines:
+                await conn.execute(_LEDGERS["job_logs"], json_text(lines), timeout=self._timeout_s)
+
+    async def _progress(self, conn: Any, progress: Sequence[tuple[Job, str]]) -> None:
+        said = sorted(progress, key=_job_order)
+        await conn.execute(
+            _QUEUE["progress"],
+            [job.id for job, _value in said],
+            [job.fence for job, _value in said],
+            [value for _job, value in said],
+            timeout=self._timeout_s,
+        )
 
     async def _finish(
         self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]
@@ -225,7 +290,7 @@ class Store:
             None if plainly_done else [_STATES[t.state] for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
-            None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
+            None if plainly_done else [_result(t) for t in batch],
             None if plainly_done else [_lane(t.job) for t in batch],
             None if plainly_done else [_code(t) for t in batch],
             None if plainly_done else [t.keep for t in batch],
@@ -264,11 +329,6 @@ class Store:
     async def drop_claims(self, worker_id: int, known_claims: Sequence[int]) -> int:
         """Forget older claims of this worker that it does not know and that hold nothing any more."""
         return _rows(await self._execute(_QUEUE["drop_claims"], worker_id, known_claims))
-
-    async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
-        """Store how far a running job is; false when the row is no longer this attempt's."""
-        row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
-        return row is not None
 
     async def lease(
         self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]], ahead_s: float
@@ -464,6 +524,14 @@ def _claim_order(job: Job) -> tuple[int, float, int]:
     return job.priority, job.run_at, job.id
 
 
+def _told(written: Sequence[asyncpg.Record]) -> tuple[set[int], list[Freed]]:
+    """The ids among what a statement has returned, and what comes after them: which rows may go now."""
+    ours = {row[0] for row in written}
+    if None not in ours:
+        return ours, []
+    return ours - {None}, [Freed(*row[1:]) for row in written if row[0] is None]
+
+
 def _plainly_done(t: Transition) -> bool:
     """Nothing is to be said of it but that it is done."""
     return t.state == "done" and t.result is None and t.keep and t.reason is None and t.job.lane is None
@@ -471,6 +539,14 @@ def _plainly_done(t: Transition) -> bool:
 
 def _row_order(transition: Transition) -> tuple[int, int]:
     return transition.job.id, transition.job.fence
+
+
+def _job_order(said: tuple[Job, str]) -> tuple[int, int]:
+    return said[0].id, said[0].fence
+
+
+def _result(t: Transition) -> str | None:
+    return t.result_json if t.result_json is not None or t.result is None else json_text(t.result)
 
 
 def _number(row: asyncpg.Record) -> int:
@@ -498,21 +574,17 @@ def error_text(transition: Transition) -> str | None:
     return json_text(error)
 
 
+def whose(job: Job) -> dict[str, Any]:
+    """What all rows about a job have in common."""
+    return {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "correlation_id": job.correlation_id}
+
+
 def _ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
     """What the attempts recorded, with what every channel's log has in common."""
     found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
     for t in batch:
         for ledger, row in t.records or ():
-            found[ledger].append(
-                {
-                    **row,
-                    "job_id": t.job.id,
-                    "attempt": t.job.attempt,
-                    "org_id": t.job.org_id,
-                    "correlation_id": t.job.correlation_id,
-                    "retry_in_s": t.delay_s if t.state == "ready" else None,
-                }
-            )
+            found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
     return found
 
 

@@ -37,7 +37,7 @@ from daemon.work_settings import KindSettings, QueueSettings
 from jobs.clients import Wanted
 from jobs.context import Tools
 from jobs.model import Job
-from jobs.registry import Handler, Kind
+from jobs.registry import AnyHandler, Kind
 from jobs.testing.calls import Calls, is_fault
 from jobs.testing.engine import Worker
 from jobs.testing.ran import Ran
@@ -74,12 +74,14 @@ class Engine:
     async def migrate(self, dsn: str) -> None:
         await migrate(dsn)
 
-    def plan(self, config: Mapping[str, Any] | str, handlers: Sequence[str | Handler] | None, concurrency: int) -> Plan:
+    def plan(
+        self, config: Mapping[str, Any] | str, handlers: Sequence[str | AnyHandler] | None, concurrency: int
+    ) -> Plan:
         given = parse(config) if isinstance(config, str) else parse("", overrides=config)
         modules = [name for name in handlers or () if isinstance(name, str)]
         found = load_kinds((*given.daemon.handlers, *modules), given.daemon.kinds)
         if handlers is not None:
-            found = {n: kind for n, kind in found.items() if {kind.handler, kind.handler.__module__} & set(handlers)}
+            found = {n: k for n, k in found.items() if {k.registered, k.registered.__module__} & set(handlers)}
         return Plan(_calm(given, found, concurrency), found)
 
 
@@ -150,6 +152,7 @@ class Bench:
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(life.finisher.run())
             self._waits_s = await life.rounds()
+            await life.quiet()
             life.finisher.close()
             await writing
         if life.dead:
@@ -203,6 +206,10 @@ class _Life:
         self._claimer.close()
         await self._claimer.admission.step()
         return waits_s
+
+    async def quiet(self) -> None:
+        """Nothing more is said of running jobs."""
+        await self._runner.notes.aclose()
 
     async def _turn(self) -> bool:
         """Run what was claimed, in the order of the claim; whether that was anything."""
@@ -280,6 +287,11 @@ class _Finisher(Finisher):
     def add(self, transition: Transition) -> None:
         if not self.dead:
             super().add(transition)
+            self._ended(transition)
+
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        if not self.dead:
+            super().committed(transition, seconds, late=late)
             self._ended(transition)
 
 

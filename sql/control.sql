@@ -32,7 +32,9 @@ with unwanted as materialized (
     select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
     cross join lateral job_next(kind, ordering_key, false)
 )
-select queue from gone cross join opened;
+select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+               from gone where batch_id is not null) as batches
+from gone cross join opened;
 
 -- name: end_pauses
 -- Pauses whose time is over: of queues, kinds, organisations and lanes, and of schedules, whose ticks in the pause are over

@@ -71,7 +71,9 @@ with waiting as materialized (
     select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
     cross join lateral job_next(kind, ordering_key, false)
 )
-select id from gone cross join opened order by id;
+select id, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+            from gone where batch_id is not null) as batches
+from gone cross join opened order by id;
 
 -- name: ask
 -- Mark running rows that are to be stopped; their daemons are called after the commit.  One that is asked already, or is

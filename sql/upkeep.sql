@@ -6,7 +6,7 @@ with late as materialized (
     select id from jobs where expires_at <= now() and state = 'ready' order by expires_at limit $1 for update skip locked
 ), gone as (
     delete from jobs where id = any (array(select id from late)) returning *
-), buried as (
+), kept as (
     insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
         idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
         crashes, worker_id, started_at, finished_at, progress, last_error, reason)
@@ -18,7 +18,9 @@ with late as materialized (
     select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
     cross join lateral job_next(kind, ordering_key, false)
 )
-select queue from gone cross join opened;
+select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
+            from gone where batch_id is not null) as batches
+from gone cross join opened;
 
 -- name: partitions_make
 -- $1 parent table, $2 days ahead

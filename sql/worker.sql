@@ -94,7 +94,9 @@ with claimed as materialized (
     cross join lateral job_next(kind, ordering_key, true)
 )
 select (select count(*) from back) as back, array(select queue::text from dead) as dead,
-       (select count(*) from job_claims where worker_id = $1) as claims, opened.count as opened
+       (select count(*) from job_claims where worker_id = $1) as claims,
+       (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
+        from dead where batch_id is not null) as batches, opened.count as opened
 from opened;
 
 -- name: drop_lost_claims

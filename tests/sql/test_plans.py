@@ -25,6 +25,7 @@ OPERATORS = {
     "migrate.sql",
     "operator.sql",
     "orders.sql",
+    "orgs.sql",
     "roles.sql",
 }
 """What people ask and order, one at a time, and what follows: here only checked for the one thing that hurts others."""
@@ -67,11 +68,14 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
              _each("true"), "1", "'{1,2}'", _each("60.0::float8")),
             {"jobs_pkey", "job_claims_pkey"},
         ),
-        "look": (("''", "''", "0", "1000"), {"jobs_ready"}),
+        "look": (
+            ("''", "''", "0", "1000", "array['default', 'q1']", "array['', '']", "array[2, 2]", "array[1e9, 1e9]"),
+            {"jobs_ready"},
+        ),
         "waiting": (("'q1'", "''", "0", "''", "1000"), {"jobs_shares"}),
         "held": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
         "drop_claims": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
-        "progress": (("2", "1", "'{}'"), {"jobs_pkey"}),
+        "progress": ((IDS, _each("1"), _each("'{}'::text")), {"jobs_pkey"}),
     },
     "worker.sql": {
         "register": (("'w'", "'0'", "'{noop}'", "'{*}'", "30"), set()),
@@ -123,7 +127,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
         "pass_over": (("'s'", "now()"), set()),
     },
-    "ledgers.sql": {name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks")},
+    "ledgers.sql": {
+        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+    },
+    "batches.sql": {
+        "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
+        "known": (("'k'", "null"), {"job_batches_key"}),
+        "add": (("7", "'[]'"), set()),
+        "ended": (("'{7}'", "'{14}'", "'{done}'"), set()),
+        "settle": (("0", "1000"), {"jobs_batch"}),
+        "forget": (("86400", "1000"), {"job_batches_ended"}),
+    },
     "identity.sql": {
         "open_heads": (("''", "''", "1000"), {"jobs_in_order"}),
         "step_aside": (("1000",), {"jobs_blocking"}),
