@@ -11,7 +11,7 @@ from typing import NamedTuple
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.shares import CLASSES, Ageing, Shares
-from daemon.store import Ask, Freed, Head, Key, Mark, Ripe, Waiting
+from daemon.store import Ask, Freed, Head, Mark, Ripe, Waiting
 from jobs.model import Job
 
 KIND_GATE = "kind:"
@@ -101,8 +101,6 @@ class Sources:
         self.passing: Callable[[str], int] = lambda gate: MOST
         """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
         self.more = False  # a ripe place was not asked, since the claim had no room for it
-        self.ended_keys: set[Key] = set()  # of rows that have ended: the next of each may go
-        self.ordered = False  # rows wait for others of their key
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -153,7 +151,6 @@ class Sources:
                 self._later[head.queue, head.priority] = now + due_s
                 continue
             if head.gate == ORDER_GATE:
-                self.ordered = True
                 continue
             state = self._states.setdefault(place, _State(ripe=False))
             if place not in seen and place != after[:2]:
@@ -284,7 +281,7 @@ class Sources:
     # --- limits, returns, time --------------------------------------------------------------------------------------
 
     def returned(self, job: Job, gate: str, due_at: float | None) -> None:
-        """A row went back to its queue, due then (None: as before); or one ended, and the next of its key may go."""
+        """A row went back to its queue, due then (None: as before)."""
         if due_at is not None and gate == "":
             self.later(job.queue, job.priority, due_at)
             return
@@ -298,7 +295,7 @@ class Sources:
             state.due_at = due_at
 
     def freed(self, rows: Iterable[Freed]) -> None:
-        """Rows went back to their queue, since it is their turn."""
+        """It is these rows' turn in their ordering key, and they stand in the open queue."""
         for queue, priority, run_at in rows:
             if self._served((queue, "")):
                 self.opened(queue, "")
