@@ -76,6 +76,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "give": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'"), set()),
         "true_up": (("1", "'{a}'", "'{b}'", "'{1}'"), set()),
     },
+    "lanes.sql": {
+        "close": (("'{lane:a}'", "'{breaker}'", "'{30}'", "'{0}'", "'{x}'", "1"), set()),
+        "holds": (("'{lane:a}'", "'{60}'", "1", "20"), set()),
+        "open": (("'{lane:a}'", "1"), set()),
+        "give_up": (("'{lane:a}'", "1"), set()),
+        "forget": (("3600", "1000"), set()),
+        "list": (("1000", "null"), set()),
+        "pause": (("'lane:a'", "'me'", "null"), set()),
+        "resume": (("'lane:a'",), set()),
+        "reset": (("'lane:a'",), set()),
+    },
     "schedules.sql": {
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
