@@ -61,7 +61,7 @@ async def bare_loop(place: Lab, conn: asyncpg.Connection, rows: int) -> float:
     )
     claim, finish = await conn.prepare(statements["claim"]), await conn.prepare(statements["finish"])
     started = perf_counter()
-    while claimed := await claim.fetch(["default"], [""], [BATCH], worker_id, ["bench_noop"], None):
+    while claimed := await claim.fetch(["default"], [""], [BATCH], worker_id, ["bench_noop"], None, []):
         claimed.sort(key=lambda row: row[0])
         n = len(claimed)
         nothing: list[None] = [None] * n

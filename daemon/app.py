@@ -23,6 +23,8 @@ from daemon.finisher import WRITE_S, Finisher
 from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
+from daemon.lane_store import LaneStore
+from daemon.lanes import Lanes
 from daemon.lease import Lease
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
@@ -140,7 +142,15 @@ class Daemon:
             on_lost=self._lost,
         )
         self._unregistered = asyncio.Event()
-        self._claimer = Claimer(store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id)
+        self._lanes = Lanes(
+            LaneStore(self._pool, timeout_s=answer_limit_s(setup.config.database.statement_timeout)),
+            lambda lane: self._config.lane(lane),
+            self._worker_id,
+            observer,
+        )
+        self._claimer = Claimer(
+            store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id, self._lanes
+        )
         self._listener = Listener(
             self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
         )
@@ -181,6 +191,7 @@ class Daemon:
                     ("listener", self._listener.run()),
                     ("keeper", self._keeper.run()),
                     ("scheduler", self._scheduler.run()),
+                    ("lanes", self._lanes.run()),
                     ("watchdog", self._watchdog.run()),
                     ("lag", probe(self._observer)),
                     ("membership", self._stay_registered()),

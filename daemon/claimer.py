@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 
 import asyncpg
 
-from daemon.admission import Admission
+from daemon.admission import Admission, Admitted
 from daemon.finisher import Finisher
+from daemon.lanes import LANE_GATE, Lanes, gate_of
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
 from daemon.settle import Transition, hand_back
@@ -54,6 +55,7 @@ class Claimer:
         observer: Observer,
         beat: Callable[[], None],
         worker_id: Callable[[], int | None],
+        lanes: Lanes,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -72,6 +74,10 @@ class Claimer:
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
+        self._lanes = lanes
+        self._sources.lane_room = lanes.may_claim
+        lanes.on_probe, lanes.on_open = self._probe, self._lane_opened
+        runner.on_said = lanes.saw
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -80,6 +86,7 @@ class Claimer:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
         self._admission.reload()
+        self._lanes.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self._look_at = 0.0
         self._wake.set()
@@ -148,6 +155,8 @@ class Claimer:
         poll_s = self._runner.setup.config.daemon.poll_interval
         sources = await self._store.look(MOST)
         self._sources.found(sources, monotonic())
+        due = [(s.queue, s.gate) for s in sources if s.next_s <= 0]
+        self._lanes.waits([place for place in due if self._sources.waiting(*place)])
         self._look_at = monotonic() + poll_s
         self.answered_at = monotonic()
 
@@ -155,7 +164,7 @@ class Claimer:
         started = perf_counter()
         served = self._runner.setup.kinds
         try:
-            rows = await self._store.claim(asked, worker_id, list(served))
+            rows = await self._store.claim(asked, worker_id, list(served), self._lanes.full())
         except asyncpg.UniqueViolationError:
             await asyncio.sleep(LINGER_S)
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
@@ -163,17 +172,52 @@ class Claimer:
             return await self._claim_apart(asked, worker_id, error)
         self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
-        jobs = [job for job in rows if job.kind in served]
-        self._sources.claimed(asked, Counter((job.queue, _source_gate(job, served)) for job in rows))
+        jobs = [job for job in rows if job.worker_id is not None]
+        self._sources.claimed(asked, Counter((job.queue, _source_gate(job)) for job in rows))
+        for queue, gate in {(job.queue, job.gate) for job in rows if job.worker_id is None and job.kind in served}:
+            self._sources.opened(queue, gate)
         for (kind, queue), count in Counter((job.kind, job.queue) for job in rows if job.kind not in served).items():
             self._observer.parked(kind, queue, count)
         if self._closing or self._worker_id() != worker_id or self._runner.setup.kinds is not served:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self._admission.admit(self._apart(jobs), worker_id):
+        for job, buckets in await self._admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
+
+    async def _admit(self, jobs: list[Job], worker_id: int) -> Admitted:
+        """Past their lanes and their limits; a row whose lane lets it through and whose limit does not has not been."""
+        through = [job for job in jobs if self._lane_admits(job)]
+        admitted: Admitted = ()
+        try:
+            admitted = await self._admission.admit(through, worker_id)
+        finally:
+            start = {job.id for job, _buckets in admitted}
+            for job in through:
+                if job.id not in start:
+                    self._lanes.saw(job, None)
+        return admitted
+
+    def _lane_admits(self, job: Job) -> bool:
+        kind = self._runner.setup.kinds[job.kind]
+        if job.lane is None and kind.lane is not None:
+            try:
+                job.lane = kind.lane(kind.decode(job.args_json))
+            except Exception:  # whatever strangers' data does to a kind's type: running the row will say it
+                return True
+        if self._lanes.admit(job):
+            return True
+        self._finisher.add(hand_back(job, gate=gate_of(job.lane or "")))
+        return False
+
+    def _probe(self, queue: str, gate: str) -> None:
+        self._sources.probe(queue, gate)
+        self._wake.set()
+
+    def _lane_opened(self, gate: str) -> None:
+        self._sources.gate_opened(gate)
+        self._wake.set()
 
     async def _claim_apart(self, asked: dict[Place, int], worker_id: int, error: Exception) -> int:
         """Postgres refuses to update some row, one that came past the checks: its place waits, the others go on."""
@@ -209,7 +253,7 @@ class Claimer:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         now, news = monotonic(), False
         for t in batch:
-            if t.gate == SUSPECT_GATE:
+            if t.gate == SUSPECT_GATE or t.gate.startswith(LANE_GATE):
                 self._sources.opened(t.job.queue, t.gate)
             news = news or t.job.crashes > 0
             if t.state == "ready" and t.delay_s is not None:
@@ -246,6 +290,6 @@ class Claimer:
             await asyncio.sleep(LINGER_S)
 
 
-def _source_gate(job: Job, served: Iterable[str]) -> str:
+def _source_gate(job: Job) -> str:
     """The gate a claimed row came through; one that was parked came from the open queue."""
-    return job.gate if job.kind in served else ""
+    return "" if job.worker_id is None else job.gate

@@ -65,6 +65,7 @@ class Runner:
         self.setup = setup
         self.busy: Counter[str] = Counter()
         self.on_free: Callable[[Running], None] = lambda running: None
+        self.on_said: Callable[[Job, Outcome | None], None] = lambda job, said: None
         self._store = store
         self._finisher = finisher
         self._observer = observer
@@ -166,7 +167,7 @@ class Runner:
             transition.keep = _kept(setup.config, transition)
         if context is not None and context.records:
             transition.records = context.records
-        self._settled(running, transition)
+        self._settled(running, transition, outcome)
 
     async def _call(
         self, kind: Kind, args: Any, context: Context, running: Running, timeout_s: float
@@ -178,7 +179,7 @@ class Runner:
             return said, None
         except asyncio.CancelledError:
             if running.why == "timeout":
-                return Retry(f"no end within {timeout_s:g} s", code="timeout"), None
+                return Retry(f"no end within {timeout_s:g} s", code="timeout", lane_fault=True), None
             if running.why is None:  # not by us: something the handler waited for was cancelled under it
                 return Retry("cancelled from inside", code="cancelled_inside"), None
             return None, None
@@ -217,12 +218,13 @@ class Runner:
             return
         kind = self.setup.kinds.get(running.job.kind)
         policy = self.setup.config.policy(running.job.kind, running.job.queue, kind.retry if kind else None)
-        reason = Retry("did not stop when its time was over", code="timeout")
+        reason = Retry("did not stop when its time was over", code="timeout", lane_fault=True)
         most = running.job.max_attempts or policy.max_attempts
-        self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
+        self._settled(running, settle(running.job, reason, policy, most, random.random()), reason)  # noqa: S311  jitter
 
-    def _settled(self, running: Running, transition: Transition) -> None:
+    def _settled(self, running: Running, transition: Transition, said: Outcome | None = None) -> None:
         running.settled = True
+        self.on_said(running.job, said)
         t = transition
         if t.code == "invalid_args":
             self._observer.poison(t.job.id, t.job.kind, t.code)

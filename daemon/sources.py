@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.store import Source
@@ -37,6 +38,8 @@ class Sources:
         self._kinds: frozenset[str] = frozenset()
         self._states: dict[Place, _State] = {}
         self.suspect_runs = False
+        self.lane_room: Callable[[str], int | None] = lambda gate: None
+        self._probes: set[Place] = set()
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -106,6 +109,15 @@ class Sources:
         """Rows now stand at this gate and may be claimed."""
         self._states.setdefault((queue, gate), _State()).ripe = True
 
+    def gate_opened(self, gate: str) -> None:
+        """Rows at this gate of whatever queue may be claimed."""
+        for (_queue, other), state in self._states.items():
+            state.ripe = state.ripe or other == gate
+
+    def probe(self, queue: str, gate: str) -> None:
+        """One row is wanted from here, however busy the queue is."""
+        self._probes.add((queue, gate))
+
     def set_aside(self, place: Place, until: float) -> None:
         """Ask this place for nothing until then."""
         state = self._states.setdefault(place, _State())
@@ -128,15 +140,23 @@ class Sources:
         asked: dict[Place, int] = {}
         room: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
+        probes, self._probes = self._probes, set()
+        asked.update((place, 1) for place in probes if self.lane_room(place[1]))
+        lanes: dict[str, int | None] = {}
         for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
             queue, gate = place
             if state.due_at is not None and state.due_at <= now:
                 state.ripe, state.due_at = True, None
-            if not state.ripe or state.shut_until > now or most <= 0:
+            if not state.ripe or state.shut_until > now or most <= 0 or place in asked:
                 continue
             left = room.setdefault(queue, free(queue))
             count = min(left, most)
-            if gate == SUSPECT_GATE:
+            if gate.startswith(LANE_GATE):
+                passing = lanes.setdefault(gate, self.lane_room(gate))
+                if passing is not None:
+                    count = min(count, passing)
+                    lanes[gate] = passing - count
+            elif gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
             elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back

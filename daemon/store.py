@@ -90,10 +90,13 @@ class Store:
         self._pool = pool
         self._timeout_s = timeout_s
 
-    async def claim(self, slots: Mapping[tuple[str, str], int], worker_id: int, kinds: Sequence[str]) -> list[Job]:
-        """Take up to slots[queue, gate] due rows of each; rows of kinds not served come back with their gate set."""
+    async def claim(
+        self, slots: Mapping[tuple[str, str], int], worker_id: int, kinds: Sequence[str], full: Sequence[str] = ()
+    ) -> list[Job]:
+        """Take up to slots[queue, gate] due rows of each; rows of kinds not served, and of lanes held or
+        `full`, come back with their gate set and no worker."""
         queues, gates = zip(*slots, strict=True)
-        rows = await self._fetch(_QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None)
+        rows = await self._fetch(_QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None, full)
         claimed = [Job(*row) for row in rows]
         claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
         return claimed

@@ -4,7 +4,10 @@
 -- name: claim
 -- Take due rows for every (queue, gate) that has free slots, best class first, in one round trip.  A row whose kind this
 -- daemon does not serve is not taken but moved to the gate 'kind:…' of its queue, where it costs later claims nothing.
--- $1 queues, $2 gates, $3 free slots of each, $4 worker, $5 kinds served, $6 now (null: the database clock)
+-- $1 queues, $2 gates, $3 free slots of each, $4 worker, $5 kinds served, $6 now (null: the database clock), $7 lanes of
+-- which this daemon may start nothing more
+-- Nothing is taken from the gate of a lane that is held, but by the worker that probes it; rows of such a lane, and of those
+-- in $7, that stand in the open queue are moved to its gate.
 -- index jobs_ready, one probe for each source and class; future rows lie behind the probe's end.  The picked ids go through
 -- an array, since a join lets the planner scan the whole table.  Of an ordering key only the oldest row is eligible
 -- (jobs_ordered), while none runs (jobs_ordered_running; two questions, since their `or` would read every row of the key).
@@ -14,6 +17,10 @@
 -- cut is no JSON any more, and dies as such.
 with relaxed as materialized (
     select set_config('synchronous_commit', 'off', true)
+), shut as materialized (
+    select gate from job_holds where gate like 'lane:%'
+    union all
+    select 'lane:' || lane from unnest($7::text[]) as lane
 ), picked as materialized (
     select due.id
     from relaxed, unnest($1::text[], $2::text[], $3::int[]) as source (queue, gate, slots)
@@ -40,7 +47,20 @@ with relaxed as materialized (
     ) as due
     where exists (select from job_workers where id = $4 and lease_until > now())
       and not exists (select from job_queues where name = source.queue and paused_at is not null)
-)
+      and not exists (
+          select from job_holds
+          where gate = source.gate and (detail ->> 'probe')::bigint is distinct from $4::bigint)
+), parked as materialized (
+    select id, 'lane:' || job_lane(kind, args, lane) as gate from jobs
+    where exists (select from shut) and id = any (array(select id from picked)) and gate = ''
+      and 'lane:' || job_lane(kind, args, lane) in (select gate from shut)
+), moved as (
+    update jobs
+    set gate = (select gate from parked where parked.id = jobs.id), fence = fence + 1
+    where id = any (array(select id from parked))
+    returning id, fence, kind, queue, priority, attempt, '{}', 0::float8, 0::float8, org_id, max_attempts, 0::float8,
+              ordering_key, substr(gate, 6), correlation_id, traceparent, actor_id, project_id, gate, crashes, null::bigint
+), taken as (
 update jobs
 set state      = case when kind = any ($5::text[]) then 'running' else 'ready' end,
     gate       = case when kind = any ($5::text[]) then gate else 'kind:' || kind end,
@@ -48,10 +68,12 @@ set state      = case when kind = any ($5::text[]) then 'running' else 'ready' e
     fence      = fence + 1,
     worker_id  = case when kind = any ($5::text[]) then $4::bigint end,
     started_at = case when kind = any ($5::text[]) then coalesce($6::timestamptz, now()) end
-where id = any (array(select id from picked))
+where id = any (array(select id from picked except all select id from parked))
 returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
-          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id;
+          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
+          job_lane(kind, args, lane), correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id
+)
+select * from taken union all select * from moved;
 
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was

@@ -85,8 +85,8 @@ async def test_the_time_of_a_claim_can_be_given(pool: Pool, worker: Worker, inse
     await insert(run_at=now + HOUR)
     worker_id = await worker()
     ask = (CLAIM, ["default"], [""], [10], worker_id, ["noop"])
-    assert await pool.fetch(*ask, now + HOUR - timedelta(microseconds=1)) == []
-    assert len(await pool.fetch(*ask, now + HOUR)) == 1
+    assert await pool.fetch(*ask, now + HOUR - timedelta(microseconds=1), []) == []
+    assert len(await pool.fetch(*ask, now + HOUR, [])) == 1
 
 
 @pytest.mark.req("DC-01")
@@ -112,7 +112,7 @@ async def test_a_claim_passes_by_what_another_one_holds(
     async with pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        held = await conn.fetch(CLAIM, ["default"], [""], [2], worker_id, ["noop"], None)
+        held = await conn.fetch(CLAIM, ["default"], [""], [2], worker_id, ["noop"], None, [])
         rest = await claim(store, worker_id)
         assert [row["id"] for row in held] + [job.id for job in rest] == ids
         await transaction.rollback()
@@ -173,7 +173,7 @@ async def test_a_claim_does_not_wait_for_the_disk(pool: Pool, store: Store, work
     async with pool.acquire() as conn:
         await conn.execute("set synchronous_commit = on")
         async with conn.transaction():
-            await conn.fetch(CLAIM, ["default"], [""], [1], worker_id, ["noop"], None)
+            await conn.fetch(CLAIM, ["default"], [""], [1], worker_id, ["noop"], None, [])
             assert await conn.fetchval("show synchronous_commit") == "off"
         assert await conn.fetchval("show synchronous_commit") == "on"
 
@@ -226,7 +226,7 @@ class TestOrderingKey:
             await producer.execute("insert into jobs (kind, ordering_key) values ('noop', 'k')")
             (younger,) = await insert(ordering_key="k")
             await early.start()
-            held = await claimer.fetch(CLAIM, ["default"], [""], [9], worker_id, ["noop"], None)
+            held = await claimer.fetch(CLAIM, ["default"], [""], [9], worker_id, ["noop"], None, [])
             await late.commit()
             rival = asyncio.get_running_loop().create_task(claim(store, worker_id))
             await waits_for_lock(pool, "with relaxed")

@@ -32,7 +32,7 @@ def _each(value: str) -> str:
 _NO_TEXT = _each("null::text")
 _QUEUES = "array[" + ", ".join(f"'q{n}'" for n in range(QUEUES)) + "]"
 _GATES = f"array_fill(''::text, array[{QUEUES}])"
-CLAIM = (_QUEUES, _GATES, f"array_fill({BATCH // QUEUES}, array[{QUEUES}])", "1", "'{noop}'", "null")
+CLAIM = (_QUEUES, _GATES, f"array_fill({BATCH // QUEUES}, array[{QUEUES}])", "1", "'{noop}'", "null", "'{}'")
 
 # statement: its arguments, and the indexes of table jobs (or of the table it is about) that it must ride
 EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
@@ -153,7 +153,7 @@ async def test_a_claim_costs_the_same_whatever_waits(
 async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(backlog: asyncpg.Connection) -> None:
     """20,000 rows of one key wait behind the row that a claim takes."""
     statement = sql.load("queue.sql")["claim"]
-    ask = ("'{ordered}'", "array['']", "'{1}'", "1", "'{noop}'", "null")
+    ask = ("'{ordered}'", "array['']", "'{1}'", "1", "'{noop}'", "null", "'{}'")
     transaction = backlog.transaction()
     await transaction.start()
     await backlog.execute(
