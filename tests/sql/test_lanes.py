@@ -93,7 +93,7 @@ async def hold(pool: Pool) -> tuple[str, float, int, int | None] | None:
         gate_of(X),
     )
     assert len(rows) <= 1
-    return tuple(rows[0]) if rows else None  # type: ignore[return-value]
+    return tuple(rows[0]) if rows else None
 
 
 async def due(pool: Pool) -> None:
