@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from benchmarks import drain, enqueue, pickup, rescue
+from benchmarks import drain, enqueue, lanes, pickup, rescue
 
 
 async def main(*, short: bool) -> bool:
@@ -17,6 +17,7 @@ async def main(*, short: bool) -> bool:
         await pickup.main(20, 3) if short else await pickup.main(),
         await enqueue.main(200, 2_000, 1) if short else await enqueue.main(),
         await rescue.main(1) if short else await rescue.main(),
+        await lanes.main(500, 200) if short else await lanes.main(),
     ]
     return all(fine)
 
