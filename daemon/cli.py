@@ -21,6 +21,7 @@ COMMANDS = {
     "jobs": ("daemon.cli_jobs:jobs", "Look at jobs, and say why one waits; retry and cancel them."),
     "dead": ("daemon.cli_dead:dead", "Dead letters: list, retry and purge them."),
     "queues": ("daemon.cli_queues:queues", "Queues: list, pause, resume and drain them."),
+    "lanes": ("daemon.cli_lanes:lanes", "Destinations: list, pause, resume and reset them."),
     "stats": ("daemon.cli_queues:stats", "Rows of each queue in numbers."),
     "config": ("daemon.cli_config:config", "Settings: check, show and compare them."),
     "doctor": ("daemon.cli_doctor:doctor", "Check everything the daemon rests on, with a remedy for each fault."),

@@ -11,11 +11,13 @@ import asyncpg
 import orjson
 
 import sql
+from daemon.explain_lanes import LaneHold
 from daemon.texts import json_text
 
 _SQL = sql.load("operator.sql")
 _WORKER = sql.load("worker.sql")
 _UPKEEP = sql.load("upkeep.sql")
+_LANES = sql.load("lanes.sql")
 
 WINDOW = 10_000
 """Rows one listing statement looks at."""
@@ -272,6 +274,27 @@ class OperatorStore:
                 await self._conn.execute(_WORKER["hint"])
         return resumed
 
+    async def pause_lane(self, gate: str, order: Order) -> None:
+        async with self._conn.transaction():
+            await self._conn.execute(_LANES["pause"], gate, order.actor, order.reason)
+            await self._audit(order)
+
+    async def resume_lane(self, gate: str, order: Order) -> bool:
+        """False when it was not paused."""
+        return await self._lift("resume", gate, order)
+
+    async def reset_lane(self, gate: str, order: Order) -> bool:
+        """False when it was not closed."""
+        return await self._lift("reset", gate, order)
+
+    async def _lift(self, statement: str, gate: str, order: Order) -> bool:
+        async with self._conn.transaction():
+            lifted = await self._conn.fetchval(_LANES[statement], gate) is not None
+            if lifted:
+                await self._audit(order)
+                await self._conn.execute(_WORKER["hint"])
+        return lifted
+
     async def _audit(self, order: Order, ids: Sequence[int] | None = None) -> None:
         if ids is not None and not ids:
             return
@@ -282,6 +305,16 @@ class OperatorStore:
 
     async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
         return [dict(row) for row in await self._conn.fetch(statement, *parameters)]
+
+    # --- lanes ------------------------------------------------------------------------------------------------------
+
+    async def lanes(self, most: int) -> list[Row]:
+        """Holds of lanes: gate, cause, since, until, actor, reason, rung, and the daemon that probes."""
+        return await self._rows(_LANES["list"], most)
+
+    async def lane_holds(self, job_id: int) -> list[LaneHold]:
+        """What holds the lane of a live row."""
+        return [LaneHold(**row) for row in await self._rows(_LANES["of_job"], job_id)]
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 

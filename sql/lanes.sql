@@ -64,14 +64,23 @@ where (gate, cause) in (
     order by gate, cause limit $2 for update skip locked);
 
 -- name: list
--- Lanes that are closed or paused, of at most $1, with who probes.  $2: only this gate, if it is not null.
+-- Lanes that are closed or paused, of at most $1, with who probes.  index job_workers_pkey
 select hold.gate, hold.cause, hold.since, hold.until, hold.actor, hold.reason,
-       coalesce((hold.detail ->> 'rung')::int, 0) as rung, worker.name as probe,
-       hold.until is not null and hold.until <= now() as due
+       coalesce((hold.detail ->> 'rung')::int, 0) as rung, worker.name as probe
 from job_holds hold
 left join job_workers worker on worker.id = (hold.detail ->> 'probe')::bigint
-where hold.gate like 'lane:%' and ($2::text is null or hold.gate = $2::text)
+where hold.gate like 'lane:%'
 order by hold.gate, hold.cause limit $1;
+
+-- name: of_job
+-- What holds the lane of live row $1.  index jobs_pkey, job_holds_pkey, job_workers_pkey
+select substr(hold.gate, 6) as lane, hold.cause, hold.since, hold.until, hold.actor, hold.reason,
+       coalesce((hold.detail ->> 'rung')::int, 0) as rung, worker.name as probe
+from jobs
+join job_holds hold on hold.gate = 'lane:' || job_lane(jobs.kind, jobs.args, jobs.lane) or hold.gate = jobs.gate
+left join job_workers worker on worker.id = (hold.detail ->> 'probe')::bigint
+where jobs.id = $1 and hold.gate like 'lane:%'
+order by hold.cause;
 
 -- name: pause
 -- $1 gate, $2 actor, $3 reason.  A second pause keeps the first one's time.  index job_holds_pkey
