@@ -65,9 +65,9 @@ class Failure(Outcome):
     """What Retry and Dead share: `reason` for people, `code` a word of a bounded vocabulary for metrics and filters
     (`timeout`, `http_503`, `relay_refused`), `detail` (JSON-able) for the record.
 
-    What it says about the row's lane: `lane_fault` true, the destination is to blame (it does not answer, or says that it
-    cannot); false, it is well, and it is this row that failed; None, nothing.  `lane_after_s`: it asks that none of its
-    rows be sent for so long.
+    What it says about the row's lane: `lane_fault` true, the destination is to blame (it does not answer, or says that
+    it cannot); false, it is well, and it is this row that failed; None, nothing.  `lane_after_s`: it asks that none of
+    its rows be sent for so long.
     """
 
     lane_after_s: Duration | None = None

@@ -20,8 +20,8 @@ def decide(
 ) -> Outcome:
     """What the row comes to, given the verdict of every recipient, those of earlier attempts included.
 
-    `after_s`: how long the relay is to be left alone; then none of its rows is claimed until then.  A relay that took its
-    rows or refused them for their own sake is well.  `asked_before`: recipients whose hand-over once before ended
+    `after_s`: how long the relay is to be left alone, and none of its rows claimed.  A relay that took its rows or
+    refused them for their own sake is well.  `asked_before`: recipients whose hand-over once before ended
     without an answer; a second time is the last.  `dice` in [0, 1) spreads those that wait for the same relay.
     """
     detail = {"recipients": {r: v.code for r, v in verdicts.items()}}

@@ -80,7 +80,7 @@ config.toml:6: daemon.drain_timeout: '2 minutes' is not a duration; write one li
 or "1h30m"
 config.toml:7: daemon.crash_limit: 0 is too small; at least 1
 config.toml:8: daemon.handlers: 'shop handlers' is no module; write it like "shop.handlers"
-config.toml:10: database.concurrency: unknown key in [database]; it belongs in [queues] or [limits] or [dns]
+config.toml:10: database.concurrency: unknown key in [database]; it belongs in [queues] or [limits] or [lanes] or [dns]
 config.toml:11: database.pool_size: the string "ten" stands where an integer belongs
 config.toml:12: database.dsn: is neither "embedded" nor an address like "postgresql://user@host/name"
 config.toml:13: queues: "two words" cannot be a name here: letters, digits and _ . : @ -, and * for any characters
