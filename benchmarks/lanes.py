@@ -29,6 +29,24 @@ class Sink(asyncio.Protocol):
     def connection_made(self, transport): self.transport = transport
     def data_received(self, data):
         if sys.argv[2] == "well": self.transport.write(b"HTTP/1.1 204 No Content\\r\\n\\r\\n" * data.count(b"POST "))
+async def main():
+    server = await asyncio.get_running_loop().create_server(Sink, sys.argv[1], 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+EMPTY = "truncate jobs, job_history, job_holds, job_attempts, webhook_deliveries"
+INSERT = """
+insert into jobs (kind, args)
+select 'webhook', jsonb_build_object('url', $1::text, 'payload', jsonb_build_object('n', n))
+from generate_series(1, $2) as n"""
+SETTINGS = {
+    "JOBSD_WEBHOOK__ALLOW_HTTP": "true",
+    "JOBSD_WEBHOOK__ALLOW_ADDRESSES": "127.0.0.0/8",
+    "JOBSD_WEBHOOK__ALLOW_PORTS": "1-65535",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Drained:
     """Deliveries a second to the one that is well, and what each cost the daemon and Postgres, once it runs."""
