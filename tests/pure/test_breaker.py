@@ -96,6 +96,15 @@ def test_an_unknown_destination_starts_with_a_few_until_it_has_answered() -> Non
     assert breaker.room(0.1) == 2
 
 
+def test_each_failure_halves_what_may_be_under_way() -> None:
+    breaker = a_breaker(start=16, failures=100)
+    rooms = []
+    for _ in range(5):
+        attempt(breaker, True)
+        rooms.append(breaker.room(0.0))
+    assert rooms == [8, 4, 2, 1, 1]
+
+
 def test_what_it_has_shown_is_forgotten_when_it_was_not_used_for_a_while() -> None:
     breaker = a_breaker(start=4)
     for _ in range(50):
