@@ -283,7 +283,8 @@ async def test_a_time_asked_for_by_a_probe_counts(pool: Pool, fleet: Fleet) -> N
     await a.look()
     assert await a.probe(Retry("slow down", code="http_503", lane_fault=True, lane_after="1h"))
     rows = await pool.fetch(
-        "select cause from job_holds where until > now() + interval '50 min' and gate = $1 and detail ->> 'probe' is null",
+        """select cause from job_holds
+           where gate = $1 and until > now() + interval '50 min' and detail ->> 'probe' is null""",
         gate_of(X),
     )
     assert [row[0] for row in rows] == ["retry_after"]
