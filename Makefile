@@ -53,7 +53,7 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure: drain, pick-up, idle, enqueue, rescue; each beside its target
+bench: $(VENV)/.dev ## measure: drain, pick-up, idle, enqueue, rescue, roles; each beside its target
 	$(BIN)/python -m benchmarks
 
 bench-short: $(VENV)/.dev ## the same programs on little data: do they run?

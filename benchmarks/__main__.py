@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from benchmarks import drain, enqueue, lanes, pickup, rescue
+from benchmarks import drain, enqueue, lanes, neighbour, pickup, rescue, roles
 
 
 async def main(*, short: bool) -> bool:
@@ -16,8 +16,10 @@ async def main(*, short: bool) -> bool:
         await drain.main(2_000, 1) if short else await drain.main(),
         await pickup.main(20, 3) if short else await pickup.main(),
         await enqueue.main(200, 2_000, 1) if short else await enqueue.main(),
+        await neighbour.main(2_000, 2) if short else await neighbour.main(),
         await rescue.main(1) if short else await rescue.main(),
         await lanes.main(500, 200) if short else await lanes.main(),
+        await roles.main(3, 20) if short else await roles.main(),
     ]
     return all(fine)
 

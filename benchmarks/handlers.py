@@ -24,3 +24,11 @@ async def clock(args: dict[str, Any], ctx: Context) -> float:
 async def sleep(args: dict[str, Any], ctx: Context) -> None:
     """Hold a slot for `seconds`."""
     await asyncio.sleep(args["seconds"])
+
+
+@job("bench_pause", args=dict[str, Any])
+async def pause(args: dict[str, Any], ctx: Context) -> float:
+    """The moment of the handler's first line, after `seconds`."""
+    now = time.time()
+    await asyncio.sleep(args["seconds"])
+    return now

@@ -106,7 +106,7 @@ class Daemon:
             dsn = await self._embedded.start()
             stack.push_async_callback(self._embedded.stop)
             began = monotonic()
-            for name in await migrate(dsn, schema):
+            for name in await migrate(dsn, schema, roles=True):
                 self._observer.migrated(name, monotonic() - began)
         self._database = Database(dsn, self._config.database)
         waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))

@@ -10,14 +10,16 @@ from time import monotonic, perf_counter
 
 import asyncpg
 
-from daemon.admission import Admission, Admitted
+from daemon.admission import Admission
 from daemon.finisher import Finisher
-from daemon.lanes import LANE_GATE, Lanes, gate_of
+from daemon.lane_admission import LaneAdmission
+from daemon.lanes import LANE_GATE, Lanes
 from daemon.observe import Observer
 from daemon.runner import Runner, Running
+from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
-from daemon.sources import MOST, SUSPECT_GATE, Place, Sources
-from daemon.store import AWAY, Store
+from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
+from daemon.store import AWAY, Ask, Store
 from jobs.model import Job
 
 BATCH_MAX = 250
@@ -29,6 +31,15 @@ ECHO_S = 0.012
 
 PUZZLED_S = 0.1
 """Hints that no known queue explains make us look for new queues, but not more often than this."""
+
+KEPT = 16
+"""One slot in so many is kept for organisations that run nothing, while several are about."""
+
+RIPEN_MAX = 1000
+"""Rows of a (queue, class) that come back from the gate `later` in one transaction."""
+
+MET_MANY = 50
+"""Rows of one queue that one claim had to move to the gates of lanes: there are most likely more like them."""
 
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
@@ -65,19 +76,21 @@ class Claimer:
         self._worker_id = worker_id
         self._wake = asyncio.Event()
         self._closing = False
-        self._look_at = 0.0
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
-        self.answered_at = monotonic()
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
-        self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
+        self.scout = Scout(
+            store, self._sources, observer, lambda: runner.setup.config.daemon.poll_interval, self._looked
+        )
         self._lanes = lanes
         self._sources.lane_room = lanes.may_claim
-        lanes.on_probe, lanes.on_open = self._probe, self._lane_opened
+        lanes.on_probe, lanes.on_open, lanes.sweep.on_arrived = self._probe, self._lane_opened, self._arrived
         runner.on_said = lanes.saw
+        self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
+        self._lane_admission = LaneAdmission(lanes, self._admission, runner, finisher)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -88,8 +101,12 @@ class Claimer:
         self._admission.reload()
         self._lanes.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
-        self._look_at = 0.0
-        self._wake.set()
+        self.look_again()
+
+    @property
+    def answered_at(self) -> float:
+        """When Postgres last said where rows are, on the monotonic clock."""
+        return self.scout.looked_at
 
     def hint(self) -> None:
         """A notification came: something was inserted."""
@@ -97,38 +114,49 @@ class Claimer:
         self._echo_at = monotonic() + ECHO_S
         self._puzzled = True
         self._wake.set()
+        self.scout.wake()
 
     def look_again(self) -> None:
         """The listener was deaf for a while, or a lease is new: take nothing for granted."""
-        self._look_at = 0.0
         self._sources.hinted()
         self._wake.set()
+        self.scout.look_again()
 
     def close(self) -> None:
         """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
         self._closing = True
         self._wake.set()
+        self.scout.close()
 
     async def run(self) -> None:
         """Never cancelled: close() it, or the rows of a claim on the wire would wait for a rescue."""
+        loop = asyncio.get_running_loop()
+        parts = [loop.create_task(self._run()), loop.create_task(self.scout.run())]
+        try:
+            await asyncio.gather(*parts)
+        finally:  # should one die, the other must not go on alone
+            self.close()
+            await asyncio.wait(parts)
+
+    async def _run(self) -> None:
         pause_s = 0.05
         while not self._closing:
             self._wake.clear()
             try:
-                sleep_s = await self._step()
+                sleep_s = await self.step()
                 pause_s = 0.05
             except AWAY as error:
                 self._observer.claim_failed(error)
                 await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
                 pause_s = min(pause_s * 2, AWAY_MAX_S)
-                self._look_at = 0.0
+                self.scout.look_again()
                 self._beat()
                 continue
             self._beat()
             if sleep_s > 0:
                 await self._nap(sleep_s)  # places still held go when the worker leaves
 
-    async def _step(self) -> float:
+    async def step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
         await self._admission.give_back()
         worker_id = self._worker_id()
@@ -138,95 +166,72 @@ class Claimer:
         if self._echo_at is not None and now >= self._echo_at:
             self._echo_at = None
             self._sources.hinted()
-        if now >= self._look_at:
-            await self._look()
+        if ripening := self._sources.ripening(now):
+            self._sources.ripened(await self._store.ripen(ripening, RIPEN_MAX), monotonic(), RIPEN_MAX)
+        if keys := set(self._sources.ended_keys):
+            self._sources.freed(await self._store.succeed(keys))
+            self._sources.ended_keys -= keys
         self._sources.suspect_runs = self._suspect_runs()
-        asked = self._sources.wanted(monotonic(), self._free, BATCH_MAX)
-        got = await self._claim(asked, worker_id) if asked else 0
-        if got:
+        asks = self._sources.wanted(monotonic(), self._slots, BATCH_MAX)
+        got = await self._claim(asks, worker_id) if asks else 0
+        if got or self._sources.more:  # places that gave nothing are not asked again; those that were left out are next
             return 0.0
         if self._puzzled and now >= self._puzzled_at:
             self._puzzled, self._puzzled_at = False, now + PUZZLED_S
-            await self._look()
-            return 0.0
+            self.scout.look_again()
         return self._sleep_s()
 
-    async def _look(self) -> None:
-        poll_s = self._runner.setup.config.daemon.poll_interval
-        sources = await self._store.look(MOST)
-        self._sources.found(sources, monotonic())
-        due = [(s.queue, s.gate) for s in sources if s.next_s <= 0]
-        self._lanes.waits([place for place in due if self._sources.waiting(*place)])
-        self._look_at = monotonic() + poll_s
-        self.answered_at = monotonic()
-
-    async def _claim(self, asked: dict[Place, int], worker_id: int) -> int:
+    async def _claim(self, asks: Sequence[Ask], worker_id: int) -> int:
         started = perf_counter()
         served = self._runner.setup.kinds
         try:
-            rows = await self._store.claim(asked, worker_id, list(served), self._lanes.full())
+            rows = await self._store.claim(asks, worker_id, list(served), self._lanes.full())
         except asyncpg.UniqueViolationError:
             await asyncio.sleep(LINGER_S)
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
         except UNCLAIMABLE as error:
-            return await self._claim_apart(asked, worker_id, error)
+            return await self._claim_apart(asks, worker_id, error)
         self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
-        jobs = [job for job in rows if job.worker_id is not None]
-        self._sources.claimed(asked, Counter((job.queue, _source_gate(job)) for job in rows))
-        for queue, gate in {(job.queue, job.gate) for job in rows if job.worker_id is None and job.kind in served}:
-            self._sources.opened(queue, gate)
-        for (kind, queue), count in Counter((job.kind, job.queue) for job in rows if job.kind not in served).items():
-            self._observer.parked(kind, queue, count)
+        self._sources.claimed(asks, rows)
+        self.scout.wake()
+        jobs = rows
+        if any(job.worker_id is None for job in rows):
+            jobs = [job for job in rows if job.worker_id is not None]
+            self._moved([job for job in rows if job.worker_id is None])
+        self._finisher.claims.taken(jobs)
         if self._closing or self._worker_id() != worker_id or self._runner.setup.kinds is not served:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self._admit(self._apart(jobs), worker_id):
+        for job, buckets in await self._lane_admission.admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
 
-    async def _admit(self, jobs: list[Job], worker_id: int) -> Admitted:
-        """Past their lanes and their limits; a row whose lane lets it through and whose limit does not has not been."""
-        through = [job for job in jobs if self._lane_admits(job)]
-        admitted: Admitted = ()
-        try:
-            admitted = await self._admission.admit(through, worker_id)
-        finally:
-            start = {job.id for job, _buckets in admitted}
-            for job in through:
-                if job.id not in start:
-                    self._lanes.saw(job, None)
-        return admitted
-
-    def _lane_admits(self, job: Job) -> bool:
-        kind = self._runner.setup.kinds[job.kind]
-        if job.lane is None and kind.lane is not None:
-            try:
-                job.lane = kind.lane(kind.decode(job.args_json))
-            except Exception:  # whatever strangers' data does to a kind's type: running the row will say it
-                return True
-        if self._lanes.admit(job):
-            return True
-        self._finisher.add(hand_back(job, gate=gate_of(job.lane or "")))
-        return False
-
-    def _probe(self, queue: str, gate: str) -> None:
-        self._sources.probe(queue, gate)
-        self._wake.set()
-
-    def _lane_opened(self, gate: str) -> None:
-        self._sources.gate_opened(gate)
-        self._wake.set()
-
-    async def _claim_apart(self, asked: dict[Place, int], worker_id: int, error: Exception) -> int:
+    async def _claim_apart(self, asks: Sequence[Ask], worker_id: int, error: Exception) -> int:
         """Postgres refuses to update some row, one that came past the checks: its place waits, the others go on."""
-        if len(asked) > 1:
-            return sum([await self._claim({place: count}, worker_id) for place, count in asked.items()])
+        places: dict[Place, list[Ask]] = {}
+        for ask in asks:
+            places.setdefault((ask.queue, ask.gate), []).append(ask)
+        if len(places) > 1:
+            return sum([await self._claim(each, worker_id) for each in places.values()])
         self._observer.claim_failed(error)
-        for place in asked:
+        for place in places:
             self._sources.set_aside(place, monotonic() + UNCLAIMABLE_S)
         return 0
+
+    def _moved(self, jobs: Sequence[Job]) -> None:
+        """Rows that the claim had to move to a gate: say so, and have those like them moved before they are met."""
+        served = self._runner.setup.kinds
+        for (gate, queue), count in Counter((job.gate, job.queue) for job in jobs).items():
+            kind = gate.removeprefix(KIND_GATE)
+            if gate.startswith(KIND_GATE) and kind not in served:
+                self._observer.parked(kind, queue, count)
+            elif gate != ORDER_GATE:  # to wait for one's turn is nothing to be told of
+                self._observer.held(gate, queue, count)
+        for queue, count in Counter(job.queue for job in jobs if job.gate.startswith(LANE_GATE)).items():
+            if count >= MET_MANY:
+                self._lanes.met(queue)
 
     def _apart(self, jobs: list[Job]) -> list[Job]:
         """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
@@ -235,7 +240,8 @@ class Claimer:
         suspects = [job for job in jobs if 0 < last <= job.crashes]
         if not suspects:
             return jobs
-        alone = len(suspects) == 1 and suspects[0].gate == SUSPECT_GATE and not self._suspect_runs()
+        own_gate = suspects[0].gate == SUSPECT_GATE or suspects[0].gate.startswith(LANE_GATE)  # else a probe never ran
+        alone = len(suspects) == 1 and own_gate and not self._suspect_runs()
         self._suspects.update((job.id, job.fence) for job in suspects)
         if alone:
             return jobs
@@ -249,32 +255,54 @@ class Claimer:
             self._suspects &= self._runner.known() | self._finisher.known()
         return bool(self._suspects)
 
+    def _looked(self) -> None:
+        self._lanes.waits(self._sources.at_lanes())
+        self._wake.set()
+
     def _written(self, batch: Sequence[Transition]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
-        now, news = monotonic(), False
+        news = False
         for t in batch:
-            if t.gate == SUSPECT_GATE or t.gate.startswith(LANE_GATE):
-                self._sources.opened(t.job.queue, t.gate)
-            news = news or t.job.crashes > 0
-            if t.state == "ready" and t.delay_s is not None:
-                self._sources.returned(t.job.queue, t.gate, now + t.delay_s)
+            if t.state == "ready":
                 news = True
-            elif t.job.ordering_key is not None:
-                self._sources.returned(t.job.queue, t.job.gate, now)
+                if t.gate == SUSPECT_GATE or t.gate.startswith(LANE_GATE):
+                    self._sources.opened(t.job.queue, t.gate)
+                self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
+            elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
+                if t.job.ordering_key is not None:
+                    self._sources.ended_keys.add((t.job.kind, t.job.ordering_key))
         if news:
             self._wake.set()
+
+    def _probe(self, queue: str, gate: str) -> None:
+        self._sources.probe(queue, gate)
+        self._wake.set()
+
+    def _lane_opened(self, gate: str) -> None:
+        self._sources.gate_opened(gate)
+        self._wake.set()
+
+    def _arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
+        self._sources.arrived(queue, gate, priority, run_at)
+        self._wake.set()
 
     def _freed(self, running: Running) -> None:
         self._admission.freed(running)
         self._wake.set()
 
-    def _free(self, queue: str) -> int:
-        return max(0, self._runner.setup.config.queue(queue).concurrency - self._runner.busy[queue])
+    def _slots(self, queue: str) -> Slots:
+        limit = self._runner.setup.config.queue(queue).concurrency
+        orgs = self._runner.orgs  # rows that belong to nobody are nobody's first
+        return Slots(
+            max(0, limit - self._runner.busy[queue]),
+            limit // KEPT,
+            lambda org_id: org_id == "" or (queue, org_id) in orgs,
+        )
 
     def _sleep_s(self) -> float:
         now = monotonic()
-        times = [self._look_at, self._echo_at, self._sources.next_at(now)]
+        times = [now + 1.0, self._echo_at, self._sources.next_at(now)]
         times.append(max(self._puzzled_at, now) if self._puzzled else None)
         return max(0.001, min(at for at in times if at is not None) - now)
 
@@ -288,8 +316,3 @@ class Claimer:
             return  # nobody called; the clock did
         if len(self._runner) and not self._closing and self._echo_at is None:
             await asyncio.sleep(LINGER_S)
-
-
-def _source_gate(job: Job) -> str:
-    """The gate a claimed row came through; one that was parked came from the open queue."""
-    return "" if job.worker_id is None else job.gate

@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": ("daemon.cli_serve:serve", "The daemon: claim due rows and run them."),
     "demo": ("daemon.cli_serve:demo", "The daemon with a database, sinks and sample rows of its own."),
     "migrate": ("daemon.cli_migrate:migrate", "Bring the database's schema forward."),
+    "roles": ("daemon.cli_roles:roles", "Roles and rights: as SQL, or put into effect."),
     "run": ("daemon.cli_run:run", "One job now, in this process."),
     "enqueue": ("daemon.cli_enqueue:enqueue", "Insert a row; print its id."),
     "jobs": ("daemon.cli_jobs:jobs", "Look at jobs, and say why one waits; retry and cancel them."),

@@ -13,23 +13,30 @@ import click
 
 import sql
 from daemon import doctor as judge
+from daemon import doctor_roles, doctor_server
 from daemon.cli_faults import meaning
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import cell, print_json
 from daemon.cli_queues import PAIRS
 from daemon.cli_session import database
 from daemon.config import Config, ConfigError, load
-from daemon.database import Database
+from daemon.database import ENGINE_CONNECTIONS, Database
 from daemon.doctor import Finding
 from daemon.exits import FAILED, OK, Exit
 from daemon.explain import MANY
 from daemon.handlers import HandlerError, load_kinds
+from daemon.manifest import manifest
 from daemon.migrate import SchemaError, look
 from daemon.operator_store import OperatorStore
+from daemon.role_store import seen
+from daemon.settings import EMBEDDED
 
 _SQL = sql.load("doctor.sql")
 _HINT = sql.load("worker.sql")["hint"]
 HEAR_S = 1.0
+APART = 2
+"""Connections outside the pools: the listener's and the lease's."""
+
 DAYS = 1
 """Today's partition and tomorrow's must be there; a daemon makes more."""
 
@@ -74,7 +81,7 @@ async def _reached(config: Config) -> list[Finding]:
         async with database(config) as found:
             conn = await found.connect()
             try:
-                return await _look_around(found, conn)
+                return await _look_around(config, found, conn)
             finally:
                 await conn.close(timeout=5)
     except Exit as error:
@@ -86,7 +93,7 @@ async def _reached(config: Config) -> list[Finding]:
         ]
 
 
-async def _look_around(found: Database, conn: asyncpg.Connection) -> list[Finding]:
+async def _look_around(config: Config, found: Database, conn: asyncpg.Connection) -> list[Finding]:
     asked, asked_at = monotonic(), time()
     server = await conn.fetchrow(_SQL["server"])
     took_s = monotonic() - asked
@@ -101,9 +108,28 @@ async def _look_around(found: Database, conn: asyncpg.Connection) -> list[Findin
     findings.append(schema)
     findings += judge.hearing(await _heard_after(found, conn), pooled=await _is_pooled(conn))
     findings += judge.horizon([dict(row) for row in await conn.fetch(_SQL["horizon"], judge.HORIZON_S)])
+    findings += await _server(conn)
     if schema.verdict == "ok":
-        findings += await _tables(conn)
+        findings += await _rights(config, conn)
+        findings += await _tables(config, conn)
     return findings
+
+
+async def _server(conn: asyncpg.Connection) -> list[Finding]:
+    held = await conn.fetch(_SQL["settings"], list(manifest().settings))
+    invalid = await conn.fetch(_SQL["invalid_indexes"], list(manifest().tables))
+    return [
+        *doctor_server.settings({row["name"]: row["setting"] for row in held}),
+        *doctor_server.slots([dict(row) for row in await conn.fetch(_SQL["slots"])]),
+        *doctor_server.indexes([dict(row) for row in invalid]),
+    ]
+
+
+async def _rights(config: Config, conn: asyncpg.Connection) -> list[Finding]:
+    there = await seen(conn, manifest())
+    (me,) = await conn.fetch(_SQL["me"])
+    embedded = config.database.dsn == EMBEDDED
+    return [*doctor_roles.me(dict(me), there, embedded=embedded), *doctor_roles.rights(manifest(), there)]
 
 
 async def _schema(conn: asyncpg.Connection) -> Finding:
@@ -113,14 +139,18 @@ async def _schema(conn: asyncpg.Connection) -> Finding:
         return Finding("schema", "fail", str(error), "run the jobsd that fits the database")
 
 
-async def _tables(conn: asyncpg.Connection) -> Sequence[Finding]:
+async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]:
     store = OperatorStore(conn)
+    workers = await store.workers()
+    (room,) = await conn.fetch(_SQL["room"])
+    each = config.database.pool_size + ENGINE_CONNECTIONS + APART
     missing = {row["parent"]: row["missing"] for row in await conn.fetch(_SQL["partitions"], DAYS)}
     return [
         judge.partitions(missing),
         judge.strays([row["parent"] for row in await conn.fetch(_SQL["strays"])]),
         *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"])]),
-        *judge.workers(await store.workers()),
+        doctor_server.connections(*room, each=each, daemons=sum(row["lives"] for row in workers)),
+        *judge.workers(workers),
         *judge.unserved(await store.count(MANY, PAIRS)),
     ]
 

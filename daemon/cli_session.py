@@ -68,7 +68,7 @@ async def database(config: Config, *, as_it_is: bool = False) -> AsyncIterator[D
         dsn = await server.start()
     try:
         if server.pid is not None and not as_it_is:  # ours alone, so there is no older daemon to be disturbed
-            await migrate(dsn, settings.schema)
+            await migrate(dsn, settings.schema, roles=True)
         yield Database(dsn, settings)
     finally:
         await server.stop()

@@ -186,6 +186,6 @@ async def make_database(folder: Path) -> None:
         return
     server = Embedded(folder, settings={"fsync": "off"})
     try:
-        await migrate(await server.start())
+        await migrate(await server.start(), roles=True)
     finally:
         await server.stop()

@@ -8,11 +8,11 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any, Literal
 
+from daemon.manifest import manifest
 from daemon.sources import KIND_GATE
 
 Verdict = Literal["ok", "warn", "fail"]
 
-OLDEST_SERVER = 140000
 SKEW_WARN_S = 1.0
 HORIZON_S = 600.0
 """A snapshot that old keeps the dead rows of everything that ended since: claims get slower with each of them."""
@@ -38,12 +38,25 @@ class Finding:
 
 
 def server(version: int, shown: str, *, standby: bool) -> Finding:
-    if version < OLDEST_SERVER:
-        return Finding("database", "fail", f"PostgreSQL {shown} is too old", "upgrade to PostgreSQL 14 or newer")
+    wanted = manifest()
+    major, minor = divmod(version, 10_000)
+    if major < wanted.oldest:
+        fix = f"upgrade to PostgreSQL {wanted.oldest} or newer"
+        return Finding("database", "fail", f"PostgreSQL {shown} is too old", fix)
     if standby:
         return Finding(
             "database", "fail", "the server is a standby: nothing can be written", "point database.dsn at the primary"
         )
+    if minor < wanted.safe.get(major, 0):
+        return Finding(
+            "database",
+            "warn",
+            f"PostgreSQL {shown} may use a plan made for one role's rows for another's (CVE-2024-10976)",
+            f"upgrade to {major}.{wanted.safe[major]} or newer",
+        )
+    if major > wanted.newest:
+        says = f"PostgreSQL {shown} is newer than any that this version was tried with, up to {wanted.newest}"
+        return Finding("database", "ok", says, "look for a newer jobsd")
     return Finding("database", "ok", f"PostgreSQL {shown}")
 
 
@@ -184,8 +197,11 @@ def horizon(holders: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _ending(holder: str) -> str:
-    what, _, name = holder.rpartition(" ")
-    return f": select pg_terminate_backend({name})" if what == "process" else f": rollback prepared '{name}'"
+    """`holder`: "process 7" or "prepared transaction NAME"."""
+    name = holder.removeprefix("prepared transaction ")
+    if name == holder:
+        return f": select pg_terminate_backend({holder.removeprefix('process ')})"
+    return ": rollback prepared '{}'".format(name.replace("'", "''"))
 
 
 def python() -> Finding:

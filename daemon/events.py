@@ -15,6 +15,7 @@ FIELDS: dict[str, str] = {
     "event": "the name in this catalogue; lines of handlers have names of their own",
     "job_id": "the row's id",
     "job_type": "the row's kind",
+    "gate": "where the rows wait: what is paused or closed",
     "queue": "the row's queue",
     "attempt": "1 for the first",
     "organization_id": "the row's `org_id`",
@@ -133,6 +134,9 @@ FINISH_FAILED = _event(
 )
 ROWS_PARKED = _event(
     "rows_parked", "warning", "Rows wait: no daemon serves their kind.", "job_type", "queue", "rows", "suppressed"
+)
+ROWS_HELD = _event(
+    "rows_held", "info", "Rows wait: what they need is paused or closed.", "gate", "queue", "rows", "suppressed"
 )
 ROWS_UNPARKED = _event("rows_unparked", "info", "Rows go on: their kind is served again.", "job_type", "rows")
 ROWS_EXPIRED = _event("rows_expired", "info", "Rows passed their expires_at and are dead letters.", "rows")

@@ -40,6 +40,17 @@ def job_fields(job: Job) -> dict[str, Any]:
     return fields
 
 
+def is_nobodys(job: Job) -> bool:
+    """Whether there is nothing to say of on whose behalf it runs."""
+    return (
+        job.org_id is None
+        and job.correlation_id is None
+        and job.traceparent is None
+        and job.actor_id is None
+        and job.project_id is None
+    )
+
+
 def fault(error: BaseException | str) -> dict[str, str]:
     """`class`, `message` and `trace` of an exception; the message alone of a text."""
     if isinstance(error, str):

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import asyncpg
 
+from daemon.claims import Claims
 from daemon.observe import Observer
 from daemon.settle import Transition
 from daemon.store import AWAY, Store
@@ -40,6 +41,7 @@ class Finisher:
         self._store = store
         self._observer = observer
         self._beat = beat
+        self.claims = Claims()
         self._pending: list[Transition] = []
         self._writing: list[Transition] = []
         self._wake = asyncio.Event()
@@ -89,7 +91,7 @@ class Finisher:
         while True:
             started = perf_counter()
             try:
-                ours = await self._store.write(batch, again=again)
+                ours = await self._store.write(batch, self.claims.ending(t.job for t in batch), again=again)
             except POISON as error:
                 await self._write_apart(batch, error, again=again)
                 return
@@ -128,6 +130,7 @@ class Finisher:
 
     def _report(self, batch: list[Transition], ours: set[int], seconds: float) -> None:
         late = len(batch) - len(ours)
+        self.claims.written(t.job for t in batch)
         self._observer.finished(len(batch), seconds, late)
         self.on_written(batch)
         if late:

@@ -15,6 +15,9 @@ from daemon.sources import KIND_GATE
 from daemon.store import AWAY, Store
 
 BATCH = 1000
+CLAIMS = 20
+"""Claims of a lost worker whose rows go back in one transaction; each has up to a few hundred rows."""
+
 LONGEST_S = 120.0
 """A task that takes longer hangs on a dead connection, or goes on next time: the others must have their turn."""
 
@@ -83,10 +86,12 @@ class Keeper:
         for worker_id in await self._store.lost(100):
             back_total = dead_total = 0
             while True:
-                back, dead = await self._store.rescue(worker_id, self._config().daemon.crash_limit, BATCH)
+                back, dead, claims = await self._store.rescue(worker_id, self._config().daemon.crash_limit, CLAIMS)
                 back_total, dead_total = back_total + back, dead_total + dead
-                if back + dead < BATCH:
+                if claims == 0:
                     break
+                if await self._store.drop_lost_claims(worker_id, CLAIMS) + back + dead == 0:
+                    break  # another daemon is at it, or somebody holds a lock on a row: again in a moment
             await self._store.forget(worker_id)
             if back_total + dead_total:
                 self._observer.rescued(worker_id, back_total, dead_total)

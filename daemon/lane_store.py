@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sql
 from daemon.store import Store
@@ -34,6 +35,22 @@ class Hold:
     won: bool
 
 
+class Page(NamedTuple):
+    """So many rows were looked at, the last due at `run_at` (seconds since 1970) with this id."""
+
+    looked: int
+    run_at: float
+    id: int
+
+
+class Arrived(NamedTuple):
+    """So many rows were moved to this gate, the first of them due at `run_at`."""
+
+    gate: str
+    rows: int
+    run_at: float
+
+
 class LaneStore(Store):
     """Raises one of store.AWAY when Postgres is."""
 
@@ -48,6 +65,14 @@ class LaneStore(Store):
             [plain(row.reason, 500) for row in rows],
             worker_id,
         )
+
+    async def park(
+        self, queue: str, priority: int, after: tuple[float, int], full: Sequence[str], most: int
+    ) -> tuple[Page, list[Arrived]]:
+        """Of the next `most` due rows of the open queue move those whose lanes are shut, or `full`, to their gates."""
+        rows = await self._fetch(_LANES["park"], queue, priority, *after, full, most)
+        page = Page(*rows[0][:3]) if rows else Page(0, *after)
+        return page, [Arrived(*row[3:]) for row in rows if row[3] is not None]
 
     async def holds(self, probe_s: Mapping[str, float], worker_id: int, most: int) -> list[Hold]:
         """What holds these gates; up to `most` probes that are due become this worker's."""

@@ -7,10 +7,12 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 
 from daemon.breaker import Breaker, open_s
 from daemon.lane_store import Closing, Hold, LaneStore
+from daemon.lane_sweep import Sweep
 from daemon.observe import Observer
 from daemon.store import AWAY
 from daemon.work_settings import LANE_PATTERN, LaneSettings
@@ -35,6 +37,9 @@ GATES_MAX = 1_000
 
 PROBES_MAX = 20
 """Probes under way in one daemon: they come on top of what a queue may run, and may all hang."""
+
+FULL_MAX = 100
+"""Lanes that a claim is told of as being full."""
 
 UNUSED_S = 3.0
 """A probe that was given to us and finds no row by then is given up."""
@@ -85,6 +90,7 @@ class Lanes:
         self._wake = asyncio.Event()
         self._look_at = 0.0
         self._forget_at = clock() + FORGET_S
+        self.sweep = Sweep(store, self.full, observer)
         self.on_probe: Callable[[str, str], None] = lambda queue, gate: None
         """One row may be claimed from this (queue, gate), however busy the queue is."""
         self.on_open: Callable[[str], None] = lambda gate: None
@@ -102,19 +108,24 @@ class Lanes:
         """How many rows of a gate lane:X may be claimed now: 0, it is closed or busy enough; None, any number."""
         return self._room(gate.removeprefix(LANE_GATE), self._clock())
 
-    def full(self, most: int = 100) -> list[str]:
-        """Lanes that have refused a row and still would: a claim need not bring more of them."""
+    def full(self) -> list[str]:
+        """Gates of lanes that have refused a row and still would: a claim need not bring more of them."""
         if not self._tight:
             return []
         now = self._clock()
         for lane in [lane for lane in self._tight if self._room(lane, now) != 0]:
             self._tight.discard(lane)
-        return sorted(self._tight)[:most]
+        return [gate_of(lane) for lane in islice(self._tight, FULL_MAX)]
+
+    def met(self, queue: str) -> None:
+        """A claim had to move so many rows of this queue that there are most likely more."""
+        self.sweep.begin(queue)
+        self._wake.set()
 
     def admit(self, job: Job) -> bool:
         """Whether this claimed row may start; if not, it belongs to the gate of its lane."""
         lane = job.lane
-        if lane is None:
+        if not isinstance(lane, str):  # none, or whatever a handler's function returned
             return True
         breaker = self._breakers.get(lane)
         now = self._clock()
@@ -139,7 +150,7 @@ class Lanes:
 
     def saw(self, job: Job, said: Outcome | None) -> None:
         """An admitted attempt has ended; None: it was stopped, and its row goes back."""
-        if job.lane is None or (breaker := self._breakers.get(job.lane)) is None:
+        if not isinstance(job.lane, str) or (breaker := self._breakers.get(job.lane)) is None:
             return
         lane, now = job.lane, self._clock()
         fault, after_s = _told(said)
@@ -206,6 +217,7 @@ class Lanes:
         if worker_id is None:
             return
         await self._write(worker_id)
+        await self.sweep.step()
         if self._waiting and now >= self._look_at:
             self._look_at = now + LOOK_S * (1.0 + 0.2 * self._dice())
             await self._look(worker_id)
@@ -305,7 +317,7 @@ class Lanes:
         until = min(self._look_at, self._forget_at) if self._waiting else self._forget_at
         if self._worker_id() is None:
             until = now + LOOK_S
-        elif self._closings or self._openings or self._given_up:
+        elif self._closings or self._openings or self._given_up or self.sweep:
             return
         try:
             async with asyncio.timeout(max(0.0, until - now)):

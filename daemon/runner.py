@@ -20,8 +20,11 @@ from daemon.settle import Transition, hand_back, refuse, settle
 from daemon.store import AWAY, Store
 from daemon.texts import plain
 from jobs.context import Context, Tools
-from jobs.model import Dead, Done, Job, Outcome, Retry
+from jobs.model import Dead, Done, Job, Outcome, Policy, Retry
 from jobs.registry import Kind
+
+DONE = Done()
+"""Of all handlers that return nothing."""
 
 LEAK_GRACE_S = 5.0
 """A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
@@ -40,6 +43,20 @@ class Setup:
     config: Config
     tools: Tools
     kinds: Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the config and the handler together say about the jobs of one kind in one queue."""
+
+    kind: Kind
+    policy: Policy
+    timeout_s: float
+    keep_done: bool
+    keep_dead: bool
+
+
+_RULES_MAX = 10_000
 
 
 class Running:
@@ -63,7 +80,10 @@ class Runner:
 
     def __init__(self, setup: Setup, store: Store, finisher: Finisher, observer: Observer) -> None:
         self.setup = setup
+        self._rules: dict[tuple[str, str], Rules] = {}
+        self._rules_of = setup
         self.busy: Counter[str] = Counter()
+        self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
         self.on_said: Callable[[Job, Outcome | None], None] = lambda job, said: None
         self._store = store
@@ -92,9 +112,13 @@ class Runner:
         A claim that Postgres lost in a crash of its own and made again is the attempt that runs here already.
         """
         if (job.id, job.fence) in self._running:
+            self._finisher.claims.written([job])  # its own claim stays until nothing of it runs here
+            self.on_said(job, None)
             return
         running = Running(job, buckets)
         self.busy[job.queue] += 1
+        if job.org_id is not None:
+            self.orgs[job.queue, job.org_id] += 1
         self._running[job.id, job.fence] = running
         self._idle.clear()
         if not self._sweeping:
@@ -141,33 +165,50 @@ class Runner:
             self._ended(running)
 
     async def _run(self, running: Running) -> None:
-        job, setup = running.job, self.setup
-        kind = setup.kinds[job.kind]
-        policy = setup.config.policy(job.kind, job.queue, kind.retry)
-        max_attempts = job.max_attempts or policy.max_attempts
+        job, tools = running.job, self.setup.tools
+        rules = self._rules_for(job)
         trace: str | None = None
         context: Context | None = None
-        job.max_attempts = max_attempts  # resolved, so that a handler can see which attempt is its last
-        outcome = refuse(job, max_attempts)
+        if job.max_attempts is None:  # resolved, so that a handler can see which attempt is its last
+            job.max_attempts = rules.policy.max_attempts
+        outcome = refuse(job, job.max_attempts)
         if outcome is None:
-            outcome, args = _decode(kind, job)
+            outcome, args = _decode(rules.kind, job)
         if outcome is None:
-            context = Context(job, setup.tools, self._observer.log_for(job), _Progress(self._store, job))
-            self._observer.started(job, job.claimed_at - job.run_at + perf_counter() - running.started)
-            timeout_s = setup.config.timeout_s(job.kind, job.queue, kind.timeout_s)
-            running.deadline = perf_counter() + timeout_s
-            outcome, trace = await self._call(kind, args, context, running, timeout_s)
+            now = perf_counter()
+            context = Context(job, tools, self._observer.log_for(job), _Progress(self._store, job))
+            self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
+            running.deadline = now + rules.timeout_s
+            outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
         if running.settled:
             return
-        if outcome is None:
+        if outcome is DONE:
+            transition = Transition(job, "done", "done", keep=rules.keep_done)
+        elif outcome is None:
             transition = hand_back(job)
         else:
-            transition = settle(job, outcome, policy, max_attempts, random.random())  # noqa: S311  jitter, no secret
+            transition = settle(job, outcome, rules.policy, job.max_attempts, random.random())  # noqa: S311  jitter
             transition.trace = trace
-            transition.keep = _kept(setup.config, transition)
+            transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
         if context is not None and context.records:
             transition.records = context.records
         self._settled(running, transition, outcome)
+
+    def _rules_for(self, job: Job) -> Rules:
+        setup = self.setup
+        if self._rules_of is not setup or len(self._rules) > _RULES_MAX:
+            self._rules, self._rules_of = {}, setup
+        rules = self._rules.get((job.kind, job.queue))
+        if rules is None:
+            kind, queue = setup.kinds[job.kind], setup.config.queue(job.queue)
+            rules = self._rules[job.kind, job.queue] = Rules(
+                kind,
+                setup.config.policy(job.kind, job.queue, kind.retry),
+                setup.config.timeout_s(job.kind, job.queue, kind.timeout_s),
+                queue.keep_done is None or queue.keep_done > 0,
+                queue.keep_dead is None or queue.keep_dead > 0,
+            )
+        return rules
 
     async def _call(
         self, kind: Kind, args: Any, context: Context, running: Running, timeout_s: float
@@ -186,6 +227,8 @@ class Runner:
         except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
             detail = {"class": type(error).__qualname__}
             return Retry(plain(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
+        if reply is None:
+            return DONE, None
         return (reply if isinstance(reply, Outcome) else Done(reply)), None
 
     def _sweep(self) -> None:
@@ -216,15 +259,15 @@ class Runner:
         if running.why != "timeout":  # a stop, or a lost lease: nothing is held against the row
             self._settled(running, hand_back(running.job))
             return
-        kind = self.setup.kinds.get(running.job.kind)
-        policy = self.setup.config.policy(running.job.kind, running.job.queue, kind.retry if kind else None)
+        policy = self._rules_for(running.job).policy
         reason = Retry("did not stop when its time was over", code="timeout", lane_fault=True)
         most = running.job.max_attempts or policy.max_attempts
         self._settled(running, settle(running.job, reason, policy, most, random.random()), reason)  # noqa: S311  jitter
 
     def _settled(self, running: Running, transition: Transition, said: Outcome | None = None) -> None:
         running.settled = True
-        self.on_said(running.job, said)
+        if running.job.lane is not None:
+            self.on_said(running.job, said)
         t = transition
         if t.code == "invalid_args":
             self._observer.poison(t.job.id, t.job.kind, t.code)
@@ -237,7 +280,12 @@ class Runner:
         """The slot is free.  An attempt that was cancelled before its first step has settled nothing."""
         if not running.settled:
             self._settled(running, hand_back(running.job))
-        self.busy[running.job.queue] -= 1
+        job = running.job
+        self.busy[job.queue] -= 1
+        if job.org_id is not None:
+            self.orgs[job.queue, job.org_id] -= 1
+            if not self.orgs[job.queue, job.org_id]:
+                del self.orgs[job.queue, job.org_id]
         del self._running[running.job.id, running.job.fence]
         if not self._running:
             self._idle.set()
@@ -269,10 +317,3 @@ def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:
     except Exception as error:  # the kind's type and its lane are strangers' code, on strangers' data
         return Dead(f"args: {plain(error)}", code="invalid_args"), None
     return None, args
-
-
-def _kept(config: Config, transition: Transition) -> bool:
-    """Whether the queue's settings keep such a row in history."""
-    queue = config.queue(transition.job.queue)
-    keep_s = queue.keep_done if transition.state == "done" else queue.keep_dead
-    return keep_s is None or keep_s > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon.lines import names_part
 from daemon.metrics import Metrics
 from daemon.tally import OTHER, Count
 
@@ -9,7 +10,7 @@ from daemon.tally import OTHER, Count
 class Series:
     """What one attempt adds to."""
 
-    __slots__ = ("_metrics", "_outcomes", "delay", "duration", "end_to_end", "kind", "queue")
+    __slots__ = ("_metrics", "_outcomes", "delay", "duration", "end_to_end", "kind", "names", "queue")
 
     def __init__(self, metrics: Metrics, queue: str, kind: str) -> None:
         self.queue = queue
@@ -19,6 +20,7 @@ class Series:
         self.end_to_end = metrics.end_to_end.child(kind)
         self._metrics = metrics
         self._outcomes: dict[str, Count] = {}
+        self.names: tuple[bytes, bytes] | None = None  # of the log line, while the row's own names are these
 
     def count(self, outcome: str) -> None:
         count = self._outcomes.get(outcome)
@@ -45,6 +47,7 @@ class AllSeries:
         series = self._made.get(names)
         if series is None:
             series = self._made[names] = Series(self._metrics, *names)
+            series.names = names_part(kind, queue) if names == (queue, kind) else None
         if not full:
             self._known[queue, kind] = series
         return series

@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
 
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
-from daemon.store import Source
+from daemon.shares import CLASSES, Ageing, Shares
+from daemon.store import Ask, Freed, Head, Key, Ripe, Waiting
+from jobs.model import Job
 
 KIND_GATE = "kind:"
+LATER_GATE = "later"
+"""Where rows of the open queue wait for their time, off the path of those that may run now."""
+ORDER_GATE = "order"
+"""Where rows wait behind an earlier one of their ordering key, until that has ended: nobody claims from there."""
 SUSPECT_GATE = "suspect"
 """Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
 crashes and not for those of the rows beside it."""
 MOST = 1000
-"""(queue, gate) pairs known at once; the rest is found when these are empty."""
+"""Places known at once; the rest is found when these are empty."""
+
+MARGIN_S = 1.0
+"""How much older than the newest claimed row one may be and still be found at once: it was inserted by a longer
+transaction.  Still older ones are found by the next look.  What is passed over are dead entries, which cost a claim
+some 0.2 µs each and stay for as long as any transaction pins the vacuum horizon."""
+
+SURVEY_S = 0.25
+"""How often to ask who waits at a place with more rows than slots, when nobody inserts; hints make it sooner."""
+
+COMPANY_S = 10.0
+"""So long after several organisations were last seen at a place, slots are kept for the next that comes."""
 
 Place = tuple[str, str]
+
+
+class Slots(NamedTuple):
+    """Of one queue: how many are free, and how many of all are kept for organisations that run nothing while others
+    would fill them all: who comes with one row does not wait for somebody's long job to end."""
+
+    free: int
+    kept: int = 0
+    runs: Callable[[str], bool] = lambda org_id: True
 
 
 @dataclass(slots=True)
@@ -28,6 +57,36 @@ class _State:
     shut_at: float = 0.0
     token_s: float | None = None
     places: int = 0  # of a limit: that came free since it was shut, or twice as many as it let through last
+    full: bool = False  # the last claim gave all it was asked for: others may wait
+    marks: list[float] = field(default_factory=lambda: [-inf] * 4)  # nothing older is ready, by class
+    classes: set[int] = field(default_factory=set)  # that the last look saw
+    ageing: Ageing = field(default_factory=Ageing)
+    shares: Shares | None = None
+    survey_at: float = 0.0  # not before
+    company_until: float = 0.0  # several organisations are about
+
+    def asks(self, place: Place, count: int, slots: Slots, now: float) -> list[Ask]:
+        """For `count` rows, organisation by organisation where several wait, else in order of class and time."""
+        kept = 0
+        if self.company_until > now and place[1] == "":  # what stays free beyond `count` is kept already
+            kept = max(0, slots.kept - (slots.free - count))
+        if self.shares is not None:
+            if asks := self.shares.ask(*place, count, kept, slots.runs):
+                return asks
+            if len(self.shares):  # all of them run something, and what is left is kept for others
+                return []
+            self.shares = None
+        if self.full:
+            count -= kept
+        one, two, three, four = self.marks
+        after = (one, two, three, four)
+        aged, lower = self.ageing.due(count, self.classes) if self.full else (0, 1)
+        asks = [Ask(*place, count - aged, 1, None, after)] if count > aged else []
+        return [*asks, Ask(*place, aged, lower, None, after)] if aged else asks
+
+    def lower(self, priority: int, run_at: float) -> None:
+        """A row that is so old is ready."""
+        self.marks[priority - 1] = min(self.marks[priority - 1], run_at)
 
 
 class Sources:
@@ -37,9 +96,15 @@ class Sources:
         self._patterns: tuple[str, ...] = ()
         self._kinds: frozenset[str] = frozenset()
         self._states: dict[Place, _State] = {}
-        self.suspect_runs = False
-        self.lane_room: Callable[[str], int | None] = lambda gate: None
+        self._later: dict[tuple[str, int], float] = {}  # when the next row of (queue, class) is due
+        self._served_names: dict[Place, bool] = {}
+        self._turn = 0
         self._probes: set[Place] = set()
+        self.lane_room: Callable[[str], int | None] = lambda gate: None
+        self.suspect_runs = False
+        self.more = False  # a ripe place was not asked, since the claim had no room for it
+        self.ended_keys: set[Key] = set()  # of rows that have ended: the next of each may go
+        self.ordered = False  # rows wait for others of their key
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -47,50 +112,189 @@ class Sources:
         Places it no longer serves are forgotten; so are limits' gates, which the next look finds again: the limits may
         be others now, or gone."""
         self._patterns, self._kinds = tuple(patterns), frozenset(kinds)
+        self._served_names = {}
         self._states = {
             place: state
             for place, state in self._states.items()
             if self._served(place) and not place[1].startswith(GATE)
         }
+        self._later = {key: at for key, at in self._later.items() if self._served((key[0], LATER_GATE))}
         for queue in {*self._patterns, *names}:
             if not is_pattern(queue) and self._served((queue, "")):
                 self._states.setdefault((queue, ""), _State())
 
     def _served(self, place: Place) -> bool:
-        queue, gate = place
-        if gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds:
-            return False
-        return any(matches(pattern, queue) for pattern in self._patterns)
+        known = self._served_names.get(place)
+        if known is None:
+            if len(self._served_names) > 10 * MOST:
+                self._served_names.clear()
+            queue, gate = place
+            unserved = gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds
+            known = not unserved and any(matches(pattern, queue) for pattern in self._patterns)
+            self._served_names[place] = known
+        return known
 
     def hinted(self) -> None:
         """Somebody inserted something somewhere."""
         for (_queue, gate), state in self._states.items():
-            state.ripe = state.ripe or gate == ""
+            if gate == "":
+                state.ripe = True
+                state.survey_at = 0.0
 
-    def found(self, sources: Iterable[Source], now: float) -> None:
-        """What a look saw: the whole truth about ready rows at that moment."""
+    def found(self, heads: Sequence[Head], now: float, after: tuple[str, str, int], *, to_the_end: bool) -> None:
+        """What a look saw: all ready rows at that moment, from `after` to its last head or to the end."""
         seen: set[Place] = set()
-        for source in sources:
-            place = (source.queue, source.gate)
+        for head in heads:
+            place = (head.queue, head.gate)
             if not self._served(place):
                 continue
-            seen.add(place)
+            due_s = head.run_at - head.now
+            if head.gate == LATER_GATE:
+                self._later[head.queue, head.priority] = now + due_s
+                continue
+            if head.gate == ORDER_GATE:
+                self.ordered = True
+                continue
             state = self._states.setdefault(place, _State(ripe=False))
-            state.due_at = now + source.next_s
-            state.ripe = state.ripe or source.next_s <= 0
+            if place not in seen and place != after[:2]:
+                state.classes.clear()
+            state.classes.add(head.priority)
+            state.lower(head.priority, head.run_at)
+            if due_s <= 0:
+                state.ripe = True
+            elif state.due_at is None or now + due_s < state.due_at:
+                state.due_at = now + due_s
+            seen.add(place)
+        last = None if to_the_end or not heads else (heads[-1].queue, heads[-1].gate)
         for place in [place for place in self._states if place not in seen]:
+            if place <= after[:2] or (last is not None and place > last):
+                continue
             if place[1] or len(self._states) > MOST:
                 del self._states[place]
             else:
                 self._states[place].due_at = None
 
-    def claimed(self, asked: Mapping[Place, int], got: Mapping[Place, int]) -> None:
-        """Fewer than asked for: there is nothing more for now."""
-        for place, count in asked.items():
+    # --- claims -----------------------------------------------------------------------------------------------------
+
+    def wanted(self, now: float, slots: Callable[[str], Slots], most: int) -> list[Ask]:
+        """What to ask of the ripe places.  The free `slots` of a queue are shared by its gates.  Queues take turns to
+        be first: a claim may have no room for all."""
+        asks = self._probing()
+        probed = {(ask.queue, ask.gate) for ask in asks}
+        most -= len(asks)
+        room: dict[str, int] = {}
+        lanes: dict[str, int | None] = {}
+        suspects = 0 if self.suspect_runs else 1
+        self.more = False
+        for place, state in self._in_turn(now):
+            queue, gate = place
+            of_queue = slots(queue)
+            left = room.setdefault(queue, of_queue.free)
+            if left > 0 >= most:
+                self.more = True
+                break
+            count = min(left, most)
+            if gate == SUSPECT_GATE:
+                count = min(count, suspects)
+                suspects -= count
+            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
+                count = min(count, _passing(state, now))
+            elif gate.startswith(LANE_GATE):
+                count = 0 if place in probed else self._through(gate, count, lanes)
+            if count > 0:
+                asks += state.asks(place, count, of_queue, now)
+                room[queue] -= count
+                most -= count
+            elif left <= 0 < of_queue.free:  # others of its queue come first; should they have no rows, it is next
+                self.more = True
+        return asks
+
+    def _probing(self) -> list[Ask]:
+        """One row of each destination that is to be tried, however busy its queue is."""
+        probes, self._probes = self._probes, set()
+        return [Ask(*place, 1) for place in sorted(probes) if self.lane_room(place[1])]
+
+    def _through(self, gate: str, count: int, lanes: dict[str, int | None]) -> int:
+        """How many of `count` rows at the gate of a lane may start; `lanes`: what is left of each, over all queues."""
+        passing = lanes[gate] if gate in lanes else self.lane_room(gate)
+        if passing is not None:
+            count = min(count, passing)
+            passing -= count
+        lanes[gate] = passing
+        return count
+
+    def _in_turn(self, now: float) -> list[tuple[Place, _State]]:
+        ripe: dict[str, list[Place]] = {}
+        for place, state in self._states.items():
+            if state.due_at is not None and state.due_at <= now:
+                state.ripe, state.due_at = True, None
+            if state.ripe and state.shut_until <= now:
+                ripe.setdefault(place[0], []).append(place)
+        if not ripe:
+            return []
+        self._turn += 1
+        cycle, turn = divmod(self._turn, len(ripe))
+        queues = sorted(ripe)
+        places = [place for queue in queues[turn:] + queues[:turn] for place in _gates_in_turn(ripe[queue], cycle)]
+        return [(place, self._states[place]) for place in places]
+
+    def claimed(self, asked: Sequence[Ask], rows: Sequence[Job]) -> None:
+        """What came of a claim: a place that gave less than it was asked for has no more for now."""
+        asks: dict[Place, list[Ask]] = {}
+        for ask in asked:
+            asks.setdefault((ask.queue, ask.gate), []).append(ask)
+        got: dict[Place, list[Job]] = {place: [] for place in asks}
+        # to another gate: they count as given, most likely by the open queue
+        moved: defaultdict[str, list[Job]] = defaultdict(list)
+        for job in rows:
+            if job.worker_id is None:
+                moved[job.queue].append(job)
+                if job.gate.startswith(LANE_GATE):
+                    self.arrived(job.queue, job.gate, job.priority, job.run_at)
+            else:
+                got.setdefault((job.queue, job.gate), []).append(job)
+        for place, each in asks.items():
             state = self._states.get(place)
-            if state is not None:
-                state.ripe = got.get(place, 0) >= count
-                state.places = max(state.places - count, 2 * count if state.ripe else 0)
+            if state is None:
+                continue
+            jobs, count = got[place], sum(ask.slots for ask in each)
+            given = len(jobs) + (len(moved[place[0]]) if place[1] == "" or (place[0], "") not in asks else 0)
+            state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
+            if each[0].org_id is None:
+                state.ripe = state.full
+                _mark(state, jobs)
+            elif state.shares is not None:
+                _claimed_shares(state.shares, each, jobs, moved[place[0]])
+                state.ripe, state.full = True, True  # until nobody is left; then it is asked as a whole again
+            state.places = max(state.places - count, 2 * count if state.ripe else 0)
+
+    # --- fairness ---------------------------------------------------------------------------------------------------
+
+    def to_survey(self, now: float) -> Place | None:
+        """A place that has more rows than slots, so that it matters whose they are."""
+        for place, state in self._states.items():
+            if state.full and state.survey_at <= now:
+                return place
+        return None
+
+    def next_survey(self) -> float | None:
+        """When the next of them may be asked about again."""
+        return min((state.survey_at for state in self._states.values() if state.full), default=None)
+
+    def surveyed(self, place: Place, waiting: Sequence[Waiting], again_at: float) -> None:
+        """Who waits there; ask again at `again_at`, or when somebody has inserted."""
+        state = self._states.get(place)
+        if state is None:
+            return
+        state.survey_at = again_at
+        shares = state.shares or Shares()
+        shares.found(waiting)
+        if len({one.org_id for one in waiting}) > 1:
+            state.company_until = again_at + COMPANY_S
+        if state.shares is None and shares.compete:
+            state.shares = shares
+
+    # --- limits, returns, time --------------------------------------------------------------------------------------
 
     def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
         """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
@@ -99,15 +303,60 @@ class Sources:
         state.shut_at, state.token_s, state.places = now, token_s, 0
         state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
 
-    def returned(self, queue: str, gate: str, due_at: float) -> None:
-        """A row went back to its queue, due then; or one ended, and the next of its ordering key may go."""
-        state = self._states.get((queue, gate))
-        if state is not None and (state.due_at is None or due_at < state.due_at):
+    def returned(self, job: Job, gate: str, due_at: float | None) -> None:
+        """A row went back to its queue, due then (None: as before); or one ended, and the next of its key may go."""
+        if due_at is not None and gate == "":
+            self.later(job.queue, job.priority, due_at)
+            return
+        state = self._states.get((job.queue, gate))
+        if state is None:
+            return
+        state.lower(job.priority, job.run_at)
+        if due_at is None:
+            state.ripe = True
+        elif state.due_at is None or due_at < state.due_at:
             state.due_at = due_at
+
+    def freed(self, rows: Iterable[Freed]) -> None:
+        """Rows went back to their queue, since it is their turn."""
+        for queue, priority, run_at in rows:
+            if self._served((queue, "")):
+                self.arrived(queue, "", priority, run_at)
+
+    def later(self, queue: str, priority: int, due_at: float) -> None:
+        """A row waits for its time."""
+        at = self._later.get((queue, priority))
+        if at is None or due_at < at:
+            self._later[queue, priority] = due_at
+
+    def ripening(self, now: float) -> list[tuple[str, int]]:
+        """The (queue, class) of rows whose time has come."""
+        return [key for key, at in self._later.items() if at <= now]
+
+    def ripened(self, ripe: Iterable[Ripe], now: float, most: int) -> None:
+        """Rows went back to their queue."""
+        for queue, priority, count, run_at, next_s in ripe:
+            if count >= most:
+                self._later[queue, priority] = now
+            elif next_s is not None:
+                self._later[queue, priority] = now + next_s
+            else:
+                self._later.pop((queue, priority), None)
+            if run_at is not None:
+                self.arrived(queue, "", priority, run_at)
 
     def opened(self, queue: str, gate: str) -> None:
         """Rows now stand at this gate and may be claimed."""
         self._states.setdefault((queue, gate), _State()).ripe = True
+
+    def arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
+        """A row that is so old now stands at this gate."""
+        self.opened(queue, gate)
+        self._states[queue, gate].lower(priority, run_at)
+
+    def at_lanes(self) -> list[Place]:
+        """Where rows wait for their destination."""
+        return [place for place in self._states if place[1].startswith(LANE_GATE)]
 
     def gate_opened(self, gate: str) -> None:
         """Rows at this gate of whatever queue may be claimed."""
@@ -115,7 +364,7 @@ class Sources:
             state.ripe = state.ripe or other == gate
 
     def probe(self, queue: str, gate: str) -> None:
-        """One row is wanted from here, however busy the queue is."""
+        """One row is wanted from here."""
         self._probes.add((queue, gate))
 
     def set_aside(self, place: Place, until: float) -> None:
@@ -134,44 +383,39 @@ class Sources:
         """Whether rows stand at this gate, so that a newcomer must queue behind them."""
         return (queue, gate) in self._states
 
-    def wanted(self, now: float, free: Callable[[str], int], most: int) -> dict[Place, int]:
-        """How many rows to ask each ripe place for.  `free` slots of a queue are shared by its gates, the gates first:
-        their rows have waited longer."""
-        asked: dict[Place, int] = {}
-        room: dict[str, int] = {}
-        suspects = 0 if self.suspect_runs else 1
-        probes, self._probes = self._probes, set()
-        asked.update((place, 1) for place in probes if self.lane_room(place[1]))
-        lanes: dict[str, int | None] = {}
-        for place, state in sorted(self._states.items(), key=lambda item: (item[0][1] == "", item[0])):
-            queue, gate = place
-            if state.due_at is not None and state.due_at <= now:
-                state.ripe, state.due_at = True, None
-            if not state.ripe or state.shut_until > now or most <= 0 or place in asked:
-                continue
-            left = room.setdefault(queue, free(queue))
-            count = min(left, most)
-            if gate.startswith(LANE_GATE):
-                passing = lanes.setdefault(gate, self.lane_room(gate))
-                if passing is not None:
-                    count = min(count, passing)
-                    lanes[gate] = passing - count
-            elif gate == SUSPECT_GATE:
-                count = min(count, suspects)
-                suspects -= count
-            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
-                count = min(count, _passing(state, now))
-            if count > 0:
-                asked[place] = count
-                room[queue] -= count if gate else 0
-                most -= count
-        return asked
-
     def next_at(self, now: float) -> float | None:
         """When something that is known becomes claimable by the clock alone."""
         times = [state.due_at for state in self._states.values() if not state.ripe and state.due_at is not None]
         times += [state.shut_until for state in self._states.values() if state.ripe and state.shut_until > now]
+        times += self._later.values()
         return min(times, default=None)
+
+
+def _mark(state: _State, jobs: Sequence[Job]) -> None:
+    """Rows come in order of time within a class: the next ones are not much older than the last."""
+    for priority in CLASSES:
+        newest = max((job.run_at for job in jobs if job.priority == priority), default=None)
+        if newest is not None:
+            state.marks[priority - 1] = max(state.marks[priority - 1], newest - MARGIN_S)
+
+
+def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], moved: Sequence[Job]) -> None:
+    got: Counter[tuple[int, str]] = Counter()
+    newest: dict[tuple[int, str], float] = {}
+    for job in (*jobs, *moved):
+        who = (job.priority, job.org_id or "")
+        got[who] += 1
+        newest[who] = max(newest.get(who, -inf), job.run_at - MARGIN_S)
+    shares.claimed(asks, got, newest)
+
+
+def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
+    """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn."""
+    ranked = sorted(places, key=lambda place: (not place[1].startswith((GATE, SUSPECT_GATE)), place[1]))
+    few = sum(place[1].startswith((GATE, SUSPECT_GATE)) for place in ranked)
+    others = ranked[few:]
+    first = turn % max(1, len(others))
+    return [*ranked[:few], *others[first:], *others[:first]]
 
 
 def _passing(state: _State, now: float) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -45,17 +46,64 @@ AWAY = (
 """What means "not now": the statement may be sent again, after a pause and on another connection."""
 
 
-LEFT_MAX = 10_000
-"""Rows that a worker hands back as it leaves; were there more, the rescue would return them."""
+LEFT_MAX = 1_000
+"""Claims that a worker hands back as it leaves; were there more, the rescue would return them."""
+
+FROM_THE_START = (-inf, -inf, -inf, -inf)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A (queue, gate) that has ready rows; `next_s` is when its first is due, negative when it is due already."""
+class Ask(NamedTuple):
+    """What a claim asks one place for: its rows in order of class and time, class `first` before the others; or those
+    of one organisation (`""`: of none) in class `first` alone.  Nothing older than `after` (seconds since 1970, by
+    class) is ready there."""
 
     queue: str
     gate: str
-    next_s: float
+    slots: int
+    first: int = 1
+    org_id: str | None = None
+    after: tuple[float, float, float, float] = FROM_THE_START
+
+
+class Head(NamedTuple):
+    """The first ready row of a (queue, gate, class): when it is due, and the database's clock, seconds since 1970."""
+
+    queue: str
+    gate: str
+    priority: int
+    run_at: float
+    now: float
+
+
+class Waiting(NamedTuple):
+    """An organisation (`""`: none) that waits at a place in one class."""
+
+    priority: int
+    org_id: str
+    weight: float
+
+
+class Ripe(NamedTuple):
+    """How many rows of a (queue, class) went back since their time had come, when the first of them was due (seconds
+    since 1970), and in how many seconds the next one is."""
+
+    queue: str
+    priority: int
+    rows: int
+    run_at: float | None
+    next_s: float | None
+
+
+Key = tuple[str, str]
+"""A kind, and an ordering key of it."""
+
+
+class Freed(NamedTuple):
+    """A row that went back to this queue and class, and when it was due, seconds since 1970."""
+
+    queue: str
+    priority: int
+    run_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +139,50 @@ class Store:
         self._timeout_s = timeout_s
 
     async def claim(
-        self, slots: Mapping[tuple[str, str], int], worker_id: int, kinds: Sequence[str], full: Sequence[str] = ()
+        self, asks: Sequence[Ask], worker_id: int, kinds: Sequence[str], full: Sequence[str] = ()
     ) -> list[Job]:
-        """Take up to slots[queue, gate] due rows of each; rows of kinds not served, and of lanes held or
-        `full`, come back with their gate set and no worker."""
-        queues, gates = zip(*slots, strict=True)
-        rows = await self._fetch(_QUEUE["claim"], queues, gates, list(slots.values()), worker_id, kinds, None, full)
+        """Take due rows as asked; a row that must not run comes back without a worker, at the gate it was moved to.
+
+        `full`: gates of lanes of which this daemon may start nothing more."""
+        queues, gates, slots, first, orgs, after = zip(*asks, strict=True)
+        rows = await self._fetch(
+            _QUEUE["claim"],
+            queues,
+            gates,
+            orgs,
+            first,
+            slots,
+            *zip(*after, strict=True),
+            worker_id,
+            kinds,
+            full,
+            None,
+        )
         claimed = [Job(*row) for row in rows]
-        claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        claimed.sort(key=_claim_order)
         return claimed
 
-    async def look(self, most: int) -> list[Source]:
-        """The (queue, gate) pairs with ready rows."""
-        return [Source(*row) for row in await self._fetch(_QUEUE["look"], most)]
+    async def ripen(self, places: Sequence[tuple[str, int]], most: int) -> list[Ripe]:
+        """Bring due rows of these (queue, class) back from the gate `later`, at most `most` of each."""
+        queues, priorities = zip(*places, strict=True)
+        return [Ripe(*row) for row in await self._fetch(_QUEUE["ripen"], queues, priorities, most)]
+
+    async def succeed(self, keys: Collection[Key]) -> list[Freed]:
+        """Bring the oldest row of each ordering key back from the gate `order`."""
+        kinds, names = zip(*keys, strict=True)
+        return [Freed(*row) for row in await self._fetch(_QUEUE["succeed"], kinds, names)]
+
+    async def keys(self, after: Key, most: int) -> list[tuple[Key, bool]]:
+        """Ordering keys in order, beginning after `after`, and whether the oldest row waits at the gate `order`."""
+        return [((row[0], row[1]), row[2]) for row in await self._fetch(_QUEUE["keys"], *after, most)]
+
+    async def look(self, after: tuple[str, str, int], most: int) -> list[Head]:
+        """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`."""
+        return [Head(*row) for row in await self._fetch(_QUEUE["look"], *after, most)]
+
+    async def waiting(self, queue: str, gate: str, after: tuple[int, str], most: int) -> list[Waiting]:
+        """The organisations that wait at a place, in order of class and name, beginning after `after`."""
+        return [Waiting(*row) for row in await self._fetch(_QUEUE["waiting"], queue, gate, *after, most)]
 
     async def count(self, up_to: int, most: int) -> list[Count]:
         return [Count(*row) for row in await self._fetch(_UPKEEP["count"], up_to, most)]
@@ -116,49 +195,56 @@ class Store:
         rows = await self._fetch(_UPKEEP["count_dead"], up_to)
         return {row[0]: row[1] for row in rows}
 
-    async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
+    async def write(
+        self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
+    ) -> set[int]:
         """Record how attempts ended, in one commit; return the ids that were still ours.
 
-        `again`: an earlier call may have been committed though its answer was lost.  Then an attempt that is no longer
-        ours brings no ledger rows: most likely it has brought them.
+        `ended_claims`: those whose last rows these are.  `again`: an earlier call may have been committed though its
+        answer was lost.  Then an attempt that is no longer ours brings no ledger rows: most likely it has brought them.
         """
         # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
-        ended = sorted((t for t in batch if t.state != "ready"), key=_row_order)
-        back = sorted((t for t in batch if t.state == "ready"), key=_row_order)
+        batch = sorted(batch, key=_row_order)
+        parts = [
+            (write, [t for t in batch if (t.state == "ready") is ready and t.job.worker_id == worker_id])
+            for worker_id in {t.job.worker_id for t in batch}
+            for ready, write in ((False, self._finish), (True, self._put_back))
+        ]
+        parts = [(write, part) for write, part in parts if part]
         ledgers = _ledger_rows(batch)
         async with self._connection() as conn:
-            if ended and not back and not ledgers:  # the common case is one statement, and so its own transaction
-                return await self._finish(conn, ended)
+            if len(parts) == 1 and not ledgers:  # the common case is one statement, and so its own transaction
+                return await parts[0][0](conn, parts[0][1], ended_claims)
             async with conn.transaction():
-                ours = await self._finish(conn, ended) | await self._put_back(conn, back)
+                ours: set[int] = set()
+                for n, (write, part) in enumerate(parts):
+                    ours |= await write(conn, part, ended_claims if n == 0 else ())
                 if again:
                     ledgers = _ledger_rows([t for t in batch if t.job.id in ours])
                 for ledger, rows in ledgers.items():
                     await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
             return ours
 
-    async def _finish(self, conn: Any, batch: Sequence[Transition]) -> set[int]:
-        if not batch:
-            return set()
+    async def _finish(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
+        plainly_done = all(_plainly_done(t) for t in batch)
         rows = await conn.fetch(
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
-            [t.state for t in batch],
-            [None if t.reason is None else plain(t.reason) for t in batch],
-            [error_text(t) for t in batch],
-            [None if t.result is None else json_text(t.result) for t in batch],
-            [_lane(t.job) for t in batch],
-            [_code(t) for t in batch],
-            [t.keep for t in batch],
-            [t.job.worker_id for t in batch],
+            None if plainly_done else [t.state for t in batch],
+            None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
+            None if plainly_done else [error_text(t) for t in batch],
+            None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
+            None if plainly_done else [_lane(t.job) for t in batch],
+            None if plainly_done else [_code(t) for t in batch],
+            None if plainly_done else [t.keep for t in batch],
+            batch[0].job.worker_id,
+            ended_claims,
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
 
-    async def _put_back(self, conn: Any, batch: Sequence[Transition]) -> set[int]:
-        if not batch:
-            return set()
+    async def _put_back(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
         rows = await conn.fetch(
             _QUEUE["put_back"],
             [t.job.id for t in batch],
@@ -170,15 +256,20 @@ class Store:
             [_lane(t.job) for t in batch],
             [_code(t) for t in batch],
             [t.failed for t in batch],
-            [t.job.worker_id for t in batch],
+            batch[0].job.worker_id,
+            ended_claims,
             timeout=self._timeout_s,
         )
         return {row[0] for row in rows}
 
-    async def held(self, worker_id: int) -> list[Job]:
-        """Running rows of this worker, with no more than their name and fence, that it claimed a while ago."""
-        rows = await self._fetch(_QUEUE["held"], worker_id)
-        return [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id) for r in rows]
+    async def held(self, worker_id: int, known_claims: Sequence[int]) -> list[Job]:
+        """Running rows of this worker, with their name and fence only, out of older claims it does not know."""
+        rows = await self._fetch(_QUEUE["held"], worker_id, known_claims)
+        return [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id, claim_id=r[4]) for r in rows]
+
+    async def drop_claims(self, worker_id: int, known_claims: Sequence[int]) -> int:
+        """Forget older claims of this worker that it does not know and that hold nothing any more."""
+        return _rows(await self._execute(_QUEUE["drop_claims"], worker_id, known_claims))
 
     async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
         """Store how far a running job is; false when the row is no longer this attempt's."""
@@ -256,10 +347,14 @@ class Store:
         """Workers that hold rows, or a lease, but no longer live."""
         return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
 
-    async def rescue(self, worker_id: int, crash_limit: int, most: int) -> tuple[int, int]:
-        """Return up to `most` rows of a lost worker to their queues; (returned, buried)."""
-        (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, most)
-        return row["back"], row["dead"]
+    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, int, int]:
+        """Return rows of some claims of a lost worker to their queues; (returned, buried, claims that were there)."""
+        (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, claims)
+        return row["back"], row["dead"], row["claims"]
+
+    async def drop_lost_claims(self, worker_id: int, most: int) -> int:
+        """Forget the claims of a lost worker that hold nothing any more."""
+        return _rows(await self._execute(_WORKER["drop_lost_claims"], worker_id, most))
 
     async def forget(self, worker_id: int) -> None:
         await self._execute(_WORKER["forget"], worker_id)
@@ -308,6 +403,15 @@ class Store:
             raise
         finally:
             await self._pool.release(conn, timeout=self._timeout_s)
+
+
+def _claim_order(job: Job) -> tuple[int, float, int]:
+    return job.priority, job.run_at, job.id
+
+
+def _plainly_done(t: Transition) -> bool:
+    """Nothing is to be said of it but that it is done."""
+    return t.state == "done" and t.result is None and t.keep and t.reason is None and t.job.lane is None
 
 
 def _row_order(transition: Transition) -> tuple[int, int]:

@@ -41,6 +41,7 @@ class Job:
     gate: str = ""
     crashes: int = 0
     worker_id: int | None = None
+    claim_id: int | None = None
 
 
 class Outcome(Exception):

@@ -17,6 +17,11 @@ def load(filename: str) -> dict[str, str]:
     return {name: body.strip().rstrip(";") for name, _doc, body in zip(*[iter(parts)] * 3, strict=True)}
 
 
+def text(filename: str) -> str:
+    """A file beside this module, as it is."""
+    return files(__package__).joinpath(filename).read_text()
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One forward step.  `post` marks what may only run once every daemon is new; `transactional` is false for

@@ -19,14 +19,7 @@ group by parent order by parent;
 
 -- name: strays
 -- Tables whose default partition has rows: no partition was there when they came, and no retention drops them.
-select parent from (values
-    ('job_history', exists (select from job_history_default)),
-    ('job_attempts', exists (select from job_attempts_default)),
-    ('webhook_deliveries', exists (select from webhook_deliveries_default)),
-    ('email_deliveries', exists (select from email_deliveries_default)),
-    ('domain_checks', exists (select from domain_checks_default))
-) as found (parent, has_rows)
-where has_rows;
+select job_strays() as parent;
 
 -- name: triggers
 -- The triggers of table jobs that fire at an ordinary insert.
@@ -45,3 +38,37 @@ select 'prepared transaction ' || gid, owner::text, 'prepared', date_part('epoch
 from pg_prepared_xacts
 where prepared < now() - $1::float8 * interval '1 second'
 order by age_s desc limit 3;
+
+-- name: settings
+-- The settings $1 as they hold for this role in this database.
+select name, setting from pg_settings where name = any ($1::text[]);
+
+-- name: room
+-- How many may connect, and how many do.
+select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0) as most,
+       (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as taken;
+
+-- name: invalid_indexes
+-- Indexes of tables $1 and their partitions that no query may use: a build of theirs was broken off.  At most 20.
+select i.indexrelid::regclass::text as index, i.indrelid::regclass::text as place
+from pg_index i join pg_class c on c.oid = i.indrelid
+where c.relnamespace = quote_ident(current_schema())::regnamespace and not (i.indisvalid and i.indisready)
+  and (c.relname = any ($1::text[])
+       or i.indrelid in (select h.inhrelid from pg_inherits h join pg_class p on p.oid = h.inhparent
+                         where p.relname = any ($1::text[])))
+order by 1 limit 20;
+
+-- name: slots
+-- Replication slots that keep rows or write-ahead log for somebody: `behind` transactions, `kept` bytes.  At most 20.
+select slot_name::text as slot, active, greatest(age(xmin), age(catalog_xmin)) as behind,
+       case when pg_is_in_recovery() then 0
+            else pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) end::bigint as kept
+from pg_replication_slots
+order by 1 limit 20;
+
+-- name: me
+-- Whether this role is bound by rights and policies at all, and sees what other sessions do.
+select current_user::text as role, rolsuper as super, rolbypassrls as bypasses,
+       pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees
+from pg_roles where rolname = current_user;

@@ -12,6 +12,36 @@ on conflict (gate, cause) do update
 set until = excluded.until, reason = excluded.reason, detail = excluded.detail
 where hold.until < excluded.until or (hold.detail ->> 'probe')::bigint = $6::bigint;
 
+-- name: park
+-- Of the next due rows of an open queue, move those whose lanes are shut to the gates of these: what a claim does with the
+-- rows it meets, for many at once, and without keeping the others from the claims.
+-- $1 queue, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon may start
+-- nothing more, $6 rows looked at.  How many were, and the last; for each gate, how many went there and when the first is due.
+-- index jobs_ready; rows are locked and moved by their place, passing by those that a claim has
+with shut as materialized (
+    select gate from job_holds where gate like 'lane:%'
+    union all
+    select unnest($5::text[])
+), head as materialized (
+    select ctid as place, id, run_at, 'lane:' || job_lane(kind, args, lane) as lane_gate from jobs
+    where exists (select from shut)
+      and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+      and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
+    order by run_at, id limit $6
+), met as materialized (
+    select ctid as place from jobs
+    where ctid = any (array(select place from head where lane_gate in (select gate from shut)))
+      and gate = '' and state = 'ready'
+    for update skip locked
+), moved as (
+    update jobs set gate = 'lane:' || job_lane(kind, args, lane)
+    where ctid = any (array(select place from met))
+    returning gate, run_at
+)
+select (select count(*) from head)::int, date_part('epoch', last.run_at), last.id, went.gate, went.n, went.first_at
+from (select run_at, id from head order by run_at desc, id desc limit 1) as last
+left join (select gate, count(*)::int as n, date_part('epoch', min(run_at)) as first_at from moved group by gate) as went on true;
+
 -- name: holds
 -- What holds these lanes, after the probes that are due have been given to this worker: those of lanes that nobody paused
 -- and whose every hold has ended.  Its holds become one, prolonged for the probe; of two workers that ask at once the second

@@ -23,12 +23,15 @@ select (select job_id from job_keys where kind = $1::text and key = $2::text) as
 -- name: claim_one
 -- Take exactly one row, which the same transaction has inserted, so that no daemon can have seen it.  Leased and fenced as
 -- in queue.sql's claim, whose columns it returns.  $1 id, $2 worker.  index jobs_pkey
+with receipt as (
+    insert into job_claims (worker_id, ids) values ($2, array[$1::bigint]) returning id
+)
 update jobs
-set state = 'running', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now()
+set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now()
 where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
-returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
+returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id;
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt);
 
 -- name: stay
 -- The session that holds the lock is idle while the job runs, and must not be ended for it.
@@ -55,10 +58,14 @@ order by id desc limit $7;
 
 -- name: list_running
 -- Running rows, newest first: they are few, but may be the oldest of a long backlog.  $1 below this id, $2 rows to look at,
--- $3 kind, $4 queue, $5 org_id, $6 rows at most.  index jobs_running
+-- $3 kind, $4 queue, $5 org_id, $6 rows at most.  index jobs_pkey, for each claim
 select id, kind, queue, org_id, priority, state, attempt, run_at, created_at, started_at,
        null::timestamptz as finished_at, null as reason, last_error ->> 'message' as error
-from (select * from jobs where state = 'running' order by worker_id limit $2) as held
+from (select job.*
+      from job_claims as claim
+      cross join lateral (select * from jobs where id = any (claim.ids) and worker_id = claim.worker_id and state = 'running')
+                         as job
+      limit $2) as held
 where id < $1
   and ($3::text is null or kind = $3) and ($4::text is null or queue = $4) and ($5::text is null or org_id = $5)
 order by id desc limit $6;
@@ -108,7 +115,7 @@ order by ended_at;
 
 -- name: standing
 -- Everything about live row $1 that decides when it runs.
--- index jobs_pkey, jobs_ordered_running, jobs_ordered, jobs_running; jobs_ready, one probe for each class ahead of it.
+-- index jobs_pkey (also for each claim), jobs_ordered_running, jobs_ordered; jobs_ready, one probe for each class ahead of it.
 -- `ahead` and `busy` count up to 10,000.
 select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_at, job.expires_at, job.started_at,
        job.ordering_key, now() as now, worker.name as worker, worker.lease_until > now() as worker_lives,
@@ -133,7 +140,11 @@ select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_a
         ) as class
         where c.priority <= job.priority) as ahead,
        (select count(*)::int
-        from (select queue from jobs other where other.state = 'running' order by worker_id limit 10000) as held
+        from (select other.queue
+              from job_claims as claim
+              cross join lateral (select queue from jobs
+                                  where id = any (claim.ids) and worker_id = claim.worker_id and state = 'running') as other
+              limit 10000) as held
         where held.queue = job.queue) as busy
 from jobs as job
 left join job_workers as worker on worker.id = job.worker_id
@@ -271,8 +282,13 @@ where name = $1 and paused_at is not null
 returning name;
 
 -- name: busy
--- Running rows of queue $1, counted up to 10,000.  index jobs_running
-select count(*)::int from (select queue from jobs where state = 'running' order by worker_id limit 10000) as held
+-- Running rows of queue $1, counted up to 10,000.  index jobs_pkey, for each claim
+select count(*)::int
+from (select job.queue
+      from job_claims as claim
+      cross join lateral (select queue from jobs
+                          where id = any (claim.ids) and worker_id = claim.worker_id and state = 'running') as job
+      limit 10000) as held
 where queue = $1;
 
 -- name: audit

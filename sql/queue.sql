@@ -2,91 +2,194 @@
 -- Rows are always picked `for update skip locked` or named by id; no statement waits for another claimer.
 
 -- name: claim
--- Take due rows for every (queue, gate) that has free slots, best class first, in one round trip.  A row whose kind this
--- daemon does not serve is not taken but moved to the gate 'kind:…' of its queue, where it costs later claims nothing.
--- $1 queues, $2 gates, $3 free slots of each, $4 worker, $5 kinds served, $6 now (null: the database clock), $7 lanes of
--- which this daemon may start nothing more
--- Nothing is taken from the gate of a lane that is held, but by the worker that probes it; rows of such a lane, and of those
--- in $7, that stand in the open queue are moved to its gate.
--- index jobs_ready, one probe for each source and class; future rows lie behind the probe's end.  The picked ids go through
--- an array, since a join lets the planner scan the whole table.  Of an ordering key only the oldest row is eligible
--- (jobs_ordered), while none runs (jobs_ordered_running; two questions, since their `or` would read every row of the key).
--- jobs_ordered_running raises 23505 should two claimers see it differently, and the claim is made again.
+-- Take due rows from every place (queue and gate) that has free slots, in one round trip.  A place is asked either for its
+-- rows in order of class and time, whoever they belong to ($3 null), or for those of one organisation in one class.  A row
+-- that must not run now, for its kind, organisation, destination or order, is not taken but moved to the gate that says
+-- why, where it costs later claims nothing; its attempt is not charged.  One that stands there already stays as it is.
+-- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
+-- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
+-- $10 worker, $11 kinds served, $12 gates of lanes of which this daemon may start nothing more: their rows are moved there,
+-- $13 now (null: the database's).  From a gate that is held nothing is taken, but by the worker that probes it, for as many
+-- rows as it asks for; rows of its lane that come by another way are moved there.  What a handler's own function tells of
+-- a lane job_lane does not know: such rows are judged once they are claimed.
+-- index jobs_ready, one probe for each source and class; jobs_shares, one for each organisation.  Rows are updated by their
+-- place (ctid), which the lock keeps: looking them up by id would cost more the larger the table is, and a join lets the
+-- planner scan it.  Of an ordering key only the oldest row may run, while none does: jobs_ordered, jobs_ordered_running,
+-- which raises 23505 should two claimers see it differently; the claim is made again.  The oldest is the first of the index
+-- from the key on: asked whether `exists` an older one, the planner read the whole table where most rows were of one key.
 -- A lost claim is only claimed again, so its commit need not be synchronous; a worker whose lease ran out gets nothing.
 -- Args are cut where the table's check on their size ends, since a few bytes like 1e131071 print to as many digits: what is
--- cut is no JSON any more, and dies as such.
+-- cut is no JSON any more, and dies as such.  (As varchar: left() counts characters.)
 with relaxed as materialized (
     select set_config('synchronous_commit', 'off', true)
+), source as materialized ( -- first, or rows of a queue that stands still would be locked and then left
+    select asked.*
+    from relaxed, unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::float8[], $7::float8[],
+                         $8::float8[], $9::float8[])
+                  as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
+    where exists (select from job_workers where id = $10 and lease_until > now())
+      and 'queue:' || asked.queue not in (select gate from job_holds)
+      and not exists (select from job_queues where name = asked.queue and paused_at is not null)
+      and (asked.gate = ''
+           or asked.gate not in (select gate from job_holds where (detail ->> 'probe')::bigint is distinct from $10::bigint))
 ), shut as materialized (
     select gate from job_holds where gate like 'lane:%'
     union all
-    select 'lane:' || lane from unnest($7::text[]) as lane
+    select unnest($12::text[])
 ), picked as materialized (
-    select due.id
-    from relaxed, unnest($1::text[], $2::text[], $3::int[]) as source (queue, gate, slots)
+    select due.place, due.id, source.gate as stood,
+           case when due.kind <> all ($11::text[]) then 'kind:' || due.kind
+                when 'kind:' || due.kind <> source.gate and 'kind:' || due.kind in (select gate from job_holds)
+                then 'kind:' || due.kind
+                when 'org:' || due.org_id <> source.gate and 'org:' || due.org_id in (select gate from job_holds)
+                then 'org:' || due.org_id
+                when due.lane_gate <> source.gate and due.lane_gate in (select gate from shut)
+                then due.lane_gate
+                when due.ordering_key is not null
+                     and ((select other.id from jobs other
+                           where other.ordering_key is not null
+                             and (other.kind, other.ordering_key, other.id) >= (due.kind, due.ordering_key, 0)
+                           order by other.kind, other.ordering_key, other.id limit 1) <> due.id
+                          or exists (select from jobs other
+                                     where other.kind = due.kind and other.ordering_key = due.ordering_key
+                                       and other.state = 'running'))
+                then 'order'
+           end as hold
+    from source
     cross join lateral (
-        select ripe.id
-        from (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
+        select ripe.place, ripe.id, ripe.kind, ripe.org_id, ripe.ordering_key,
+               case when exists (select from shut) then 'lane:' || job_lane(ripe.kind, ripe.args, ripe.lane) end as lane_gate
+        from (select class.priority, to_timestamp(class.after) as after
+              from (values (1::smallint, source.after1), (2::smallint, source.after2), (3::smallint, source.after3),
+                           (4::smallint, source.after4)) as class (priority, after)
+              where source.org_id is null or class.priority = source.first
+              order by class.priority <> source.first, class.priority) as class
         cross join lateral (
-            select id from jobs
-            where queue = source.queue and gate = source.gate and priority = class.priority and state = 'ready'
-              and run_at <= coalesce($6::timestamptz, now())
-              and (ordering_key is null
-                   or not exists (
-                       select from jobs other
-                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key and other.id < jobs.id)
-                   and not exists (
-                       select from jobs other
-                       where other.kind = jobs.kind and other.ordering_key = jobs.ordering_key
-                         and other.state = 'running'))
-            order by run_at, id
-            limit source.slots
-            for update skip locked
+            select * from (
+                select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
+                where source.org_id is null and queue = source.queue and gate = source.gate
+                  and priority = class.priority and state = 'ready'
+                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                order by run_at, id
+                limit source.slots
+                for update skip locked
+            ) as of_all
+            union all
+            select * from (
+                select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
+                where source.org_id is not null and queue = source.queue and gate = source.gate
+                  and priority = class.priority and coalesce(org_id, '') = source.org_id and state = 'ready'
+                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                order by run_at, id
+                limit source.slots
+                for update skip locked
+            ) as of_one
         ) as ripe
         limit source.slots
     ) as due
-    where exists (select from job_workers where id = $4 and lease_until > now())
-      and not exists (select from job_queues where name = source.queue and paused_at is not null)
-      and not exists (
-          select from job_holds
-          where gate = source.gate and (detail ->> 'probe')::bigint is distinct from $4::bigint)
-), parked as materialized (
-    select id, 'lane:' || job_lane(kind, args, lane) as gate from jobs
-    where exists (select from shut) and id = any (array(select id from picked)) and gate = ''
-      and 'lane:' || job_lane(kind, args, lane) in (select gate from shut)
-), moved as (
-    update jobs
-    set gate = (select gate from parked where parked.id = jobs.id), fence = fence + 1
-    where id = any (array(select id from parked))
-    returning id, fence, kind, queue, priority, attempt, '{}', 0::float8, 0::float8, org_id, max_attempts, 0::float8,
-              ordering_key, substr(gate, 6), correlation_id, traceparent, actor_id, project_id, gate, crashes, null::bigint
-), taken as (
-update jobs
-set state      = case when kind = any ($5::text[]) then 'running' else 'ready' end,
-    gate       = case when kind = any ($5::text[]) then gate else 'kind:' || kind end,
-    attempt    = attempt + (kind = any ($5::text[]))::int,
-    fence      = fence + 1,
-    worker_id  = case when kind = any ($5::text[]) then $4::bigint end,
-    started_at = case when kind = any ($5::text[]) then coalesce($6::timestamptz, now()) end
-where id = any (array(select id from picked except all select id from parked))
-returning id, fence, kind, queue, priority, attempt, left(args::text, 262145), date_part('epoch', run_at),
-          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
-          job_lane(kind, args, lane), correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id
+), receipt as (
+    insert into job_claims (worker_id, ids)
+    select $10, array_agg(id) from picked where hold is null having count(*) > 0
+    returning id
 )
-select * from taken union all select * from moved;
+update jobs
+set state      = case when ctid = any (array(select place from picked where hold is not null)) then 'ready' else 'running' end,
+    gate       = case when ctid = any (array(select place from picked where hold is not null))
+                      then (array(select hold from picked where hold is not null))[
+                               array_position(array(select place from picked where hold is not null), ctid)]
+                      else gate end,
+    attempt    = attempt + (ctid <> all (array(select place from picked where hold is not null)))::int,
+    fence      = fence + 1,
+    worker_id  = case when ctid = any (array(select place from picked where hold is not null)) then null else $10::bigint end,
+    started_at = case when ctid = any (array(select place from picked where hold is not null)) then null
+                      else coalesce($13::timestamptz, now()) end
+where ctid = any (array(select place from picked where hold is distinct from stood))
+returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
+          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
+          job_lane(kind, args, lane) as lane, correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
+          (select id from receipt) as claim_id;
+
+-- name: ripen
+-- Rows whose time has come go back from the gate 'later' to their queue.  For each: $1 queue, $2 class; $3 rows of each at
+-- most.  How many, when the earliest of them was due (seconds since 1970), and in how many seconds the next one is.
+-- index jobs_ready
+with source as materialized (
+    select * from unnest($1::text[], $2::smallint[]) as source (queue, priority)
+), ripe as materialized (
+    select due.place
+    from source
+    cross join lateral (
+        select ctid as place from jobs
+        where queue = source.queue and gate = 'later' and priority = source.priority and state = 'ready'
+          and run_at <= now()
+        order by run_at, id
+        limit $3
+        for update skip locked
+    ) as due
+), moved as materialized (
+    update jobs set gate = '' where ctid = any (array(select place from ripe)) returning queue, priority, run_at
+)
+select source.queue, source.priority, done.n, date_part('epoch', done.first_at),
+       date_part('epoch', next.run_at) - date_part('epoch', now())
+from source
+cross join lateral (
+    select count(*)::int as n, min(run_at) as first_at from moved
+    where queue = source.queue and priority = source.priority
+) as done
+left join lateral (
+    select run_at from jobs
+    where queue = source.queue and gate = 'later' and priority = source.priority and state = 'ready' and run_at > now()
+    order by run_at, id limit 1
+) as next on true;
+
+-- name: succeed
+-- Of these ordering keys ($1 kinds, $2 keys), the oldest row goes back from the gate 'order' to its queue.  Claims ask nothing
+-- of that gate: behind one key with many rows they would find no other.  Where each went, and when it was due.
+-- index jobs_ordered, one probe for each key; jobs_pkey
+with first as materialized (
+    select oldest.id
+    from unnest($1::text[], $2::text[]) as asked (kind, ordering_key)
+    cross join lateral (
+        select id, kind, ordering_key, gate from jobs
+        where ordering_key is not null and (kind, ordering_key, id) >= (asked.kind, asked.ordering_key, 0)
+        order by kind, ordering_key, id limit 1
+    ) as oldest
+    where oldest.kind = asked.kind and oldest.ordering_key = asked.ordering_key and oldest.gate = 'order'
+)
+update jobs set gate = '' where id = any (array(select id from first)) and gate = 'order'
+returning queue, priority, date_part('epoch', run_at);
+
+-- name: keys
+-- Ordering keys that have live rows, and whether the oldest row of each stands at the gate 'order', where nobody fetches it:
+-- what was before it is gone by another way than its end, or ended while a claim was moving it.  In order, beginning after
+-- ($1 kind, $2 key), $3 at most.  index jobs_ordered, walked loosely: one probe for each
+with recursive head as (
+    (select kind, ordering_key, gate from jobs
+     where ordering_key is not null and (kind, ordering_key) > ($1, $2)
+     order by kind, ordering_key, id limit 1)
+    union all
+    select next.kind, next.ordering_key, next.gate
+    from head
+    cross join lateral (
+        select kind, ordering_key, gate from jobs
+        where ordering_key is not null and (kind, ordering_key) > (head.kind, head.ordering_key)
+        order by kind, ordering_key, id limit 1
+    ) as next
+)
+select kind, ordering_key, gate = 'order' from head limit $3;
 
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
--- $1 ids in ascending order, and for each: $2 fence, $3 state, $4 reason, $5 error, $6 result, $7 lane, $8 code,
--- $9 whether to keep it in history, $10 the worker it was claimed by (after a crash of Postgres a claim that was not yet
--- on disk is made again, with the same fence, perhaps by another)
+-- $1 ids in ascending order, and for each: $2 fence, $3 state (null: all done), $4 reason, $5 error, $6 result, $7 lane,
+-- $8 code, $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were
+-- claimed by (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by
+-- another), $11 claims that end with them
 -- index jobs_pkey.  No predicate here may match a partial index, or the planner walks its dead entries; width_bucket
 -- finds an id's place in the arrays by bisection.
 with gone as (
     delete from jobs
-    where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
-      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
+    where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])] and worker_id = $10
     returning *, width_bucket(id, $1::bigint[]) as n
 ), kept as (
     insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
@@ -94,10 +197,10 @@ with gone as (
         crashes, worker_id, started_at, finished_at, progress, last_error, reason, result)
     select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
         idempotency_key, ordering_key, coalesce(lane, ($7::text[])[n]), correlation_id, traceparent, actor_id, project_id,
-        created_at, ($3::text[])[n], attempt, crashes, worker_id, started_at, now(), progress,
+        created_at, coalesce(($3::text[])[n], 'done'), attempt, crashes, worker_id, started_at, now(), progress,
         coalesce(($5::text[])[n]::jsonb, last_error), ($4::text[])[n], ($6::text[])[n]::jsonb
     from gone
-    where ($9::bool[])[n]
+    where $9::bool[] is null or ($9::bool[])[n]
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
         code, error)
@@ -105,6 +208,8 @@ with gone as (
         ($5::text[])[n]::jsonb
     from gone
     where ($3::text[])[n] = 'dead'
+), ended as (
+    delete from job_claims where id = any ($11::bigint[])
 )
 select id from gone;
 
@@ -112,12 +217,15 @@ select id from gone;
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
--- the start that the row had before: what the statement's snapshot still shows), $10 the worker it was claimed by
+-- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
+-- $11 claims that end with them.  A row of the open queue that must wait stands at the gate 'later' until its time.
 -- index jobs_pkey
 with back as (
     update jobs
     set state      = 'ready',
-        gate       = ($5::text[])[width_bucket(id, $1::bigint[])],
+        gate       = case when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
+                               and ($3::float8[])[width_bucket(id, $1::bigint[])] > 0 then 'later'
+                          else ($5::text[])[width_bucket(id, $1::bigint[])] end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at
                           else now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second' end,
         attempt    = attempt - (not ($4::bool[])[width_bucket(id, $1::bigint[])])::int,
@@ -127,7 +235,7 @@ with back as (
         lane       = coalesce(lane, ($7::text[])[width_bucket(id, $1::bigint[])]),
         last_error = coalesce(($6::text[])[width_bucket(id, $1::bigint[])]::jsonb, last_error)
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
-      and worker_id is not distinct from ($10::bigint[])[width_bucket(id, $1::bigint[])]
+      and worker_id = $10
     returning id, kind, queue, org_id, correlation_id, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
@@ -137,43 +245,73 @@ with back as (
         'retry', ($8::text[])[n], ($6::text[])[n]::jsonb, run_at
     from back
     where ($9::bool[])[n]
+), ended as (
+    delete from job_claims where id = any ($11::bigint[])
 )
 select id from back;
 
 -- name: look
--- Which (queue, gate) pairs have ready rows, whether one is due now, and in how many seconds the next one is: the claimer's
--- map.  Paused queues are left out.  At most $1 pairs.
--- index jobs_ready, walked loosely: one probe for each pair, four for its due times.  Seconds are subtracted, not times:
--- Postgres 16 refuses to subtract 'infinity'.
-with recursive pair as (
-    (select queue, gate from jobs where state = 'ready' order by queue, gate limit 1)
+-- The head of each (queue, gate, class) that has ready rows: when it is due, in seconds since 1970, and the database's clock.
+-- The claimer's map.  Beginning after ($1 queue, $2 gate, $3 class), $4 of them at most.
+-- index jobs_ready, walked loosely: one probe for each
+with recursive head as (
+    (select queue, gate, priority, run_at from jobs
+     where state = 'ready' and (queue, gate, priority) > ($1, $2, $3)
+     order by queue, gate, priority, run_at, id limit 1)
     union all
-    select next.queue, next.gate
-    from pair
+    select next.queue, next.gate, next.priority, next.run_at
+    from head
     cross join lateral (
-        select queue, gate from jobs
-        where state = 'ready' and (queue, gate) > (pair.queue, pair.gate)
-        order by queue, gate limit 1
+        select queue, gate, priority, run_at from jobs
+        where state = 'ready' and (queue, gate, priority) > (head.queue, head.gate, head.priority)
+        order by queue, gate, priority, run_at, id limit 1
+    ) as next
+)
+select queue, gate, priority, date_part('epoch', run_at), date_part('epoch', now()) from head limit $4;
+
+-- name: waiting
+-- The organisations that wait at one place, class by class, with their weights; beginning after ($3 class, $4 organisation),
+-- $5 of them at most.  $1 queue, $2 gate.  index jobs_shares, walked loosely: one probe for each
+with recursive head as (
+    (select priority, coalesce(org_id, '') as org_id from jobs
+     where state = 'ready' and queue = $1 and gate = $2 and (priority, coalesce(org_id, '')) > ($3, $4)
+     order by priority, coalesce(org_id, ''), run_at, id limit 1)
+    union all
+    select next.priority, next.org_id
+    from head
+    cross join lateral (
+        select priority, coalesce(org_id, '') as org_id from jobs
+        where state = 'ready' and queue = $1 and gate = $2 and (priority, coalesce(org_id, '')) > (head.priority, head.org_id)
+        order by priority, coalesce(org_id, ''), run_at, id limit 1
     ) as next
 ), listed as (
-    select queue, gate from pair
-    where not exists (select from job_queues where name = pair.queue and paused_at is not null)
-    limit $1
+    select priority, org_id from head limit $5
 )
-select listed.queue, listed.gate, date_part('epoch', min(head.run_at)) - date_part('epoch', now()) as next_s
-from listed
-cross join (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as class (priority)
-cross join lateral (
-    select run_at from jobs
-    where queue = listed.queue and gate = listed.gate and priority = class.priority and state = 'ready'
-    order by run_at, id limit 1
-) as head
-group by listed.queue, listed.gate;
+select listed.priority, listed.org_id, coalesce(job_orgs.weight, 1)::float8
+from listed left join job_orgs using (org_id)
+order by listed.priority, listed.org_id;
 
 -- name: held
--- Running rows of worker $1 that it claimed over 5 seconds ago.  index jobs_running
-select id, fence, kind, queue from jobs
-where worker_id = $1 and state = 'running' and started_at < now() - interval '5 seconds';
+-- Running rows of worker $1 out of claims that it does not know ($2) though they are over 5 seconds old, and those claims.
+-- index job_claims_worker, jobs_pkey
+select job.id, job.fence, job.kind, job.queue, claim.id
+from (select id, ids from job_claims
+      where worker_id = $1 and id <> all ($2::bigint[]) and claimed_at < now() - interval '5 seconds'
+      order by id limit 100) as claim
+cross join lateral (
+    select id, fence, kind, queue from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running'
+) as job;
+
+-- name: drop_claims
+-- Forget claims of worker $1 that hold none of its rows any more, of those it does not know ($2).
+-- index job_claims_worker, jobs_pkey
+delete from job_claims
+where id = any (array(
+    select claim.id
+    from (select id, ids from job_claims
+          where worker_id = $1 and id <> all ($2::bigint[]) and claimed_at < now() - interval '5 seconds'
+          order by id limit 100 for update skip locked) as claim
+    where not exists (select from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running')));
 
 -- name: progress
 -- Store how far a running job is.  $1 id, $2 fence, $3 progress.  index jobs_pkey

@@ -75,9 +75,13 @@ cross join lateral (
 group by listed.queue, listed.gate;
 
 -- name: count_running
--- For metrics: running rows by queue, of at most $1.  index jobs_running
+-- For metrics: running rows by queue, of at most $1.  index jobs_pkey, for each claim
 select queue, count(*) as running
-from (select queue from jobs where state = 'running' order by worker_id limit $1) as bounded
+from (select job.queue
+      from job_claims as claim
+      cross join lateral (select queue from jobs
+                          where id = any (claim.ids) and worker_id = claim.worker_id and state = 'running') as job
+      limit $1) as bounded
 group by queue;
 
 -- name: count_dead

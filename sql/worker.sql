@@ -16,43 +16,51 @@ returning date_part('epoch', now());
 
 -- name: leave
 -- Remove a worker that ends in good order, with the limits it held.  Rows it still holds (of a claim whose answer was
--- lost) go back untouched.  $1 worker, $2 rows at most.  index job_workers_pkey, jobs_running
+-- lost) go back untouched.  $1 worker, $2 claims at most: were there more, it stays, to be rescued.
+-- index job_workers_pkey, job_claims_worker, jobs_pkey
 with holds as (
     delete from job_limit_holds where worker_id = $1
+), claimed as materialized (
+    select id, ids from job_claims where worker_id = $1 order by id limit $2 for update
 ), back as (
     update jobs
     set state = 'ready', attempt = attempt - 1, fence = fence + 1, worker_id = null, started_at = null
-    where id = any (array(select id from jobs where state = 'running' and worker_id = $1 limit $2 for update skip locked))
+    where id = any (array(select unnest(ids) from claimed)) and worker_id = $1 and state = 'running'
+), ended as (
+    delete from job_claims where id = any (array(select id from claimed))
 )
-delete from job_workers where id = $1;
+delete from job_workers where id = $1 and (select count(*) from claimed) < $2;
 
 -- name: lost
--- Workers that hold rows or a lease but no longer live.  At most $1.
--- index jobs_running, walked loosely: one probe for each worker that holds rows, not one for each row
+-- Workers whose lease has run out, and such as have claims but no row any more.  At most $1.
+-- index job_claims_worker, walked loosely: one probe for each worker
 with recursive holder as (
-    (select worker_id from jobs where state = 'running' order by worker_id limit 1)
+    (select worker_id from job_claims order by worker_id, id limit 1)
     union all
     select next.worker_id
     from holder
     cross join lateral (
-        select worker_id from jobs where state = 'running' and worker_id > holder.worker_id order by worker_id limit 1
+        select worker_id from job_claims where worker_id > holder.worker_id order by worker_id, id limit 1
     ) as next
 )
 (select worker_id as id from holder
- where worker_id is not null
-   and not exists (select from job_workers where id = holder.worker_id and lease_until > now())
+ where not exists (select from job_workers where id = holder.worker_id and lease_until > now())
  limit $1)
 union
 (select id from job_workers where lease_until <= now() limit $1);
 
 -- name: rescue
 -- Return the rows of a lost worker to their queues, and bury those that have now lost $2 workers: such a row is more likely
--- the cause than the victim.  $1 worker, $2 crash limit, $3 rows at most.  Called until it returns none.
--- index jobs_running; rows that another daemon is rescuing are skipped.  `between` and `order by` keep a planner to that
--- index that has statistics of the time when the worker held a good part of the table, and would read all of it.
-with lost as materialized (
-    select id, crashes, started_at from jobs where state = 'running' and worker_id between $1 and $1
-    order by worker_id limit $3 for update skip locked
+-- the cause than the victim.  $1 worker, $2 crash limit, $3 claims at most.  Called until no claim is left.  Two daemons at
+-- the same work take different claims; a claim goes when none of its rows is the worker's any more, as its own snapshot
+-- shows it: the call after the one that returned them.
+-- index job_claims_worker, jobs_pkey
+with claimed as materialized (
+    select id, ids from job_claims where worker_id = $1 order by id limit $3 for update skip locked
+), lost as materialized (
+    select id, crashes, started_at from jobs
+    where id = any (array(select unnest(ids) from claimed)) and worker_id = $1 and state = 'running'
+    for update skip locked
 ), dead as (
     delete from jobs where id = any (array(select id from lost where crashes + 1 >= $2)) returning *
 ), buried as (
@@ -78,15 +86,24 @@ with lost as materialized (
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
 )
-select (select count(*) from back) as back, (select count(*) from dead) as dead;
+select (select count(*) from back) as back, (select count(*) from dead) as dead,
+       (select count(*) from job_claims where worker_id = $1) as claims;
+
+-- name: drop_lost_claims
+-- Forget the claims of a lost worker ($1) that hold none of its rows any more; $2 at most.
+-- index job_claims_worker, jobs_pkey
+delete from job_claims
+where id = any (array(
+    select claim.id
+    from (select id, ids from job_claims where worker_id = $1 order by id limit $2 for update skip locked) as claim
+    where not exists (select from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running')));
 
 -- name: forget
--- Remove a lost worker once it holds no row.  $1 worker.  index job_workers_pkey, jobs_running: one probe, as in rescue
+-- Remove a lost worker once it has no claim.  $1 worker.  index job_workers_pkey, job_claims_worker
 with gone as (
     delete from job_workers
     where id = $1 and lease_until <= now()
-      and (select worker_id from jobs where state = 'running' and worker_id >= $1 order by worker_id limit 1)
-          is distinct from $1
+      and not exists (select from job_claims where worker_id = $1)
     returning id
 )
 delete from job_limit_holds where worker_id = $1 and not exists (

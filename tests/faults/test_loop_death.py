@@ -10,7 +10,7 @@ import pytest
 from tests.life.fleet import Fleet, each_ended_once, empty, insert
 
 LOOPS = {
-    "claimer": "daemon.claimer:Claimer:_step",
+    "claimer": "daemon.claimer:Claimer:step",
     "finisher": "daemon.finisher:Finisher:_write",
     "keeper": "daemon.keeper:Keeper:_attempt",
     "scheduler": "daemon.scheduler:Scheduler:_step",

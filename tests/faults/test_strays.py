@@ -43,7 +43,7 @@ async def _stray(daemon: Daemon, pool: asyncpg.Pool, proxy: Proxy) -> None:
     await ended(pool, beside)
     assert await pool.fetchval("select count(*) from jobs where state = 'running'") == 20
     # what is younger than five seconds may yet be on its way to us
-    await pool.execute("update jobs set started_at = started_at - interval '10 s'")
+    await pool.execute("update job_claims set claimed_at = claimed_at - interval '10 s'")
     rows = await ended(pool, ids)
     assert {(row["state"], row["attempt"], row["crashes"]) for row in rows} == {("done", 1, 0)}
     daemon.stop()

@@ -117,7 +117,8 @@ async def test_the_operator_behind_sudo_is_on_record(
 
 async def test_a_drain_returns_when_nothing_runs_any_more(terminal: Terminal, pool: asyncpg.Pool) -> None:
     await pool.execute(
-        "insert into jobs (kind, queue) values ('a', 'q'); update jobs set state = 'running', worker_id = 1"
+        "insert into jobs (kind, queue) values ('a', 'q'); update jobs set state = 'running', worker_id = 1; "
+        "insert into job_claims (worker_id, ids) select 1, array_agg(id) from jobs"
     )
     late = await terminal("queues", "drain", "q", "--timeout", "100ms")
     assert late.code == 1
@@ -141,7 +142,8 @@ async def test_stats_count_each_queue(terminal: Terminal, pool: asyncpg.Pool) ->
         "insert into jobs (kind, queue, run_at) values ('a', 'q', now() - interval '1 h'), "
         "('a', 'q', now() + interval '1 h'), ('b', 'q', now()), ('c', 'q', now()); "
         "update jobs set gate = 'kind:b' where kind = 'b'; "
-        "update jobs set state = 'running', worker_id = 1 where kind = 'c'"
+        "update jobs set state = 'running', worker_id = 1 where kind = 'c'; "
+        "insert into job_claims (worker_id, ids) select 1, array_agg(id) from jobs where kind = 'c'"
     )
     await terminal.ok("queues", "pause", "q")
     rows = {row["queue"]: row for row in (await terminal.ok("stats", "--json")).json}

@@ -10,10 +10,12 @@ import asyncpg
 import pytest
 
 import sql
-from daemon import doctor
+from daemon import doctor, doctor_server
 from daemon.doctor import Finding
 from daemon.embedded import Embedded
+from daemon.manifest import manifest
 from tests.life.cli_terminal import Terminal, opened
+from tests.sql.logins import as_login, drop_roles, roles_in
 
 
 @pytest.fixture
@@ -60,6 +62,113 @@ async def test_faults_are_found_and_a_remedy_named(terminal: Terminal, pool: asy
     assert all(finding.fix for finding in found.values() if finding.verdict != "ok")
 
 
+@pytest.mark.req("JP-08")
+async def test_rights_that_differ_from_the_manifest_are_found_with_the_statement_that_mends_them(
+    terminal: Terminal, pool: asyncpg.Pool, database: str
+) -> None:
+    async with roles_in(database):
+        assert (await examined(terminal))[1]["roles"].says == "all there"
+        await pool.execute(
+            "revoke select on job_status from jobsd_producer; grant truncate on jobs to jobsd_operator; "
+            "alter table job_history disable row level security; grant execute on function job_orgs to jobsd_reader; "
+            "create role own_app; grant delete on job_history to own_app"
+        )
+        try:
+            code, found = await examined(terminal)
+            assert code == 1
+            assert found["rights of jobsd_producer on job_status"].says == "lacks select"
+            assert found["rights of jobsd_operator on jobs"].fix == 'revoke truncate on "jobs" from jobsd_operator'
+            assert found["row-level security of job_history"].verdict == "fail"
+            assert "job_history" in found["role own_app"].says
+            await terminal.ok("roles", "apply")
+            code, found = await examined(terminal)
+            assert (code, [name for name in found if name.startswith(("rights", "row-level"))]) == (0, [])
+        finally:
+            await pool.execute("drop owned by own_app; drop role own_app")
+
+
+async def test_a_daemon_above_all_rules_is_found(
+    terminal: Terminal, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "superuser" in (await examined(terminal))[1]["login"].says
+    async with roles_in(database):
+        await pool.execute("alter table jobs owner to jobsd_serve")
+        terminal.configure(f"[database]\ndsn = '{as_login(database, 'jobsd_serve')}'\n")
+        monkeypatch.delenv("DATABASE_URL")
+        _code, found = await examined(terminal)
+        assert "owns the tables" in found["login"].says
+        assert "owned by jobsd_serve" in found["owner"].says
+        assert "pg_read_all_stats" in found["sight"].fix
+        await pool.execute("alter table jobs owner to postgres")
+
+
+async def test_the_roles_are_printed_as_sql_and_put_into_effect(
+    terminal: Terminal, pool: asyncpg.Pool, database: str
+) -> None:
+    try:
+        script = (await terminal.ok("roles", "sql")).out
+        assert await pool.fetchval("select count(*) from pg_roles where rolname like 'jobsd\\_%'") == 0
+        await pool.execute(script)
+        await pool.execute("reset search_path")
+        assert (await terminal.ok("roles", "sql")).out == ""
+        assert (await terminal.ok("roles", "apply", "--json")).json == {"done": [], "left": []}
+    finally:
+        await drop_roles(database, *manifest().roles)
+
+
+async def test_who_may_not_make_roles_is_told_what_was_left(
+    terminal: Terminal, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pool.execute("create role nobody_much login")
+    try:
+        monkeypatch.setenv("DATABASE_URL", as_login(database, "nobody_much"))
+        said = await terminal("roles", "apply")
+        assert (said.code, said.out) == (1, "")
+        assert "left: create role jobsd_daemon nologin: permission denied to create role" in said.err
+    finally:
+        await pool.execute("drop role nobody_much")
+
+
+async def test_settings_that_break_the_engine_are_found(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    name = await pool.fetchval("select current_database()")
+    for setting in ("default_transaction_isolation = 'serializable'", "plan_cache_mode = force_custom_plan"):
+        await pool.execute(f"alter database {name} set {setting}")
+    code, found = await examined(terminal)
+    assert (code, found["setting default_transaction_isolation"].verdict) == (1, "fail")
+    assert found["setting plan_cache_mode"].verdict == "warn"
+    assert found["setting autovacuum"].verdict == "warn"  # as the tests' server runs
+    assert found["setting idle_in_transaction_session_timeout"].verdict == "ok"  # advice, with what to do
+    assert found["setting idle_in_transaction_session_timeout"].fix
+
+
+async def test_an_index_whose_build_was_broken_off_is_found(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await pool.execute("update pg_index set indisvalid = false where indexrelid = 'jobs_expiring'::regclass")
+    code, found = await examined(terminal)
+    assert (code, found["index jobs_expiring"].fix) == (1, "reindex index concurrently jobs_expiring")
+
+
+async def test_a_prepared_transaction_and_an_open_one_are_told_apart() -> None:
+    rows = [
+        {"holder": "process 7", "name": "psql", "state": "idle in transaction", "age_s": 700.0},
+        {"holder": "prepared transaction a b", "name": "ann", "state": "prepared", "age_s": 900.0},
+    ]
+    fixes = [finding.fix for finding in doctor.horizon(rows)]
+    assert fixes == [
+        "end its transaction: select pg_terminate_backend(7)",
+        "end its transaction: rollback prepared 'a b'",
+    ]
+
+
+def test_slots_and_connections_are_judged_by_their_values() -> None:
+    kept = {"slot": "old", "active": False, "behind": 5, "kept": 1 << 40}
+    (finding,) = doctor_server.slots([kept, {"slot": "fine", "active": True, "behind": None, "kept": None}])
+    assert (finding.check, finding.fix.endswith("pg_drop_replication_slot('old')")) == ("replication slot old", True)
+    assert doctor_server.slots([])[0].verdict == "ok"
+    assert doctor_server.connections(97, 5, each=18, daemons=6).verdict == "warn"
+    assert doctor_server.connections(97, 95, each=18, daemons=1).verdict == "warn"
+    assert doctor_server.connections(97, 20, each=18, daemons=5).verdict == "ok"
+
+
 async def test_a_database_that_is_away_is_a_finding(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql:///shop?host=/nowhere")
     code, found = await examined(terminal)
@@ -100,6 +209,9 @@ async def test_whoever_holds_vacuum_back_is_named(pool: asyncpg.Pool) -> None:
 def test_what_no_test_server_can_show_is_judged_by_its_values() -> None:
     assert doctor.server(130012, "13.12", standby=False).verdict == "fail"
     assert doctor.server(160004, "16.4", standby=True).verdict == "fail"
+    assert "CVE-2024-10976" in doctor.server(160004, "16.4", standby=False).says
+    assert doctor.server(160005, "16.5", standby=False).verdict == "ok"
+    assert "newer" in doctor.server(990001, "99.1", standby=False).says
     assert doctor.clock(5.0, 0.01).verdict == "warn"
     assert doctor.clock(5.0, 6.0).verdict == "ok"
     assert [finding.check for finding in doctor.hearing(None, pooled=True)] == ["pooler", "listen"]

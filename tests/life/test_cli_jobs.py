@@ -109,6 +109,7 @@ async def test_the_list_is_live_and_finished_newest_first_and_filtered(terminal:
     ready = int((await terminal.ok("enqueue", "b", "--org", "7")).out)
     running = int((await terminal.ok("enqueue", "a")).out)
     await pool.execute("update jobs set state = 'running', worker_id = 1 where id = $1", running)
+    await pool.execute("insert into job_claims (worker_id, ids) values (1, array[$1::bigint])", running)
 
     async def ids(*words: str) -> list[int]:
         return [row["id"] for row in (await terminal.ok("jobs", "list", "--json", *words)).json]
@@ -191,7 +192,8 @@ async def test_each_gate_is_named(terminal: Terminal, pool: asyncpg.Pool) -> Non
     assert (await explained(terminal, job_id))[0] == "due"
     terminal.configure("[queues.default]\nconcurrency = 1\n")
     other = int((await terminal.ok("enqueue", "a")).out)
-    run = "update jobs set state = 'running', worker_id = $2, started_at = now() where id = $1"
+    run = """with claim as (insert into job_claims (worker_id, ids) values ($2, array[$1::bigint]))
+        update jobs set state = 'running', worker_id = $2, started_at = now() where id = $1"""
     await pool.execute(run, other, worker)
     assert (await explained(terminal, job_id))[0] == "slots"
     await pool.execute(run, job_id, worker)

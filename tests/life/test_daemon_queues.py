@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 import asyncpg
 import pytest
 
+from daemon.shares import AGED
 from tests.life.fleet import Fleet, Note, each_ended_once, empty, ended, insert, until
 
 
@@ -69,7 +70,8 @@ async def test_what_is_urgent_comes_first_when_the_queue_is_full(fleet: Fleet, p
     await fleet.start(QUEUES__DEFAULT__CONCURRENCY="1")
     await empty(pool)
     order = [priority_of[note.id] for note in fleet.notes("start")]
-    assert order == sorted(order)
+    passed_over = [n for n, priority in enumerate(order) if priority > min(order[n:])]
+    assert len(passed_over) <= len(order) // AGED  # so that the lower classes are not starved
 
 
 @pytest.mark.req("JP-04")

@@ -100,7 +100,7 @@ async def test_a_handler_that_ignores_its_deadline_keeps_its_slot_and_nothing_el
     await ended(pool, beside)
     (row,) = await ended(pool, [stuck])
     assert (row["state"], row["reason"]) == ("dead", "did not stop when its time was over")
-    assert len(daemon.events("slot_leaked")) == 1
+    assert len(await daemon.said("slot_leaked")) == 1
     await fleet.noted("end", 51)
     assert await pool.fetchval("select count(*) from job_history where id = $1", stuck) == 1
 

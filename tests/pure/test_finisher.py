@@ -18,8 +18,8 @@ from daemon.store import Store
 from jobs.model import DEFAULT_POLICY, Done, Job, Outcome, Retry
 
 
-def transition(job_id: int, outcome: Outcome | None = None) -> Transition:
-    job = Job(job_id, 1, "noop", "default", 2, 1, "{}", 0.0)
+def transition(job_id: int, outcome: Outcome | None = None, *, claim: int | None = None) -> Transition:
+    job = Job(job_id, 1, "noop", "default", 2, 1, "{}", 0.0, claim_id=claim)
     return settle(job, outcome or Done(), DEFAULT_POLICY, 3, 0.5)
 
 
@@ -29,15 +29,25 @@ class Memory(Store):
     def __init__(self) -> None:
         self.written: dict[int, Transition] = {}
         self.calls: list[tuple[int, bool]] = []
+        self.ended: list[tuple[int, int]] = []  # claims, and how many results were written by then
         self.trouble: Callable[[Sequence[Transition]], None] = lambda batch: None
 
-    async def write(self, batch: Sequence[Transition], *, again: bool = False) -> set[int]:
+    async def write(
+        self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
+    ) -> set[int]:
         self.calls.append((len(batch), again))
         await asyncio.sleep(0)
         self.trouble(batch)
         new = {t.job.id: t for t in batch if t.job.id not in self.written}
         self.written.update(new)
+        self.ended += [(claim, len(self.written)) for claim in ended_claims]
         return set(new)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  its writes are what gives way
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -158,6 +168,43 @@ async def test_it_says_when_it_is_full_and_when_there_is_room_again() -> None:
         assert finisher.backlog == BACKLOG_MAX
     assert rooms == [False]
     assert finisher.backlog == 0
+
+
+@pytest.mark.parametrize("poison", [None, 3])
+async def test_a_claim_ends_with_the_last_of_its_results_and_not_before(poison: int | None) -> None:
+    """Also where one result has to be written apart from the others."""
+    store = Memory()
+
+    def refuse(batch: Sequence[Transition]) -> None:
+        if any(t.job.id == poison and t.code != "unwritable" for t in batch):
+            raise asyncpg.DataError("22P02")
+
+    store.trouble = refuse
+    async with finishing(store) as finisher:
+        claimed = [transition(n, claim=7) for n in range(10)]
+        finisher.claims.taken(t.job for t in claimed)
+        for t in claimed[:9]:
+            finisher.add(t)
+        await until(lambda: not finisher.backlog)
+        assert finisher.claims.known() == [7]
+        finisher.add(claimed[9])
+    assert store.ended == [(7, 10)]
+    assert finisher.claims.known() == []
+
+
+async def test_a_claim_whose_end_was_not_heard_of_is_ended_again() -> None:
+    store = Memory()
+
+    def lose_the_answer(batch: Sequence[Transition]) -> None:
+        store.trouble = lambda batch: None
+        raise ConnectionResetError
+
+    store.trouble = lose_the_answer
+    async with finishing(store) as finisher:
+        last = transition(1, claim=7)
+        finisher.claims.taken([last.job])
+        finisher.add(last)
+    assert store.ended == [(7, 1)]
 
 
 async def test_closing_writes_what_is_there_and_nothing_twice() -> None:

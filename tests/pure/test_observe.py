@@ -202,6 +202,7 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "lane_opened": lambda o: o.lane_opened("example.com"),
     "limited": lambda o: o.limited("example_com", 5, 1.5),
     "parked": lambda o: o.parked("thumbnail", "default", 4),
+    "held": lambda o: o.held("lane:example.com", "default", 4),
     "unparked": lambda o: o.unparked("thumbnail", 4),
     "expired": lambda o: o.expired(2),
     "cancelled_rows": lambda o: o.cancelled_rows(2),

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-QUEUES = 20
+from daemon.embedded import Embedded
 
-# A third is ready, a third lies in the future, a third runs; ids count from 1, so that 2, 5, 8, … are running.
+QUEUES = 20
+ORGS = 17
+
+# A third is ready, a third lies in the future, a third runs; ids count from 1, so that 2, 5, 8, … are running, of which
+# 14, 35, 56, … are worker 1's.
 _ROWS = f"""
-insert into jobs (kind, queue, priority, run_at, expires_at, state, attempt, fence, worker_id, started_at)
-select 'noop', 'q' || n % {QUEUES}, 1 + n % 4, now() + case n % 3 when 0 then -1 else 1 end * n * interval '1 ms' ,
+insert into jobs (kind, queue, priority, org_id, lane, run_at, expires_at, state, attempt, fence, worker_id, started_at)
+select 'noop', 'q' || n % $2::int, 1 + n / 20 % 4, 'o' || n % {ORGS}, 'l' || n % 97,
+    now() + case n % 3 when 0 then -1 else 1 end * n * interval '1 ms',
     case when n % 30 = 0 then now() + (n - $1::int) * interval '1 ms' end,
     case n % 3 when 2 then 'running' else 'ready' end, n % 3 / 2, n % 3 / 2,
     case n % 3 when 2 then 1 + n % 7 end, case n % 3 when 2 then now() end
@@ -23,19 +29,38 @@ _CHECKS = """
 select conname, contypid::regtype::text as domain, contypid <> 0 as of_domain from pg_constraint
 where contype = 'c' and (conrelid = 'jobs'::regclass or contypid in ('job_kind'::regtype, 'job_queue'::regtype))"""
 _OTHERS = """
+insert into job_claims (worker_id, ids)
+select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
+insert into job_orgs (org_id, weight) select 'o' || n, 2 from generate_series(1, 20) as n;
+insert into job_holds (gate, cause) select 'lane:held' || n, 'breaker' from generate_series(1, 20) as n;
 insert into job_workers (name, version, kinds, queues, lease_until)
 select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_series(1, 3) as n;
 insert into job_keys select 'noop', n::text, n, now() - n * interval '1 s' from generate_series(1, 20000) as n;
 insert into job_audit (at, actor, action, subject) select now() - n * interval '1 s', '', '', ''
 from generate_series(1, 20000) as n;
+analyze"""
+_HISTORY = """
 insert into job_history (id, kind, args, queue, priority, run_at, created_at, state, attempt, crashes, finished_at)
 select n, 'noop', '{}', 'q1', 2, now(), now(), case n % 50 when 0 then 'dead' else 'done' end, 1, 0, now()
-from generate_series(1, 20000) as n;
-analyze"""
+from generate_series(1, $1::int) as n"""
 
 
-async def seed(conn: asyncpg.Connection, each: int) -> None:
-    """`each` ready, future and running rows in 20 queues.  Indexes are built and checks are left out for speed."""
+@asynccontextmanager
+async def scratch(server: Embedded, template: str, name: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database that is dropped afterwards."""
+    admin = await asyncpg.connect(server.dsn("postgres"))
+    await admin.execute(f"create database {name} template {template}")
+    conn = await asyncpg.connect(server.dsn(name))
+    try:
+        yield conn
+    finally:
+        await conn.close()
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.close()
+
+
+async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, finished: int = 20_000) -> None:
+    """`each` ready, future and running rows.  Indexes are built and checks are left out for speed."""
     await conn.execute("set session_replication_role = replica")
     for check in await conn.fetch(_CHECKS):
         place = f"domain {check['domain']}" if check["of_domain"] else "table jobs"
@@ -45,9 +70,10 @@ async def seed(conn: asyncpg.Connection, each: int) -> None:
     )
     for index in indexes:
         await conn.execute(f"drop index {index['indexname']}")
-    await conn.execute(_ROWS, each)
+    await conn.execute(_ROWS, each, queues)
     for index in indexes:
         await conn.execute(index["indexdef"])
+    await conn.execute(_HISTORY, finished)
     await conn.execute(_OTHERS)
     await conn.execute("set session_replication_role = origin")
 
@@ -99,8 +125,25 @@ async def explain(conn: asyncpg.Connection, statement: str, args: Sequence[str],
         await transaction.rollback()
         await conn.execute("deallocate tested")
     root = found[0]["Plan"]
-    pages = root["Shared Hit Blocks"] + root["Shared Read Blocks"]
-    return Plan(tuple(_nodes(root)), pages, found[0]["Execution Time"])
+    nodes = tuple(_nodes(root))
+    return Plan(nodes, sum(map(_pages, (root, *_written_beside(nodes)))), found[0]["Execution Time"])
+
+
+def _pages(node: dict[str, Any]) -> int:
+    pages: int = node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+    return pages
+
+
+def _written_beside(nodes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Writes in a `with` that nobody reads from: Postgres runs them last and does not count them with the rest."""
+    read = {node.get("CTE Name") for node in nodes}
+    return [
+        node
+        for node in nodes
+        if node["Node Type"] == "ModifyTable"
+        and (name := node.get("Subplan Name", "").removeprefix("CTE "))
+        and name not in read
+    ]
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

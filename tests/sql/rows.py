@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from math import inf
 from typing import Any
 
 import asyncpg
 
 from daemon.settle import Transition, settle
-from daemon.store import Store
+from daemon.store import Ask, Store
 from jobs.model import Fixed, Job, Outcome
 
 Pool = asyncpg.Pool
@@ -17,6 +19,8 @@ Worker = Callable[..., Awaitable[int]]
 Insert = Callable[..., Awaitable[list[int]]]
 
 KINDS = ("noop",)
+FROM_THE_FIRST = ("", "", 0)
+"""Where a look begins."""
 
 
 async def claim(
@@ -28,8 +32,42 @@ async def claim(
     gate: str = "",
     kinds: Sequence[str] = KINDS,
 ) -> list[Job]:
-    """Claim from one place."""
-    return await store.claim({(queue, gate): most}, worker_id, kinds)
+    """Claim from one place, whoever the rows belong to; those that were moved to a gate are left out."""
+    return [job for job in await store.claim([Ask(queue, gate, most)], worker_id, kinds) if job.worker_id is not None]
+
+
+async def moved(
+    store: Store, worker_id: int, most: int = 1000, *, queue: str = "default", gate: str = ""
+) -> dict[str, list[int]]:
+    """What a claim moves to a gate instead of giving it: the ids, by gate, in order."""
+    found: dict[str, list[int]] = {}
+    for job in await store.claim([Ask(queue, gate, most)], worker_id, KINDS):
+        if job.worker_id is None:
+            found.setdefault(job.gate, []).append(job.id)
+    return found
+
+
+def claim_args(
+    worker_id: int, most: int = 1000, *, queue: str = "default", gate: str = "", now: datetime | None = None
+) -> tuple[Any, ...]:
+    """The arguments of the bare statement, for what the store does not do."""
+    anything = [-inf]
+    return ([queue], [gate], [None], [1], [most], anything, anything, anything, anything, worker_id, KINDS, [], now)
+
+
+async def rescued(store: Store, worker_id: int, claims: int = 1000, *, crash_limit: int = 3) -> tuple[int, int]:
+    """All rows of a lost worker, as the keeper has it: (returned, buried), and its claims are gone."""
+    back = dead = 0
+    while True:
+        some = await store.rescue(worker_id, crash_limit, claims)
+        back, dead = back + some[0], dead + some[1]
+        if some[2] == 0 or await store.drop_lost_claims(worker_id, claims) + some[0] + some[1] == 0:
+            return back, dead
+
+
+def claims_of(jobs: Iterable[Job]) -> list[int]:
+    """The claims that end with the results of `jobs`, if these are all of their rows."""
+    return sorted({job.claim_id for job in jobs if job.claim_id is not None})
 
 
 def ended(job: Job, outcome: Outcome, *, max_attempts: int = 3) -> Transition:

@@ -10,8 +10,8 @@ import pytest
 
 import sql
 from daemon.settle import hand_back
-from daemon.store import Store
-from tests.sql.rows import Insert, Pool, Worker, claim, die, waits_for_lock
+from daemon.store import Ask, Store
+from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim, claim_args, die, moved, waits_for_lock
 
 CLAIM = sql.load("queue.sql")["claim"]
 HOUR = timedelta(hours=1)
@@ -46,7 +46,9 @@ async def test_a_claimed_row_runs_under_its_worker(pool: Pool, store: Store, wor
 async def test_each_queue_gives_as_many_rows_as_it_has_slots(store: Store, worker: Worker, insert: Insert) -> None:
     for queue in ("a", "org:7:mail", "c"):
         await insert(10, queue=queue)
-    jobs = await store.claim({("a", ""): 3, ("org:7:mail", ""): 100, ("empty", ""): 5}, await worker(), ["noop"])
+    jobs = await store.claim(
+        [Ask("a", "", 3), Ask("org:7:mail", "", 100), Ask("empty", "", 5)], await worker(), ["noop"]
+    )
     assert sorted(job.queue for job in jobs) == ["a"] * 3 + ["org:7:mail"] * 10
 
 
@@ -84,9 +86,9 @@ async def test_the_time_of_a_claim_can_be_given(pool: Pool, worker: Worker, inse
     now = await pool.fetchval("select now()")
     await insert(run_at=now + HOUR)
     worker_id = await worker()
-    ask = (CLAIM, ["default"], [""], [10], worker_id, ["noop"])
-    assert await pool.fetch(*ask, now + HOUR - timedelta(microseconds=1), []) == []
-    assert len(await pool.fetch(*ask, now + HOUR, [])) == 1
+    just_before = now + HOUR - timedelta(microseconds=1)
+    assert await pool.fetch(CLAIM, *claim_args(worker_id, now=just_before)) == []
+    assert len(await pool.fetch(CLAIM, *claim_args(worker_id, now=now + HOUR))) == 1
 
 
 @pytest.mark.req("DC-01")
@@ -112,7 +114,7 @@ async def test_a_claim_passes_by_what_another_one_holds(
     async with pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        held = await conn.fetch(CLAIM, ["default"], [""], [2], worker_id, ["noop"], None, [])
+        held = await conn.fetch(CLAIM, *claim_args(worker_id, 2))
         rest = await claim(store, worker_id)
         assert [row["id"] for row in held] + [job.id for job in rest] == ids
         await transaction.rollback()
@@ -124,15 +126,14 @@ async def test_an_unserved_kind_is_set_aside_once_and_costs_no_attempt(
 ) -> None:
     ids = await insert(3, kind="later")
     worker_id = await worker()
-    aside = await claim(store, worker_id)
-    assert {(job.id, job.kind, job.gate, job.attempt) for job in aside} == {(n, "later", "kind:later", 0) for n in ids}
+    assert await moved(store, worker_id) == {"kind:later": ids}
     rows = await pool.fetch("select *, ctid from jobs order by id")
     assert {(row["state"], row["gate"], row["attempt"], row["worker_id"]) for row in rows} == {
         ("ready", "kind:later", 0, None)
     }
     assert await claim(store, worker_id) == []
     assert await pool.fetch("select *, ctid from jobs order by id") == rows  # later claims do not touch them
-    assert [(source.queue, source.gate) for source in await store.look(10)] == [("default", "kind:later")]
+    assert [head[:2] for head in await store.look(FROM_THE_FIRST, 10)] == [("default", "kind:later")]
     jobs = await claim(store, worker_id, gate="kind:later", kinds=("later",))
     assert [(job.id, job.attempt) for job in jobs] == [(n, 1) for n in ids]
 
@@ -140,20 +141,19 @@ async def test_an_unserved_kind_is_set_aside_once_and_costs_no_attempt(
 async def test_a_served_kind_runs_beside_an_unserved_one(store: Store, worker: Worker, insert: Insert) -> None:
     await insert(2, kind="later")
     served = await insert(2)
-    jobs = await claim(store, await worker(), 10)
-    assert [job.id for job in jobs if job.kind == "noop"] == served
+    assert [job.id for job in await claim(store, await worker(), 10)] == served
 
 
-async def test_a_paused_queue_gives_nothing_and_is_not_on_the_map(
+async def test_a_paused_queue_gives_nothing_and_its_rows_stay_as_they_are(
     pool: Pool, store: Store, worker: Worker, insert: Insert
 ) -> None:
     await insert(queue="halted")
+    before = await pool.fetch("select *, ctid from jobs")
     await pool.execute("insert into job_queues (name, paused_at) values ('halted', now())")
     worker_id = await worker()
-    assert await claim(store, worker_id, queue="halted") == []
-    assert await store.look(10) == []
+    assert await store.claim([Ask("halted", "", 10)], worker_id, ["noop"]) == []
+    assert await pool.fetch("select *, ctid from jobs") == before
     await pool.execute("update job_queues set paused_at = null")
-    assert len(await store.look(10)) == 1
     assert len(await claim(store, worker_id, queue="halted")) == 1
 
 
@@ -173,7 +173,7 @@ async def test_a_claim_does_not_wait_for_the_disk(pool: Pool, store: Store, work
     async with pool.acquire() as conn:
         await conn.execute("set synchronous_commit = on")
         async with conn.transaction():
-            await conn.fetch(CLAIM, ["default"], [""], [1], worker_id, ["noop"], None, [])
+            await conn.fetch(CLAIM, *claim_args(worker_id, 1))
             assert await conn.fetchval("show synchronous_commit") == "off"
         assert await conn.fetchval("show synchronous_commit") == "on"
 
@@ -184,7 +184,11 @@ class TestOrderingKey:
     async def test_only_the_oldest_row_of_a_key_is_taken(self, store: Store, worker: Worker, insert: Insert) -> None:
         first = await insert(3, ordering_key="account 7")
         other = await insert(1, ordering_key="account 8")
-        assert [job.id for job in await claim(store, await worker())] == [first[0], *other]
+        rows = await store.claim([Ask("default", "", 10)], await worker(), ["noop"])
+        assert [job.id for job in rows if job.worker_id is not None] == [first[0], *other]
+        assert {job.id: (job.gate, job.attempt) for job in rows if job.worker_id is None} == dict.fromkeys(
+            first[1:], ("order", 0)
+        )
 
     async def test_the_next_one_waits_until_the_first_is_over(
         self, pool: Pool, store: Store, worker: Worker, insert: Insert
@@ -192,14 +196,15 @@ class TestOrderingKey:
         first, second = await insert(2, ordering_key="k")
         worker_id = await worker()
         (job,) = await claim(store, worker_id)
-        assert await claim(store, worker_id) == []
+        assert await claim(store, worker_id, gate="order") == []
         await store.write([hand_back(job, delay_s=3600.0)])
-        assert await claim(store, worker_id) == []  # a retry keeps its place at the head
+        assert await claim(store, worker_id, gate="order") == []  # a retry keeps its place at the head
         await pool.execute("update jobs set run_at = now() where id = $1", first)
+        await store.ripen([("default", job.priority)], 10)
         (job,) = await claim(store, worker_id)
         assert job.id == first
         await pool.execute("delete from jobs where id = $1", first)
-        assert [job.id for job in await claim(store, worker_id)] == [second]
+        assert [job.id for job in await claim(store, worker_id, gate="order")] == [second]
 
     async def test_an_older_row_that_commits_late_waits_for_the_younger_that_runs(
         self, pool: Pool, store: Store, worker: Worker, insert: Insert
@@ -213,7 +218,7 @@ class TestOrderingKey:
             assert [job.id for job in await claim(store, worker_id)] == [younger]
             await transaction.commit()
         assert older < younger
-        assert await claim(store, worker_id) == []
+        assert await moved(store, worker_id) == {"order": [older]}
 
     async def test_two_claims_that_see_a_key_differently_cannot_both_have_it(
         self, pool: Pool, store: Store, worker: Worker, insert: Insert
@@ -226,7 +231,7 @@ class TestOrderingKey:
             await producer.execute("insert into jobs (kind, ordering_key) values ('noop', 'k')")
             (younger,) = await insert(ordering_key="k")
             await early.start()
-            held = await claimer.fetch(CLAIM, ["default"], [""], [9], worker_id, ["noop"], None, [])
+            held = await claimer.fetch(CLAIM, *claim_args(worker_id, 9))
             await late.commit()
             rival = asyncio.get_running_loop().create_task(claim(store, worker_id))
             await waits_for_lock(pool, "with relaxed")
@@ -249,7 +254,8 @@ class TestPoison:
         await pool.execute("alter table jobs drop constraint jobs_run_at_in_1970_to_9999")
         await pool.execute(f"insert into jobs (kind, run_at) values ('noop', '{time}')")
         await insert(2)
-        assert (await store.look(10))[0].next_s < 0
+        (head,) = await store.look(FROM_THE_FIRST, 10)
+        assert head.run_at < head.now
         assert (await store.count(10, 10))[0].ready == 3
         jobs = await claim(store, await worker())
         assert len(jobs) == 3
@@ -262,9 +268,9 @@ class TestPoison:
         for column in ("run_at", "expires_at"):
             await pool.execute(f"alter table jobs drop constraint jobs_{column}_in_1970_to_9999")
             await pool.execute(f"insert into jobs (kind, queue, {column}) values ('noop', '{column}', '{time}')")
-        sources = {source.queue: source.next_s for source in await store.look(10)}
-        assert sources["run_at"] > 1e11 > sources["expires_at"]
-        (job,) = await store.claim({("run_at", ""): 9, ("expires_at", ""): 9}, await worker(), ["noop"])
+        due_s = {head.queue: head.run_at - head.now for head in await store.look(FROM_THE_FIRST, 10)}
+        assert due_s["run_at"] > 1e11 > due_s["expires_at"]
+        (job,) = await store.claim([Ask("run_at", "", 9), Ask("expires_at", "", 9)], await worker(), ["noop"])
         assert job.queue == "expires_at"
         assert job.expires_at is not None
         assert job.expires_at > 1e11

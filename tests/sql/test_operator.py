@@ -11,7 +11,7 @@ import pytest
 import sql
 from daemon.operator_store import NewRow, OperatorStore, Order
 from daemon.store import Store
-from jobs.model import Dead, Done, Retry
+from jobs.model import Dead, Done, Job, Retry
 from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
 
 _SQL = sql.load("operator.sql")
@@ -79,9 +79,11 @@ async def test_only_a_worker_with_a_lease_claims_a_row_by_its_id(insert: Insert,
     lost, alive = await worker(), await worker()
     await die(pool, lost)
     assert await pool.fetchrow(_SQL["claim_one"], job_id, lost) is None
-    claimed = await pool.fetchrow(_SQL["claim_one"], job_id, alive)
-    assert claimed is not None
-    assert (claimed["id"], claimed["attempt"], claimed["fence"]) == (job_id, 1, 1)
+    row = await pool.fetchrow(_SQL["claim_one"], job_id, alive)
+    assert row is not None
+    claimed = Job(*row)
+    assert (claimed.id, claimed.attempt, claimed.fence) == (job_id, 1, 1)
+    assert await pool.fetchval("select ids from job_claims where id = $1", claimed.claim_id) == [job_id]
     assert await pool.fetchrow(_SQL["claim_one"], job_id, alive) is None
 
 

@@ -21,7 +21,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
     "holder": (("'noop'", "'7'", "'7'"), {"job_keys_pkey", "jobs_unique_key"}, 20),
     "claim_one": (("3", "1"), {"jobs_pkey"}, 100),
     "list_live": ((TOP, str(WINDOW), "null", "'rare'", "null", "null", "50"), {"jobs_pkey"}, 100),
-    "list_running": ((TOP, str(WINDOW), "'rare'", "null", "null", "50"), {"jobs_running"}, 2100),
+    "list_running": ((TOP, str(WINDOW), "'rare'", "null", "null", "50"), {"jobs_pkey"}, 2100),
     "list_finished": ((TOP, str(WINDOW), "null", "'rare'", "null", "null", "50"), {"_id_idx"}, 200),
     "floor_live": ((TOP, str(WINDOW)), {"jobs_pkey"}, 100),
     "floor_finished": ((TOP, str(WINDOW)), {"_id_idx"}, 200),
@@ -44,8 +44,8 @@ EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
         200,
     ),
     "purge": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 400),
-    "standing": (("30000",), {"jobs_pkey", "jobs_ready", "jobs_running"}, 11_000),
-    "busy": (("'q1'",), {"jobs_running"}, 11_000),
+    "standing": (("30000",), {"jobs_pkey", "jobs_ready", "jobs_ordered_running"}, 11_000),
+    "busy": (("'q1'",), {"jobs_pkey"}, 11_000),
 }
 LOGS = """
 insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome)

@@ -10,19 +10,9 @@ import sql
 from daemon.settle import hand_back
 from daemon.store import Store
 from jobs.model import Done
-from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
+from tests.sql.rows import Insert, Pool, Worker, claim, claims_of, die, ended, rescued
 
 HEARTBEAT = sql.load("worker.sql")["heartbeat"]
-
-
-async def rescue_all(store: Store, worker_id: int, most: int = 1000) -> tuple[int, int]:
-    """As the keeper does: until a call finds less than it may."""
-    back = dead = 0
-    while True:
-        some = await store.rescue(worker_id, 3, most)
-        back, dead = back + some[0], dead + some[1]
-        if sum(some) < most:
-            return back, dead
 
 
 async def test_a_lost_workers_rows_return_with_their_attempt_charged(
@@ -35,7 +25,7 @@ async def test_a_lost_workers_rows_return_with_their_attempt_charged(
     assert await store.lost(10) == []
     await die(pool, lost)
     assert await store.lost(10) == [lost]
-    assert await store.rescue(lost, 3, 10) == (1, 0)
+    assert await rescued(store, lost) == (1, 0)
     (row,) = await pool.fetch("select * from jobs")
     assert (row["state"], row["attempt"], row["crashes"], row["fence"], row["worker_id"]) == ("ready", 1, 1, 2, None)
     (attempt,) = await pool.fetch("select * from job_attempts")
@@ -57,7 +47,7 @@ async def test_the_third_crash_buries_a_row_and_only_that_row(
         assert {job.id for job in jobs} == {poison, neighbour}
         await store.write([ended(job, Done()) for job in jobs if job.id == neighbour])
         await die(pool, lost)
-        assert await store.rescue(lost, 3, 10) == ((1, 0) if crash < 2 else (0, 1))
+        assert await rescued(store, lost) == ((1, 0) if crash < 2 else (0, 1))
     (row,) = await pool.fetch("select *, last_error ->> 'code' as code from job_history where id = $1", poison)
     assert (row["state"], row["reason"], row["code"], row["crashes"], row["attempt"]) == (
         "dead",
@@ -81,7 +71,7 @@ async def test_rows_of_a_worker_that_nobody_knows_are_found(
     await claim(store, unknown, 1)
     await pool.execute("delete from job_workers where id = $1", unknown)
     assert await store.lost(10) == [unknown]
-    assert await rescue_all(store, unknown) == (1, 0)
+    assert await rescued(store, unknown) == (1, 0)
     assert await store.lost(10) == []
 
 
@@ -104,8 +94,8 @@ async def test_five_thousand_rows_are_rescued_in_batches_while_a_live_worker_goe
 
     mine_set = set(mine)
     await pool.execute("update jobs set priority = 1 where id = any ($1)", mine)
-    (rescued, finished) = await asyncio.gather(rescue_all(store, lost), live_on())
-    assert (rescued, finished) == ((5000, 0), 500)
+    (returned, finished) = await asyncio.gather(rescued(store, lost, 1), live_on())
+    assert (returned, finished) == ((5000, 0), 500)
     assert await pool.fetchval("select count(*) from jobs where worker_id = $1", lost) == 0
 
 
@@ -114,9 +104,10 @@ async def test_two_rescuers_share_the_work_and_charge_each_row_once(
 ) -> None:
     await insert(400)
     lost = await worker()
-    await claim(store, lost)
+    for _ in range(20):
+        await claim(store, lost, 20)
     await die(pool, lost)
-    results = await asyncio.gather(*(rescue_all(store, lost, 50) for _ in range(3)))
+    results = await asyncio.gather(*(rescued(store, lost, 2) for _ in range(3)))
     assert sum(back for back, _dead in results) == 400
     assert await pool.fetchval("select count(*) from jobs where crashes = 1 and fence = 2") == 400
     assert await pool.fetchval("select count(*) from job_attempts") == 400
@@ -143,7 +134,7 @@ async def test_a_lost_worker_is_forgotten_once_it_holds_nothing(
     await die(pool, lost)
     await store.forget(lost)  # it holds a row
     assert await pool.fetchval("select count(*) from job_workers") == 2
-    await store.write([hand_back(job)])
+    await store.write([hand_back(job)], claims_of([job]))
     await store.forget(lost)
     assert [row[0] for row in await pool.fetch("select id from job_workers")] == [live]
     assert [row[0] for row in await pool.fetch("select worker_id from job_limit_holds")] == [live]

@@ -1,0 +1,124 @@
+"""Look where ready rows are and whose, beside the claims: none of them waits for an answer of this."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from daemon.observe import Observer
+from daemon.sources import MOST, SURVEY_S, Place, Sources
+from daemon.store import AWAY, Key, Store
+
+SHARE = 0.1
+"""Of its time: a survey that took 3 ms is not made again for 30.  With ten thousand organisations, or a vacuum horizon
+that is pinned for an hour, looking costs more; it is done less often then."""
+
+FROM_THE_FIRST = ("", "", 0)
+
+
+class Scout:
+    """Makes the map that claims go by; `on_news` is called when there is something new on it."""
+
+    def __init__(
+        self,
+        store: Store,
+        sources: Sources,
+        observer: Observer,
+        poll_s: Callable[[], float],
+        on_news: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._sources = sources
+        self._observer = observer
+        self._poll_s = poll_s
+        self._on_news = on_news
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._look_at = 0.0
+        self._cursor = FROM_THE_FIRST
+        self._survey_at = 0.0
+        self._key: Key = ("", "")  # how far the walk over ordering keys has come
+        self._orgs: dict[Place, tuple[int, str]] = {}  # how far the survey of a place with very many has come
+        self.looked_at = monotonic()
+
+    def look_again(self) -> None:
+        """Take nothing for granted."""
+        self._look_at = 0.0
+        self._wake.set()
+
+    def wake(self) -> None:
+        """A place may want a survey."""
+        now = monotonic()
+        if self._survey_at <= now and self._sources.to_survey(now) is not None:
+            self._wake.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            try:
+                await self.step()
+            except AWAY as error:
+                self._observer.claim_failed(error)
+                self._look_at = monotonic() + min(0.5, self._poll_s())
+            await self._nap()
+
+    async def step(self) -> None:
+        """Whatever is due now."""
+        if monotonic() >= self._look_at:
+            await self._look()
+        place = self._sources.to_survey(monotonic())
+        if place is not None and monotonic() >= self._survey_at:
+            await self._survey(place)
+
+    async def _look(self) -> None:
+        started, after = monotonic(), self._cursor
+        heads = await self._store.look(after, MOST)
+        now = monotonic()
+        to_the_end = len(heads) < MOST
+        self._sources.found(heads, now, after, to_the_end=to_the_end)
+        self._cursor = FROM_THE_FIRST if to_the_end else heads[-1][:3]
+        pause_s = self._poll_s() if to_the_end else 0.0
+        self._look_at = now + max(pause_s, (now - started) / SHARE)
+        self.looked_at = now
+        if to_the_end and self._sources.ordered:
+            await self._walk_keys()
+        self._on_news()
+
+    async def _walk_keys(self) -> None:
+        """Rows at the gate `order` that wait for nothing: what was before them was buried, cancelled or deleted."""
+        keys = await self._store.keys(self._key, MOST)
+        self._key = keys[-1][0] if len(keys) == MOST else ("", "")
+        self._sources.ordered = len(keys) == MOST
+        if stuck := [key for key, waits in keys if waits]:
+            self._sources.freed(await self._store.succeed(stuck))
+
+    async def _survey(self, place: Place) -> None:
+        started = monotonic()
+        waiting = await self._store.waiting(*place, self._orgs.get(place, (0, "")), MOST)
+        now = monotonic()
+        self._survey_at = now + (now - started) / SHARE
+        if len(waiting) < MOST:
+            self._orgs.pop(place, None)
+        else:
+            self._orgs[place] = waiting[-1][:2]
+        self._sources.surveyed(place, waiting, now + (SURVEY_S if len(waiting) < MOST else 0.0))
+        self._on_news()
+
+    async def _nap(self) -> None:
+        if self._closing:
+            return
+        now = monotonic()
+        until = self._look_at
+        survey_at = self._sources.next_survey()
+        if survey_at is not None:
+            until = min(until, max(self._survey_at, survey_at))
+        try:
+            async with asyncio.timeout(max(0.001, until - now)):
+                await self._wake.wait()
+        except TimeoutError:
+            return  # nobody called; the clock did

@@ -1,0 +1,151 @@
+"""Fair shares: who of the organisations that wait at one place is served next.  Pure.
+
+Stride scheduling inside each class: the organisation that has been served least, for its weight, is next; one that
+comes new stands where the others are, so that nobody saves up turns while away.  What one does not use, others get.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from math import inf
+
+from daemon.store import FROM_THE_START, Ask, Waiting
+
+CLASSES = (1, 2, 3, 4)
+
+AGED = 16
+"""One row in so many is taken from the lower classes in turn while higher ones wait too, so that none is starved."""
+
+FIRST_ASK = 16
+"""Rows asked of an organisation that was just found; twice as many each time it gives as many as asked."""
+
+MARKS_MAX = 20_000
+
+Who = tuple[int, str]
+"""Class and organisation."""
+
+
+@dataclass(slots=True)
+class _Share:
+    weight: float
+    passed: float
+    limit: int = FIRST_ASK
+
+
+class Ageing:
+    """How many of the next rows go to the lower classes first, and to which."""
+
+    __slots__ = ("_credit", "_turn")
+
+    def __init__(self) -> None:
+        self._credit = 0.0
+        self._turn = 0
+
+    def due(self, count: int, waiting: Collection[int]) -> tuple[int, int]:
+        """(rows, class): so many of the next `count` go to that class first, one of those `waiting` below the best."""
+        lower = sorted(waiting)[1:]
+        if not lower:
+            return 0, CLASSES[0]
+        self._credit += count / AGED
+        rows = int(self._credit)
+        self._credit -= rows
+        self._turn += rows > 0
+        return rows, lower[self._turn % len(lower)]
+
+
+class Shares:
+    """The organisations that wait at one (queue, gate)."""
+
+    def __init__(self) -> None:
+        self._classes: dict[int, dict[str, _Share]] = {priority: {} for priority in CLASSES}
+        self._marks: OrderedDict[Who, float] = OrderedDict()
+        self._ageing = Ageing()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._classes.values()))
+
+    @property
+    def compete(self) -> bool:
+        """Whether in some class more than one waits."""
+        return any(len(shares) > 1 for shares in self._classes.values())
+
+    def found(self, waiting: Iterable[Waiting]) -> None:
+        """What a survey saw."""
+        least = {n: min((share.passed for share in each.values()), default=0.0) for n, each in self._classes.items()}
+        for priority, org_id, weight in waiting:
+            shares = self._classes[priority]
+            share = shares.get(org_id)
+            if share is None:
+                shares[org_id] = _Share(weight, least[priority])
+            else:
+                share.weight = weight
+
+    def ask(self, queue: str, gate: str, count: int, kept: int, runs: Callable[[str], bool]) -> list[Ask]:
+        """Whom to ask for how many of the next `count` rows, of which `kept` are for organisations that run nothing."""
+        given: Counter[Who] = Counter()
+        for priority in CLASSES if kept else ():
+            for org_id in [org_id for org_id in self._classes[priority] if not runs(org_id)][: min(kept, count)]:
+                self._serve(priority, org_id, given)
+                count, kept = count - 1, kept - 1
+        count = max(0, count - kept)
+        aged, lower = self._ageing.due(count, [priority for priority, shares in self._classes.items() if shares])
+        count -= self._give(lower, aged, given)
+        for priority in CLASSES:
+            count -= self._give(priority, count, given)
+        return [
+            Ask(queue, gate, rows, priority, org_id, self._after(priority, org_id))
+            for (priority, org_id), rows in given.items()
+        ]
+
+    def _serve(self, priority: int, org_id: str, given: Counter[Who]) -> None:
+        share = self._classes[priority][org_id]
+        share.passed += 1.0 / share.weight
+        given[priority, org_id] += 1
+
+    def _give(self, priority: int, count: int, given: Counter[Who]) -> int:
+        """Share out up to `count` rows of one class; how many were."""
+        shares = self._classes[priority]
+        heap = [(share.passed, org_id) for org_id, share in shares.items() if given[priority, org_id] < share.limit]
+        heapify(heap)
+        done = 0
+        while heap and done < count:
+            _passed, org_id = heap[0]
+            share = shares[org_id]
+            self._serve(priority, org_id, given)
+            done += 1
+            full = given[priority, org_id] >= share.limit
+            heapreplace(heap, (inf if full else share.passed, org_id))
+            if heap[0][0] == inf:
+                break
+        return done
+
+    def claimed(self, asked: Iterable[Ask], got: Mapping[Who, int], newest: Mapping[Who, float]) -> None:
+        """What the claim gave: who gave less than asked has no more.  `newest`: run_at of the last row of each."""
+        for ask in asked:
+            who = (ask.first, ask.org_id or "")
+            rows = got.get(who, 0)
+            share = self._classes[ask.first].get(who[1])
+            if share is None:
+                continue
+            share.passed -= (ask.slots - rows) / share.weight
+            if rows >= ask.slots:
+                share.limit = min(2 * share.limit, 100_000)
+            elif rows or who not in self._marks:
+                del self._classes[ask.first][who[1]]
+            if rows:
+                self._mark(who, newest[who])
+            else:  # a row that was committed late may be older than the mark: look from the start, once
+                self._marks.pop(who, None)
+
+    def _mark(self, who: Who, run_at: float) -> None:
+        self._marks[who] = run_at
+        self._marks.move_to_end(who)
+        if len(self._marks) > MARKS_MAX:
+            self._marks.popitem(last=False)
+
+    def _after(self, priority: int, org_id: str) -> tuple[float, float, float, float]:
+        mark = self._marks.get((priority, org_id))
+        return FROM_THE_START if mark is None else (mark, mark, mark, mark)

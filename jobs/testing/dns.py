@@ -1,0 +1,41 @@
+"""`ctx.dns` that asks nobody: answers are canned."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from jobs.dns.answer import Answer, failed
+from jobs.dns.resolver import Resolver
+from jobs.dns.settings import DnsSettings
+
+QUESTIONS_MAX = 100_000
+
+
+class FakeDns(Resolver):
+    """`questions` are what was asked, (name, type) each; what nobody has an answer for does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__(DnsSettings(resolvers=("192.0.2.53",)))  # an address of nobody (RFC 5737), never asked
+        self.questions: list[tuple[str, str]] = []
+        self._answers: dict[tuple[str, str], Answer] = {}
+
+    def answer(self, name: str, rdtype: str, *values: str) -> None:
+        """The records at `name`; none: the name exists and has no such record."""
+        found = Answer(outcome="answer", values=values) if values else Answer(outcome="nodata")
+        self._answers[name.lower(), rdtype.upper()] = found
+
+    def fail(self, name: str, rdtype: str, reason: str = "servfail") -> None:
+        """No server can tell."""
+        self._answers[name.lower(), rdtype.upper()] = failed(reason)
+
+    def clear(self) -> None:
+        self.questions.clear()
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        if len(self.questions) >= QUESTIONS_MAX:
+            raise AssertionError(f"over {QUESTIONS_MAX:,} questions were asked")
+        self.questions.append((name, rdtype))
+        await asyncio.sleep(0)  # as one that waits for a server gives way
+        found = self._answers.get((name.lower(), rdtype.upper()), Answer(outcome="nxdomain"))
+        return replace(found, servers={"fake": found.said})

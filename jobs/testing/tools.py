@@ -1,0 +1,96 @@
+"""What handlers get in a test: fakes that keep what they are told, beside a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx2
+
+from jobs.clients import Wanted
+from jobs.dns.resolver import Resolver
+from jobs.email.relay import Mail
+from jobs.secrets import Secrets
+from jobs.testing.dns import FakeDns
+from jobs.testing.http import FakeHttp
+from jobs.testing.mail import FakeMail
+from jobs.webhook.settings import WebhookSettings
+
+CONNECTIONS = 10
+
+
+@dataclass(slots=True)
+class Tools:
+    """`jobs.context.Tools` of a test.  `given` replaces clients by name: http, mail, dns, secrets; whoever gives one
+    closes it."""
+
+    dsn: str
+    wanted: Wanted
+    given: Mapping[str, Any]
+    fake_http: FakeHttp = field(default_factory=FakeHttp)
+    fake_mail: FakeMail = field(init=False)
+    fake_dns: FakeDns = field(default_factory=FakeDns)
+    _db: asyncpg.Pool | None = None
+
+    def __post_init__(self) -> None:
+        self.fake_mail = FakeMail(self.wanted.email)
+        if unknown := self.given.keys() - {"http", "mail", "dns", "secrets"}:
+            raise TypeError(f"tools: {', '.join(sorted(unknown))} is none of http, mail, dns, secrets")
+
+    @property
+    def db(self) -> asyncpg.Pool:
+        if self._db is None:
+            raise RuntimeError("handlers run in a drain")
+        return self._db
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        client: httpx2.AsyncClient = self.given.get("http", self.fake_http.client)
+        return client
+
+    @property
+    def mail(self) -> Mail:
+        mail: Mail = self.given.get("mail", self.fake_mail)
+        return mail
+
+    @property
+    def dns(self) -> Resolver:
+        resolver: Resolver = self.given.get("dns", self.fake_dns)
+        return resolver
+
+    @property
+    def secrets(self) -> Secrets:
+        """`tools={"secrets": {"pay": "…"}}`: secret://pay."""
+        given = self.given.get("secrets", {})
+        if isinstance(given, Secrets):
+            return given
+        return Secrets((), {f"JOBSD_SECRET_{name.upper().replace('-', '_')}": text for name, text in given.items()})
+
+    @property
+    def webhook(self) -> WebhookSettings:
+        return self.wanted.webhook
+
+    async def ready(self) -> Tools:
+        """With a pool for the handlers; connected, so that a handler's first pause is for its own statement."""
+        if self._db is None:
+            self._db = await asyncpg.create_pool(self.dsn, min_size=1, max_size=CONNECTIONS)
+        return self
+
+    def cut_off(self) -> None:
+        """What became of the handlers' connections when their process died: gone, and nothing committed."""
+        if self._db is not None:
+            self._db.terminate()
+            self._db = None
+
+    def clear(self) -> None:
+        """Forget what the fakes were told."""
+        for fake in (self.fake_http, self.fake_mail, self.fake_dns):
+            fake.clear()
+
+    async def close(self) -> None:
+        self.cut_off()  # a handler that was killed may hold a connection, for which a close would wait
+        await self.fake_http.aclose()
+        await self.fake_mail.close()
+        await self.fake_dns.close()
