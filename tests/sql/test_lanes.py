@@ -354,7 +354,7 @@ async def test_a_claim_is_told_which_lanes_have_enough(pool: Pool, fleet: Fleet)
     (a,) = fleet(start=3)
     jobs = [a.job() for _ in range(4)]
     assert [a.lanes.admit(job) for job in jobs] == [True, True, True, False]
-    assert a.lanes.full() == [X]
+    assert a.lanes.full() == [gate_of(X)]
     a.lanes.saw(jobs[0], Done())
     assert a.lanes.full() == []
     assert a.lanes.may_claim(gate_of(X)) == 2
