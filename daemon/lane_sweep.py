@@ -12,7 +12,7 @@ from math import inf
 from daemon.lane_store import LaneStore
 from daemon.observe import Observer
 
-PAGE = 2_000
+PAGE = 1_000
 """Rows looked at in one transaction: claims pass by those that it has locked."""
 
 WORTH = 10

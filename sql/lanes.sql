@@ -17,7 +17,8 @@ where hold.until < excluded.until or (hold.detail ->> 'probe')::bigint = $6::big
 -- rows it meets, for many at once, and without keeping the others from the claims.
 -- $1 queue, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon may start
 -- nothing more, $6 rows looked at.  How many were, and the last; for each gate, how many went there and when the first is due.
--- index jobs_ready; rows are locked and moved by their place, passing by those that a claim has
+-- index jobs_ready; rows are locked and moved by their place, passing by those that a claim has; width_bucket finds an id's
+-- gate by bisection, since telling it once more would be as dear as the move
 with shut as materialized (
     select gate from job_holds where gate like 'lane:%'
     union all
@@ -28,13 +29,15 @@ with shut as materialized (
       and queue = $1 and gate = '' and priority = $2 and state = 'ready'
       and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
     order by run_at, id limit $6
+), due as materialized (
+    select place, id, lane_gate from head where lane_gate in (select gate from shut)
 ), met as materialized (
     select ctid as place from jobs
-    where ctid = any (array(select place from head where lane_gate in (select gate from shut)))
-      and gate = '' and state = 'ready'
+    where ctid = any (array(select place from due)) -- a row that has changed since stands elsewhere
     for update skip locked
 ), moved as (
-    update jobs set gate = 'lane:' || job_lane(kind, args, lane)
+    update jobs
+    set gate = (array(select lane_gate from due order by id))[width_bucket(id, array(select id from due order by id))]
     where ctid = any (array(select place from met))
     returning gate, run_at
 )
