@@ -35,6 +35,7 @@ from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED
 from daemon.store import AWAY, Store
 from daemon.strays import Strays
+from daemon.tallies import Tallies
 from jobs.clients import Clients, open_clients
 from jobs.secrets import Secrets
 
@@ -141,6 +142,7 @@ class Daemon:
             on_silence=self._fence,
             on_lost=self._lost,
         )
+        self._lease.running = lambda: self._runner.busy
         self._unregistered = asyncio.Event()
         self._lanes = Lanes(
             LaneStore(self._pool, timeout_s=answer_limit_s(setup.config.database.statement_timeout)),
@@ -155,8 +157,10 @@ class Daemon:
             self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
         )
         strays = Strays(store, self._runner, self._finisher, self._worker_id)
+        tallies = Tallies(lambda: self._lease.worker_id)
+        self._finisher.on_recorded = tallies.ended
         self._keeper = Keeper(
-            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check
+            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check, tallies
         )
         self._scheduler = Scheduler(store, observer, setup.config.schedules)
         observer.watch_slots(self._slots)
@@ -239,6 +243,7 @@ class Daemon:
         worker_id = self._lease.worker_id
         for loop in (*loops, claiming):
             loop.cancel()
+        await _within(3, self._last_tally())
         await asyncio.get_running_loop().run_in_executor(None, self._lease.close)
         if worker_id is not None:
             await _within(3, self._leave(worker_id))
@@ -312,6 +317,12 @@ class Daemon:
         self._observer.worker_lost("its lease ran out before a heartbeat reached the database")
         self._runner.cancel("fence")
         self._unregistered.set()
+
+    async def _last_tally(self) -> None:
+        try:
+            await self._keeper.flush()
+        except AWAY as error:
+            self._observer.keeper_failed("tallies", error)
 
     async def _leave(self, worker_id: int) -> None:
         try:

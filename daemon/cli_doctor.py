@@ -17,13 +17,11 @@ from daemon import doctor_roles, doctor_server
 from daemon.cli_faults import meaning
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import cell, print_json
-from daemon.cli_queues import PAIRS
 from daemon.cli_session import database
 from daemon.config import Config, ConfigError, load
 from daemon.database import ENGINE_CONNECTIONS, Database
 from daemon.doctor import Finding
 from daemon.exits import FAILED, OK, Exit
-from daemon.explain import MANY
 from daemon.handlers import HandlerError, load_kinds
 from daemon.manifest import manifest
 from daemon.migrate import SchemaError, look
@@ -151,7 +149,7 @@ async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]
         *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"])]),
         doctor_server.connections(*room, each=each, daemons=sum(row["lives"] for row in workers)),
         *judge.workers(workers),
-        *judge.unserved(await store.count(MANY, PAIRS)),
+        *judge.unserved((await store.survey()).parked),
     ]
 
 

@@ -10,7 +10,7 @@ import click
 from daemon.cli_options import actor_option, config_option, json_option, reason_option
 from daemon.cli_output import note, print_rows
 from daemon.cli_session import Session, with_session
-from daemon.explain import MANY
+from daemon.counts import ZERO, Number, words
 from daemon.lanes import LANE_GATE
 from daemon.operator_store import Order
 from daemon.work_settings import LANE_PATTERN
@@ -18,9 +18,6 @@ from daemon.work_settings import LANE_PATTERN
 LISTED = ("lane", "cause", "since", "until", "by", "probe", "waiting", "reason")
 LANES = 1_000
 """Holds that are shown."""
-
-PAIRS = 10_000
-"""Pairs of queue and gate whose rows are counted."""
 
 
 def _name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -43,8 +40,9 @@ def lanes() -> None:
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
     """Each destination that is closed or paused, since when, until when, by whom and why, who tries it now, and how
-    many rows wait at its gate. `busy`: rows wait since as many as may be under way are. Rows that no claim has met
-    since it was closed still stand in their queue and are not counted."""
+    many rows wait at its gate (`about` is an estimate; in JSON its name is in `about`). `busy`: rows wait since as
+    many as may be under way are. Rows that no claim has met since it was closed still stand in their queue and are
+    not counted."""
     rows = with_session(config_file, _rows)
     print_rows(rows if as_json else [_for_people(row) for row in rows], LISTED, as_json=as_json)
 
@@ -94,29 +92,32 @@ def reset(name: str, config_file: Path | None, reason: str | None, actor: str) -
 
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
-    waiting: dict[str, int] = {}
-    for count in await session.store.count(MANY, PAIRS):
-        if count["gate"].startswith(LANE_GATE):
-            waiting[count["gate"]] = waiting.get(count["gate"], 0) + count["ready"]
+    waiting = (await session.store.survey()).lanes
     holds = await session.store.lanes(LANES)
-    held = {hold["gate"] for hold in holds}
-    busy = [{"gate": gate, "cause": "busy"} for gate in sorted(waiting) if gate not in held]
-    return [_row(hold, waiting.get(hold["gate"], 0)) for hold in [*holds, *busy]]
+    held = {_lane(hold) for hold in holds}
+    busy = [{"gate": LANE_GATE + lane, "cause": "busy"} for lane in sorted(waiting) if lane not in held]
+    return [_row(hold, waiting.get(_lane(hold), ZERO)) for hold in [*holds, *busy]]
 
 
-def _row(hold: dict[str, Any], waiting: int) -> dict[str, Any]:
+def _lane(hold: dict[str, Any]) -> str:
+    gate: str = hold["gate"]
+    return gate.removeprefix(LANE_GATE)
+
+
+def _row(hold: dict[str, Any], waiting: Number) -> dict[str, Any]:
     return {
-        "lane": hold["gate"].removeprefix(LANE_GATE),
+        "lane": _lane(hold),
         "cause": hold["cause"],
         "since": hold.get("since"),
         "until": hold.get("until"),
         "by": hold.get("actor"),
         "probe": hold.get("probe"),
-        "waiting": waiting,
+        "waiting": waiting.n,
+        "about": ["waiting"] if waiting.about else [],
         "reason": hold.get("reason"),
         "rung": hold.get("rung", 0),
     }
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "waiting": f"{MANY}+" if row["waiting"] >= MANY else row["waiting"]}
+    return {**row, "waiting": words(Number(row["waiting"], bool(row["about"])))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -14,18 +15,15 @@ import click
 from daemon.cli_options import actor_option, config_option, json_option, reason_option, seconds
 from daemon.cli_output import age_text, note, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.counts import Number, Queue, words
 from daemon.exits import FAILED, OK
-from daemon.explain import MANY
 from daemon.operator_store import Order
 from daemon.pattern import is_pattern
-from daemon.sources import KIND_GATE
 from daemon.work_settings import QUEUE
 
-PAIRS = 10_000
-"""Pairs of queue and gate that are counted; more are not shown."""
-
 LISTED = ("queue", "paused", "by", "reason", "concurrency", "ready", "scheduled", "running")
-STATS = ("queue", "ready", "scheduled", "parked", "running", "dead", "oldest", "paused")
+STATS = ("queue", "ready", "scheduled", "parked", "running", "dead", "done_24h", "dead_24h", "oldest", "paused")
+COUNTED = ("ready", "scheduled", "parked", "running", "dead")
 
 DRAIN_LOOK_S = 0.25
 SETTLED_S = 1.0
@@ -34,12 +32,7 @@ SETTLED_S = 1.0
 
 @dataclass(slots=True)
 class _Numbers:
-    ready: int = 0
-    scheduled: int = 0
-    parked: int = 0
-    running: int = 0
-    dead: int = 0
-    oldest_s: float = 0.0
+    rows: Queue = field(default_factory=Queue)
     paused: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,15 +49,19 @@ name_argument = click.argument("name", metavar="NAME", callback=_name)
 @config_option
 @json_option
 def stats(config_file: Path | None, as_json: bool) -> None:
-    """Rows of each queue: ready, scheduled, parked for want of a handler, running, dead; the age of the oldest that is
-    due. Counts end at 10,000, so that they cost the same for any backlog; `10000+` is that many or more."""
+    """Rows of each queue: ready, scheduled, parked for want of a handler, running, dead; done and dead in the last
+    24 hours; the age of the oldest that is due. The numbers cost the same for any backlog: rows are counted up to
+    1,000 for each gate and priority, and `about` is an estimate from a sample (in JSON: its name is in `about`). What
+    runs and what ended is what the daemons say, a few seconds old."""
     found = with_session(config_file, _count)
     rows = []
     for queue, numbers in sorted(found.items()):
-        counted = {name: getattr(numbers, name) for name in ("ready", "scheduled", "parked", "running", "dead")}
-        row: dict[str, Any] = {"queue": queue, **counted, "paused": bool(numbers.paused)}
-        row["oldest_s" if as_json else "oldest"] = numbers.oldest_s if as_json else _age(numbers)
-        rows.append(row if as_json else _for_people(row))
+        row: dict[str, Any] = {"queue": queue, **_counted(numbers, COUNTED, as_json=as_json)}
+        row["done_24h"] = numbers.rows.ended.get("done", 0)
+        row["dead_24h"] = numbers.rows.ended.get("dead", 0)
+        row["paused"] = bool(numbers.paused) if as_json else ("yes" if numbers.paused else None)
+        row["oldest_s" if as_json else "oldest"] = numbers.rows.oldest_s if as_json else _age(numbers)
+        rows.append(row)
     print_rows(rows, STATS, as_json=as_json)
 
 
@@ -91,15 +88,13 @@ def list_(config_file: Path | None, as_json: bool) -> None:
                 "by": numbers.paused.get("paused_by"),
                 "reason": numbers.paused.get("pause_reason"),
                 "concurrency": config.queue(name).concurrency,
-                "ready": numbers.ready,
-                "scheduled": numbers.scheduled,
-                "running": numbers.running,
+                **_counted(numbers, COUNTED[:2] + COUNTED[3:4], as_json=as_json),
             }
             for name, numbers in sorted(found.items())
         ]
 
     rows = with_session(config_file, fetch)
-    print_rows(rows if as_json else [_for_people(row) for row in rows], LISTED, as_json=as_json)
+    print_rows(rows, LISTED, as_json=as_json)
 
 
 @queues.command(short_help="Claim nothing more from a queue.")
@@ -168,35 +163,22 @@ async def _until_quiet(session: Session, name: str, timeout_s: float) -> int:
 
 
 async def _count(session: Session) -> dict[str, _Numbers]:
-    store = session.store
     found: defaultdict[str, _Numbers] = defaultdict(_Numbers)
-    for row in await store.count(MANY, PAIRS):
-        numbers = found[row["queue"]]
-        if row["gate"].startswith(KIND_GATE):
-            numbers.parked += row["ready"] + row["scheduled"]
-            continue
-        numbers.ready += row["ready"]
-        numbers.scheduled += row["scheduled"]
-        numbers.oldest_s = max(numbers.oldest_s, row["oldest_s"])
-    for queue, running in (await store.count_running(MANY)).items():
-        found[queue].running = running
-    for queue, dead in (await store.count_dead(MANY)).items():
-        found[queue].dead = dead
-    for name, row in (await store.queues()).items():
+    for name, queue in (await session.store.survey()).queues.items():
+        found[name].rows = queue
+    for name, row in (await session.store.queues()).items():
         if row["paused_at"] is not None:
             found[name].paused = row
     return dict(found)
 
 
+def _counted(numbers: _Numbers, names: Sequence[str], *, as_json: bool) -> dict[str, Any]:
+    """The counts of these names: numbers and which of them are estimates, or words."""
+    counts: dict[str, Number] = {name: getattr(numbers.rows, name) for name in names}
+    if not as_json:
+        return {name: words(number) for name, number in counts.items()}
+    return {**{name: number.n for name, number in counts.items()}, "about": [n for n, c in counts.items() if c.about]}
+
+
 def _age(numbers: _Numbers) -> str | None:
-    return age_text(numbers.oldest_s) if numbers.oldest_s > 0 else None
-
-
-def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    """Counts that reached their bound say so; yes and no are words."""
-    counts = ("ready", "scheduled", "parked", "running", "dead")
-    shown = {
-        name: f"{MANY}+" if name in counts and value >= MANY else value for name, value in row.items() if name in counts
-    }
-    paused = row["paused"]
-    return {**row, **shown, "paused": ("yes" if paused else None) if isinstance(paused, bool) else paused}
+    return age_text(numbers.rows.oldest_s) if numbers.rows.oldest_s > 0 else None

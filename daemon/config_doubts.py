@@ -129,6 +129,10 @@ def _queues(config: Config) -> Iterator[Doubt]:
             yield ("queues", name, "concurrency"), "over 5000 jobs at once wait for each other in one process"
         if queue.attempts and queue.attempts > 100:
             yield ("queues", name, "attempts"), "over 100 attempts keep a hopeless job for a long time"
+        for outcome in ("done", "dead"):
+            kept = getattr(queue, f"keep_{outcome}")
+            if kept is not None and kept > config.retention.history:
+                yield ("queues", name, f"keep_{outcome}"), "is longer than retention.history, which drops whole days"
 
 
 def _webhook(config: Config) -> Iterator[Doubt]:

@@ -9,7 +9,6 @@ from email.policy import SMTP
 from typing import Any, Literal
 
 from daemon.manifest import manifest
-from daemon.sources import KIND_GATE
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -169,13 +168,8 @@ def workers(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return found
 
 
-def unserved(counts: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """`counts`: rows by queue and gate."""
-    parked: dict[str, int] = {}
-    for row in counts:
-        if row["gate"].startswith(KIND_GATE):
-            kind = row["gate"].removeprefix(KIND_GATE)
-            parked[kind] = parked.get(kind, 0) + row["ready"] + row["scheduled"]
+def unserved(parked: Mapping[str, int]) -> list[Finding]:
+    """`parked`: rows by kind."""
     fix = "add the module with their handlers to daemon.handlers, and look at daemon.kinds"
     return [
         Finding("kinds", "warn", f"{rows} rows of kind {kind} are parked: no daemon serves it", fix)

@@ -198,6 +198,15 @@ CONFIG_RELOADED = _event(
 )
 RELOAD_REFUSED = _event("reload_refused", "error", "A new configuration is wrong; the old one stays.", "errors")
 RETENTION = _event("retention", "info", "A partition was made ahead or dropped.", "table", "partition", "action")
+ROWS_SWEPT = _event("rows_swept", "info", "Rows that their queue keeps no longer were deleted.", "table", "rows")
+PARTITION_MISSING = _event(
+    "partition_missing",
+    "error",
+    "Today has no partition, or rows stand in the default one: somebody holds a lock on the table.",
+    "table",
+    "rows",
+    "suppressed",
+)
 KEEPER_FAILED = _event("keeper_failed", "warning", "A piece of upkeep failed.", "task", "error", "suppressed")
 TASK_DIED = _event("task_died", "error", "A loop of the daemon ended when it should not.", "task", "error")
 LOOP_BLOCKED = _event("loop_blocked", "warning", "The event loop stood still.", "lag_s", "suppressed")

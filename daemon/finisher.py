@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 
 import asyncpg
@@ -48,6 +48,7 @@ class Finisher:
         self._closing = False
         self.on_room: Callable[[], None] = lambda: None
         self.on_written: Callable[[Sequence[Transition]], None] = lambda batch: None
+        self.on_recorded: Callable[[Sequence[Transition], Collection[int]], None] = lambda batch, ours: None
 
     @property
     def backlog(self) -> int:
@@ -132,6 +133,7 @@ class Finisher:
         late = len(batch) - len(ours)
         self.claims.written(t.job for t in batch)
         self._observer.finished(len(batch), seconds, late)
+        self.on_recorded(batch, ours)
         self.on_written(batch)
         if late:
             for t in batch:

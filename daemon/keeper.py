@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from daemon import counts
 from daemon.config import Config
 from daemon.observe import Observer
-from daemon.sources import KIND_GATE
+from daemon.retention import Retention
 from daemon.store import AWAY, Store
+from daemon.tallies import Tallies
 
 BATCH = 1000
 CLAIMS = 20
@@ -21,8 +22,8 @@ CLAIMS = 20
 LONGEST_S = 120.0
 """A task that takes longer hangs on a dead connection, or goes on next time: the others must have their turn."""
 
-COUNT_UP_TO = 10_000
-"""Rows counted for each queue and class: a gauge that says "10,000 or more" costs the same for any backlog."""
+PARTITIONS_S = 120.0
+"""Each try may wait in vain for a lock that a report holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Keeper:
         on_rescued: Callable[[], None],
         sample: Callable[[], None],
         strays: Callable[[], Awaitable[int]],
+        tallies: Tallies,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -52,13 +54,17 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._tallies = tallies
+        retention = Retention(store, observer, config)
         self._tasks = (
             Task("rescue", 1.5, self.rescue),
             Task("expire", 5.0, self.expire),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
-            Task("partitions", 600.0, self.partitions),
-            Task("retention", 3600.0, self.retention),
+            Task("tallies", 5.0, self.flush),
+            Task("sweep", 10.0, retention.sweep),
+            Task("partitions", PARTITIONS_S, retention.partitions),
+            Task("retention", 3600.0, retention.forget),
         )
 
     async def run(self) -> None:
@@ -87,10 +93,11 @@ class Keeper:
             back_total = dead_total = 0
             while True:
                 back, dead, claims = await self._store.rescue(worker_id, self._config().daemon.crash_limit, CLAIMS)
-                back_total, dead_total = back_total + back, dead_total + dead
+                back_total, dead_total = back_total + back, dead_total + len(dead)
+                self._tallies.add_all((queue, "dead") for queue in dead)
                 if claims == 0:
                     break
-                if await self._store.drop_lost_claims(worker_id, CLAIMS) + back + dead == 0:
+                if await self._store.drop_lost_claims(worker_id, CLAIMS) + back + len(dead) == 0:
                     break  # another daemon is at it, or somebody holds a lock on a row: again in a moment
             await self._store.forget(worker_id)
             if back_total + dead_total:
@@ -104,53 +111,23 @@ class Keeper:
             self._on_rescued()
 
     async def expire(self) -> None:
-        while (count := await self._store.expire(BATCH)) > 0:
-            self._observer.expired(count)
-            if count < BATCH:
+        while queues := await self._store.expire(BATCH):
+            self._tallies.add_all((queue, "dead") for queue in queues)
+            self._observer.expired(len(queues))
+            if len(queues) < BATCH:
                 break
+
+    async def flush(self) -> None:
+        """Write down how many jobs ended; also the last thing a daemon does before it leaves."""
+        await self._tallies.flush(self._store)
 
     async def count(self) -> None:
         """Gauges for people: sampled, not counted at each scrape."""
-        queues: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
-        parked: defaultdict[str, int] = defaultdict(int)
-        for row in await self._store.count(COUNT_UP_TO, BATCH):
-            if row.gate.startswith(KIND_GATE):
-                parked[row.gate.removeprefix(KIND_GATE)] += row.ready + row.scheduled
-                continue
-            numbers = queues[row.queue]
-            numbers[0] += row.ready
-            numbers[1] += row.scheduled
-            numbers[3] = max(numbers[3], row.oldest_s)
-        for name, running in (await self._store.count_running(COUNT_UP_TO)).items():
-            queues[name][2] = running
-        samples = {name: (int(n[0]), int(n[1]), int(n[2]), n[3]) for name, n in queues.items()}
-        self._observer.sampled(samples, parked, await self._store.count_dead(COUNT_UP_TO))
+        async with self._store.connection() as conn:
+            survey = await counts.take(conn)
+        self._observer.sampled(
+            {name: (n.ready.n, n.scheduled.n, n.running.n, n.oldest_s) for name, n in survey.queues.items()},
+            survey.parked,
+            {name: n.dead.n for name, n in survey.queues.items()},
+        )
         self._sample()
-
-    async def partitions(self) -> None:
-        """Days to come made ahead, days past their retention dropped; what waits for a lock is tried again later."""
-        keep = self._config().retention
-        for parent, keep_s in (
-            ("job_history", keep.history),
-            ("job_attempts", keep.attempts),
-            ("webhook_deliveries", keep.webhook_deliveries),
-            ("email_deliveries", keep.email_deliveries),
-            ("domain_checks", keep.domain_checks),
-        ):
-            try:
-                await self._partitions_of(parent, keep.partitions_ahead, keep_s)
-            except AWAY as error:  # somebody holds a lock on this one; the others do not wait for it
-                self._observer.keeper_failed("partitions", error)
-
-    async def _partitions_of(self, parent: str, ahead: int, keep_s: float) -> None:
-        for name in await self._store.make_partitions(parent, ahead):
-            self._observer.retention(parent, name, "created")
-        while names := await self._store.drop_partitions(parent, keep_s, 1):
-            self._observer.retention(parent, names[0], "dropped")
-
-    async def retention(self) -> None:
-        keep = self._config().retention
-        while await self._store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
-            continue
-        while await self._store.forget_audit(keep.audit, BATCH) == BATCH:
-            continue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic, time
 
 import asyncpg
+import orjson
 
 import sql
 
@@ -49,6 +50,7 @@ class Lease:
         self._stop = threading.Event()
         self.worker_id: int | None = None
         self.kinds: Sequence[str] = ()
+        self.running: Callable[[], Mapping[str, int]] = dict
         self.draining = False
         self.silent = False
         self.answered_at = monotonic()
@@ -96,8 +98,10 @@ class Lease:
             conn.terminate()
 
     async def _beat(self, conn: asyncpg.Connection, worker_id: int) -> None:
+        # a copy, since the daemon's loop goes on meanwhile
+        load = orjson.dumps({queue: n for queue, n in list(self.running().items()) if n}).decode()
         sent, sent_wall = monotonic(), time()
-        answer = await conn.fetchval(_HEARTBEAT, worker_id, self._lease_s, self.draining, list(self.kinds))
+        answer = await conn.fetchval(_HEARTBEAT, worker_id, self._lease_s, self.draining, list(self.kinds), load)
         if self.worker_id != worker_id:
             return
         if answer is None:

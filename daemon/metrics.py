@@ -115,10 +115,14 @@ class Metrics:
         self.lane_probes = self._counts("lane_probes_total", "Rows that tried a closed destination.", "result")
 
         # --- the table, as the last sample saw it
-        self.ready = self._levels("ready", "Rows due and waiting.", "queue")
-        self.scheduled = self._levels("scheduled", "Rows whose run_at is still to come.", "queue")
-        self.running = self._levels("running", "Rows running, on all daemons.", "queue")
-        self.dead = self._levels("dead", "Dead letters kept.", "queue")
+        self.ready = self._levels(
+            "ready", "Rows due and waiting; exact up to 1,000 in a class of priority, estimated beyond.", "queue"
+        )
+        self.scheduled = self._levels(
+            "scheduled", "Rows whose run_at is still to come; exact and estimated as jobsd_ready.", "queue"
+        )
+        self.running = self._levels("running", "Rows running, as all daemons said at their last heartbeat.", "queue")
+        self.dead = self._levels("dead", "Dead letters kept; estimated beyond 1,000 in all.", "queue")
         self.oldest = self._levels("oldest_ready_age_seconds", "How long the oldest waiting row has been due.", "queue")
         self.parked = self._levels("parked", "Rows of kinds that no daemon serves.", "kind")
         self.sampled = self._gauge("sample_timestamp_seconds", "When this daemon last looked at the table, since 1970.")
@@ -146,6 +150,15 @@ class Metrics:
         self.missed = self._counts("schedule_missed_total", "Ticks found after their time.", "schedule", "action")
         self.invalid = self._counts("schedule_invalid_total", "Schedules that could not be read.", "schedule")
         self.partitions = self._counts("partitions_total", "Partitions made or dropped.", "table", "action")
+        self.partitions_ready = self._levels(
+            "partitions_ready", "Partitions that are there from today on, one a day.", "table"
+        )
+        self.default_rows = self._levels(
+            "default_partition_rows",
+            "Rows no day's partition was there for, up to 10,000; 0 when all is well.",
+            "table",
+        )
+        self.swept = self._counts("swept_rows_total", "Rows deleted since their queue keeps them no longer.", "table")
         self.keeper_failures = self._counts("keeper_failures_total", "Pieces of upkeep that failed.", "task")
         self.deaths = self._counts("task_deaths_total", "Loops of the daemon that ended when they should not.", "task")
 

@@ -318,6 +318,19 @@ class Observer:
         self.metrics.partitions.child(self.metrics.name(table), action).inc()
         self._say(events.RETENTION, table=table, partition=partition, action=action)
 
+    def swept(self, table: str, rows: int) -> None:
+        """Rows that their queue keeps for less than their day stays are deleted."""
+        self.metrics.swept.child(self.metrics.name(table)).inc(rows)
+        self._say(events.ROWS_SWEPT, table=table, rows=rows)
+
+    def partitions_sampled(self, tables: Mapping[str, tuple[int, int]]) -> None:
+        """{table: (days from today on that have a partition, rows that stand in the default one)}."""
+        self.metrics.partitions_ready.replace((table, days) for table, (days, _) in tables.items())
+        self.metrics.default_rows.replace((table, rows) for table, (_, rows) in tables.items())
+        for table, (days, rows) in tables.items():
+            if rows or not days:
+                self._say_seldom(events.PARTITION_MISSING, table, table=table, rows=rows)
+
     def keeper_failed(self, task: str, error: Error) -> None:
         self.metrics.keeper_failures.child(self.metrics.name(task)).inc()
         self._say_seldom(events.KEEPER_FAILED, task, task=task, error=fault(error))

@@ -11,12 +11,13 @@ import asyncpg
 import orjson
 
 import sql
+from daemon import counts
+from daemon.counts import Survey
 from daemon.explain_lanes import LaneHold
 from daemon.texts import json_text
 
 _SQL = sql.load("operator.sql")
 _WORKER = sql.load("worker.sql")
-_UPKEEP = sql.load("upkeep.sql")
 _LANES = sql.load("lanes.sql")
 
 WINDOW = 10_000
@@ -329,12 +330,6 @@ class OperatorStore:
         count: int = await self._conn.fetchval(_SQL["busy"], queue)
         return count
 
-    async def count(self, up_to: int, most: int) -> list[Row]:
-        """(queue, gate, ready, scheduled, oldest_s), each count up to `up_to` a class of priority."""
-        return await self._rows(_UPKEEP["count"], up_to, most)
-
-    async def count_running(self, up_to: int) -> dict[str, int]:
-        return {row["queue"]: row["running"] for row in await self._conn.fetch(_UPKEEP["count_running"], up_to)}
-
-    async def count_dead(self, up_to: int) -> dict[str, int]:
-        return {row["queue"]: row["dead"] for row in await self._conn.fetch(_UPKEEP["count_dead"], up_to)}
+    async def survey(self) -> Survey:
+        """Every queue in numbers."""
+        return await counts.take(self._conn)

@@ -6,8 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -28,6 +27,9 @@ _UPKEEP = sql.load("upkeep.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
+
+_STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
+"""As the finishing statement reads them."""
 
 _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
@@ -106,17 +108,6 @@ class Freed(NamedTuple):
     run_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What waits in one (queue, gate), counted up to a bound."""
-
-    queue: str
-    gate: str
-    ready: int
-    scheduled: int
-    oldest_s: float
-
-
 class Tick(NamedTuple):
     """Whether we were the one to insert it, its id unless an earlier one is unfinished, and what was before."""
 
@@ -184,17 +175,6 @@ class Store:
         """The organisations that wait at a place, in order of class and name, beginning after `after`."""
         return [Waiting(*row) for row in await self._fetch(_QUEUE["waiting"], queue, gate, *after, most)]
 
-    async def count(self, up_to: int, most: int) -> list[Count]:
-        return [Count(*row) for row in await self._fetch(_UPKEEP["count"], up_to, most)]
-
-    async def count_running(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_running"], up_to)
-        return {row[0]: row[1] for row in rows}
-
-    async def count_dead(self, up_to: int) -> dict[str, int]:
-        rows = await self._fetch(_UPKEEP["count_dead"], up_to)
-        return {row[0]: row[1] for row in rows}
-
     async def write(
         self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
     ) -> set[int]:
@@ -231,7 +211,7 @@ class Store:
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
-            None if plainly_done else [t.state for t in batch],
+            None if plainly_done else [_STATES[t.state] for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
             None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
@@ -347,8 +327,9 @@ class Store:
         """Workers that hold rows, or a lease, but no longer live."""
         return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
 
-    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, int, int]:
-        """Return rows of some claims of a lost worker to their queues; (returned, buried, claims that were there)."""
+    async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, list[str], int]:
+        """Return rows of some claims of a lost worker to their queues; (how many, the queue of each that was buried,
+        claims that were there)."""
         (row,) = await self._fetch(_WORKER["rescue"], worker_id, crash_limit, claims)
         return row["back"], row["dead"], row["claims"]
 
@@ -362,8 +343,9 @@ class Store:
     async def hint(self) -> None:
         await self._execute(_WORKER["hint"])
 
-    async def expire(self, most: int) -> int:
-        return len(await self._fetch(_UPKEEP["expire"], most))
+    async def expire(self, most: int) -> list[str]:
+        """Bury rows that are too late; the queue of each."""
+        return [row[0] for row in await self._fetch(_UPKEEP["expire"], most)]
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
@@ -376,6 +358,14 @@ class Store:
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """What a statement of upkeep returns."""
+        return await self._fetch(statement, *args)
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """A connection, for upkeep that takes several statements in one transaction."""
+        return self._connection()
 
     async def _fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         async with self._connection() as conn:

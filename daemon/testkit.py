@@ -32,6 +32,7 @@ from daemon.outfit import wanted
 from daemon.runner import Runner, Setup
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
+from daemon.tallies import Tallies
 from daemon.work_settings import KindSettings, QueueSettings
 from jobs.clients import Wanted
 from jobs.context import Tools
@@ -108,7 +109,15 @@ class Bench:
         self._tools = tools
         self._calls = calls
         self._observer = _Ear(_Lines())
-        self._keeper = Keeper(self._store, self._observer, lambda: plan.config, lambda: None, lambda: None, _no_strays)
+        self._keeper = Keeper(
+            self._store,
+            self._observer,
+            lambda: plan.config,
+            lambda: None,
+            lambda: None,
+            _no_strays,
+            Tallies(lambda: None),  # nobody looks at the numbers of a test's database
+        )
 
     @property
     def waits_s(self) -> float | None:

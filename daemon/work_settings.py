@@ -60,17 +60,15 @@ class QueueSettings(RetrySettings):
 
     concurrency: int = key(100, "Jobs of this queue at once in one daemon.", minimum=1, maximum=100_000)
     keep_done: Duration | None = key(
-        None, '"0": done rows are deleted at once; unset: kept in job_history, as retention.history says.', minimum=0
+        None,
+        'Done rows are deleted after this; "0": at once; unset: with their day, as retention.history says.',
+        minimum=0,
     )
     keep_dead: Duration | None = key(
-        None, '"0": dead and cancelled rows are deleted at once; unset: kept, as retention.history says.', minimum=0
+        None,
+        'Dead and cancelled rows are deleted after this; "0": at once; unset: with their day.',
+        minimum=0,
     )
-
-    def __post_init__(self) -> None:
-        RetrySettings.__post_init__(self)
-        for field in ("keep_done", "keep_dead"):
-            if getattr(self, field):
-                raise ValueError(f'{field}: takes "0", to keep none; how long rows are kept is retention.history')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from unnest(array['job_history', 'job_attempts', 'webhook_deliveries', 'email_de
 group by parent order by parent;
 
 -- name: strays
--- Tables whose default partition has rows: no partition was there when they came, and no retention drops them.
-select job_strays() as parent;
+-- Tables whose default partition has rows: no partition was there when they came.
+select parent from job_strays(1);
 
 -- name: triggers
 -- The triggers of table jobs that fire at an ordinary insert.

@@ -181,10 +181,11 @@ select kind, ordering_key, gate = 'order' from head limit $3;
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
--- $1 ids in ascending order, and for each: $2 fence, $3 state (null: all done), $4 reason, $5 error, $6 result, $7 lane,
--- $8 code, $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were
--- claimed by (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by
--- another), $11 claims that end with them
+-- $1 ids in ascending order, and for each: $2 fence, $3 state (d done, x dead, c cancelled; one character each, since an
+-- element of an array of texts is found by walking to it; null: all done), $4 reason, $5 error, $6 result, $7 lane, $8 code,
+-- $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were claimed by
+-- (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by another),
+-- $11 claims that end with them
 -- index jobs_pkey.  No predicate here may match a partial index, or the planner walks its dead entries; width_bucket
 -- finds an id's place in the arrays by bisection.
 with gone as (
@@ -197,7 +198,8 @@ with gone as (
         crashes, worker_id, started_at, finished_at, progress, last_error, reason, result)
     select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
         idempotency_key, ordering_key, coalesce(lane, ($7::text[])[n]), correlation_id, traceparent, actor_id, project_id,
-        created_at, coalesce(($3::text[])[n], 'done'), attempt, crashes, worker_id, started_at, now(), progress,
+        created_at, case ($3::"char"[])[n] when 'x' then 'dead' when 'c' then 'cancelled' else 'done' end, attempt,
+        crashes, worker_id, started_at, now(), progress,
         coalesce(($5::text[])[n]::jsonb, last_error), ($4::text[])[n], ($6::text[])[n]::jsonb
     from gone
     where $9::bool[] is null or ($9::bool[])[n]
@@ -207,7 +209,7 @@ with gone as (
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'dead', ($8::text[])[n],
         ($5::text[])[n]::jsonb
     from gone
-    where ($3::text[])[n] = 'dead'
+    where ($3::"char"[])[n] = 'x'
 ), ended as (
     delete from job_claims where id = any ($11::bigint[])
 )

@@ -8,9 +8,11 @@ returning id;
 
 -- name: heartbeat
 -- Prolong the lease, unless it ran out: a lease is never brought back, since its rows may have gone to others.  No row
--- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds.  index job_workers_pkey
+-- returned means it is lost.  $1 worker, $2 lease seconds, $3 draining, $4 kinds, $5 what it runs, {queue: how many}.
+-- index job_workers_pkey
 update job_workers
-set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[]
+set heartbeat_at = now(), lease_until = now() + $2::float8 * interval '1 second', draining = $3, kinds = $4::text[],
+    running = $5::text::jsonb
 where id = $1 and lease_until > now()
 returning date_part('epoch', now());
 
@@ -86,7 +88,7 @@ with claimed as materialized (
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
 )
-select (select count(*) from back) as back, (select count(*) from dead) as dead,
+select (select count(*) from back) as back, array(select queue::text from dead) as dead,
        (select count(*) from job_claims where worker_id = $1) as claims;
 
 -- name: drop_lost_claims

@@ -126,23 +126,22 @@ end $do$;
 comment on view job_intake is 'For COPY: what is copied into it is inserted into jobs, with the rights of whoever copies.';
 create trigger job_intake_insert instead of insert on job_intake for each row execute function job_intake_insert();
 
--- The partitioned tables whose default partition has rows: what no retention reaches.  With its owner's rights, since nobody
--- else has any on partitions.
-create function job_strays() returns setof text language plpgsql security definer set search_path from current as $$
+-- The partitioned tables whose default partition has rows, and how many, counted up to `most`.  With its owner's rights, since
+-- nobody else has any on partitions.
+create function job_strays(most int) returns table (parent text, strays bigint)
+language plpgsql security definer set search_path from current as $$
 declare
-    parent text;
-    strays regclass;
-    found_some boolean;
+    place regclass;
 begin
-    for parent, strays in
+    for parent, place in
         select c.relname, p.partdefid::regclass from pg_partitioned_table p join pg_class c on c.oid = p.partrelid
         where p.partdefid <> 0 and c.relnamespace = (select relnamespace from pg_class where oid = 'jobs'::regclass)
           and pg_has_role(c.relowner, 'usage')
         order by c.relname
     loop
-        execute format('select exists (select from %s)', strays) into found_some;
-        if found_some then
-            return next parent;
+        execute format('select count(*) from (select from %s limit $1) as bounded', place) into strays using most;
+        if strays > 0 then
+            return next;
         end if;
     end loop;
 end $$;

@@ -220,6 +220,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "tick_skipped": lambda o: o.tick_skipped("heartbeat", 3, "skip"),
     "schedule_invalid": lambda o: o.schedule_invalid("heartbeat", "no such time zone"),
     "retention": lambda o: o.retention("job_history", "job_history_20260101", "dropped"),
+    "swept": lambda o: o.swept("job_history", 12),
+    "partitions_sampled": lambda o: o.partitions_sampled({"job_history": (0, 3), "job_attempts": (4, 0)}),
     "keeper_failed": lambda o: o.keeper_failed("rescue", ERROR),
     "task_died": lambda o: o.task_died("claimer", ERROR),
     "daemon_starting": lambda o: o.daemon_starting("1.2.3"),

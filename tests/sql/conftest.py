@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from daemon.log import Logger
+from daemon.observe import Observer
 from daemon.store import Store
 from tests.sql.rows import Insert, Pool, Worker
 
@@ -13,6 +17,15 @@ from tests.sql.rows import Insert, Pool, Worker
 @pytest.fixture
 def store(pool: Pool) -> Store:
     return Store(pool)
+
+
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    """One that writes where nobody reads."""
+    with tempfile.TemporaryFile() as file:
+        log = Logger(file)
+        yield Observer(log)
+        log.close()
 
 
 @pytest.fixture

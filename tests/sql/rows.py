@@ -60,8 +60,8 @@ async def rescued(store: Store, worker_id: int, claims: int = 1000, *, crash_lim
     back = dead = 0
     while True:
         some = await store.rescue(worker_id, crash_limit, claims)
-        back, dead = back + some[0], dead + some[1]
-        if some[2] == 0 or await store.drop_lost_claims(worker_id, claims) + some[0] + some[1] == 0:
+        back, dead = back + some[0], dead + len(some[1])
+        if some[2] == 0 or await store.drop_lost_claims(worker_id, claims) + some[0] + len(some[1]) == 0:
             return back, dead
 
 

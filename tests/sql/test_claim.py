@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 import sql
+from daemon import counts
 from daemon.settle import hand_back
 from daemon.store import Ask, Store
 from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim, claim_args, die, moved, waits_for_lock
@@ -256,7 +257,8 @@ class TestPoison:
         await insert(2)
         (head,) = await store.look(FROM_THE_FIRST, 10)
         assert head.run_at < head.now
-        assert (await store.count(10, 10))[0].ready == 3
+        async with pool.acquire() as conn:
+            assert (await counts.take(conn)).queues["default"].ready == (3, False)
         jobs = await claim(store, await worker())
         assert len(jobs) == 3
         assert jobs[0].run_at < 0

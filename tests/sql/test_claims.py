@@ -110,7 +110,7 @@ class TestRescue:
         for _ in range(3):
             await claim(store, lost, 2)
         await die(pool, lost)
-        assert await store.rescue(lost, 3, 2) == (4, 0, 3)
+        assert await store.rescue(lost, 3, 2) == (4, [], 3)
         assert await store.lost(10) == [lost]
         assert await rescued(store, lost, 2) == (2, 0)
         assert await held(pool, lost) == []
@@ -146,9 +146,9 @@ class TestRescue:
         await die(pool, lost)
         async with pool.acquire() as first, first.transaction():
             (row,) = await first.fetch(WORKER["rescue"], lost, 3, 1)
-            assert (row["back"], row["dead"]) == (2, 0)
+            assert (row["back"], row["dead"]) == (2, [])
             async with asyncio.timeout(10):
-                assert await store.rescue(lost, 3, 10) == (2, 0, 2)
+                assert await store.rescue(lost, 3, 10) == (2, [], 2)
                 assert await store.drop_lost_claims(lost, 10) == 1
                 assert await store.drop_lost_claims(lost, 10) == 0
                 await store.forget(lost)

@@ -149,6 +149,6 @@ async def test_two_schemas_in_one_database_do_not_mix(empty: str, pool: Pool) ->
             worker_id = await store.register("test", "0", ["noop"], ["*"], 60)
             await own.execute("insert into jobs (kind, idempotency_key) values ('noop', 'k')")
             assert len(await claim(store, worker_id)) == 1
-            assert await store.rescue(worker_id, 3, 10) == (1, 0, 1)
+            assert await store.rescue(worker_id, 3, 10) == (1, [], 1)
             assert await own.fetchval("select current_schema()") == schema
             assert await store.make_partitions("job_history", 5) != []

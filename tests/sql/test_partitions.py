@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from daemon.config import parse
 from daemon.migrate import DAYS_AHEAD, PARTITIONED
+from daemon.observe import Observer
+from daemon.retention import Retention
 from daemon.store import Store
 from jobs.model import Done
 from tests.sql.rows import Insert, Pool, Worker, claim, ended
@@ -78,10 +81,11 @@ async def test_rows_that_no_partition_was_made_for_move_into_it(pool: Pool, stor
         await pool.execute(f"drop table {name}")
     for n, day in enumerate((first - 40 * DAY, first, first + DAY - timedelta(microseconds=1), first + DAY)):
         await pool.execute(FINISHED, n, day)
-    assert await store.make_partitions("job_history", 1) == named("job_history", first, first + DAY)
+    made = await store.make_partitions("job_history", 1)
+    assert made == named("job_history", first, first + DAY, first - 40 * DAY)
     rows = await pool.fetch("select id, tableoid::regclass::text as name from job_history order by id")
-    expected = ["job_history_default", *named("job_history", first, first, first + DAY)]
-    assert [row["name"] for row in rows] == expected
+    assert [row["name"] for row in rows] == named("job_history", first - 40 * DAY, first, first, first + DAY)
+    assert await store.drop_partitions("job_history", 30 * 86400.0, 10) == named("job_history", first - 40 * DAY)
 
 
 async def test_old_partitions_are_dropped_oldest_first_and_live_ones_are_not(pool: Pool, store: Store) -> None:
@@ -154,7 +158,120 @@ async def test_a_lock_in_the_way_makes_it_give_up_soon_and_leaves_nothing(
     assert again not in before
 
 
-async def test_it_gives_up_after_a_fifth_of_a_second(pool: Pool) -> None:
-    settings = await pool.fetch("select proname, proconfig from pg_proc where proname like 'job_partitions_%'")
-    assert len(settings) == 2
-    assert all("lock_timeout=200ms" in row["proconfig"] for row in settings)
+async def test_it_gives_up_soon(pool: Pool) -> None:
+    """Results wait for who drops; nobody but readers of the history waits for who makes."""
+    found = await pool.fetch("select proname, proconfig from pg_proc where proname ~ 'job_partitions_(make|drop)'")
+    settings = {row["proname"]: row["proconfig"] for row in found}
+    assert "lock_timeout=200ms" in settings["job_partitions_make"]
+    assert "lock_timeout=50ms" in settings["job_partitions_drop"]
+
+
+async def test_the_last_days_are_not_put_off_by_readers_who_come_and_go(
+    pool: Pool, store: Store, worker: Worker, insert: Insert
+) -> None:
+    """Tomorrow has no partition.  Reports of half a second each overlap without end; a call that gave up after 200 ms
+    would never get through, and results are written meanwhile."""
+    await insert(2)
+    for name in (await partitions(pool, "job_history"))[1:]:
+        await pool.execute(f"drop table {name}")
+    over = asyncio.Event()
+
+    async def report(first_s: float) -> None:
+        while not over.is_set():
+            async with pool.acquire() as conn, conn.transaction():
+                await conn.fetch("select from job_history limit 1")
+                await conn.fetch("select pg_sleep($1)", first_s)
+            first_s = 0.6
+
+    async def make() -> list[str]:
+        try:
+            return await store.make_partitions("job_history", DAYS_AHEAD)
+        finally:
+            over.set()
+
+    jobs = await claim(store, await worker())
+    _, _, made, written = await asyncio.gather(
+        report(0.3), report(0.6), make(), store.write([ended(job, Done()) for job in jobs])
+    )
+    assert len(made) == DAYS_AHEAD
+    assert len(written) == 2
+
+
+async def test_a_drop_that_waits_holds_results_up_for_a_moment_only(
+    pool: Pool, store: Store, worker: Worker, insert: Insert
+) -> None:
+    """A report reads the day that is to go.  Results that come while the drop waits for it are written when it gives
+    up."""
+    await insert(1)
+    old = await today(pool) - 40 * DAY
+    (name,) = named("job_history", old)
+    await pool.execute(f"create table {name} partition of job_history for values from ('{old}') to ('{old + DAY}')")
+    jobs = await claim(store, await worker())
+    async with pool.acquire() as report, report.transaction():
+        await report.fetch("select from job_history")
+        dropped, written = await asyncio.gather(
+            store.drop_partitions("job_history", 0.0, 1),
+            store.write([ended(job, Done()) for job in jobs]),
+            return_exceptions=True,
+        )
+    assert isinstance(dropped, asyncpg.LockNotAvailableError)
+    assert written == {jobs[0].id}
+    assert await store.drop_partitions("job_history", 0.0, 1) == [name]
+
+
+@pytest.mark.parametrize("parent", PARTITIONED)
+async def test_a_partition_is_frozen_at_its_first_vacuum(pool: Pool, store: Store, parent: str) -> None:
+    """Those that were there before the migration (the default one), those of the first days, and new ones."""
+    await store.make_partitions(parent, DAYS_AHEAD + 1)
+    options = await pool.fetch(
+        "select reloptions from pg_class join pg_inherits on inhrelid = oid where inhparent = $1::regclass", parent
+    )
+    assert len(options) == DAYS_AHEAD + 3
+    assert all("autovacuum_freeze_min_age=0" in row["reloptions"] for row in options)
+
+
+async def test_after_a_week_without_a_daemon_the_first_upkeep_puts_everything_right(
+    pool: Pool, store: Store, observer: Observer
+) -> None:
+    """Commands wrote history meanwhile (`jobsd jobs cancel` does): their rows stand in the default partition."""
+    first = await today(pool)
+    for name in await partitions(pool, "job_history"):
+        await pool.execute(f"drop table {name}")
+    for n in range(7):
+        await pool.execute(FINISHED, n, first - n * DAY)
+    await Retention(store, observer, lambda: parse("")).partitions()
+    assert await pool.fetchval("select count(*) from job_history_default") == 0
+    assert await pool.fetchval("select count(*) from job_history") == 7
+    days = [first + n * DAY for n in range(-6, DAYS_AHEAD + 1)]
+    assert await partitions(pool, "job_history") == named("job_history", *days)
+
+
+async def test_a_hundred_thousand_strays_move_in_one_go(pool: Pool, store: Store) -> None:
+    first = await today(pool)
+    for name in await partitions(pool, "job_history"):
+        await pool.execute(f"drop table {name}")
+    many = FINISHED.replace("values ($1, ", "select n, ").replace("$2)", "$1 from generate_series(1, 100000) as n")
+    await pool.execute(many, first)
+    assert len(await store.make_partitions("job_history", 0)) == 1
+    assert await pool.fetchval("select count(*) from job_history_default") == 0
+    assert await pool.fetchval(f"select count(*) from {named('job_history', first)[0]}") == 100_000
+
+
+async def test_rows_without_a_day_are_reported(pool: Pool, store: Store, observer: Observer) -> None:
+    """A lock on the default partition keeps its rows there: that is an event and a metric, at each try."""
+    for name in await partitions(pool, "job_history"):
+        await pool.execute(f"drop table {name}")
+    await pool.execute(FINISHED, 1, await today(pool))
+    async with pool.acquire() as report, report.transaction():
+        await report.fetch("select from job_history_default")
+        await Retention(store, observer, lambda: parse("")).partitions()
+    assert level(observer, "jobsd_default_partition_rows", "job_history") == 1
+    assert level(observer, "jobsd_partitions_ready", "job_history") == 0
+    assert level(observer, "jobsd_partitions_ready", "job_attempts") == DAYS_AHEAD + 1
+    await Retention(store, observer, lambda: parse("")).partitions()
+    assert level(observer, "jobsd_default_partition_rows", "job_history") == 0
+    assert level(observer, "jobsd_partitions_ready", "job_history") == DAYS_AHEAD + 1
+
+
+def level(observer: Observer, name: str, table: str) -> float | None:
+    return observer.metrics.registry.get_sample_value(name, {"table": table})

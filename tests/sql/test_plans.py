@@ -24,9 +24,8 @@ MODES = ("force_custom_plan", "force_generic_plan")
 LOOKS_AT_A_FEW = {("demo.sql", "backlog")}
 """Any rows of the table will do, and a limit ends the reading."""
 
-READS_CLAIMS = {"count_running", "forget"}
-"""Claims are a few for each daemon.  What counts all that runs reads them up to its limit; to forget a worker, once in
-its life, asks whether there is one."""
+READS_CLAIMS = {"forget"}
+"""Claims are a few for each daemon.  To forget a worker, once in its life, asks whether there is one."""
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
 
@@ -51,7 +50,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "claim": (CLAIM, {"jobs_ready", "jobs_shares"}),
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
-            (IDS, _each("1"), _each("'done'::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
+            (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
              "1", "'{1,2}'"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
@@ -70,7 +69,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "worker.sql": {
         "register": (("'w'", "'0'", "'{noop}'", "'{*}'", "30"), set()),
-        "heartbeat": (("1", "30", "false", "'{noop}'"), set()),
+        "heartbeat": (("1", "30", "false", "'{noop}'", "'{}'"), set()),
         "leave": (("5", "20"), {"job_claims_worker", "jobs_pkey"}),
         "lost": (("100",), {"job_claims_worker"}),
         "rescue": (("5", "3", "20"), {"job_claims_worker", "jobs_pkey"}),
@@ -84,9 +83,28 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "partitions_drop": (("'job_history'", "86400", "1"), set()),
         "forget_keys": (("10000", "1000"), {"job_keys_age"}),
         "forget_audit": (("10000", "1000"), {"job_audit_at"}),
-        "count": (("1000", "1000"), {"jobs_ready"}),
-        "count_running": (("10000",), {"jobs_pkey"}),
-        "count_dead": (("10000",), set()),
+    },
+    "history.sql": {
+        "sweep_known": (("'job_history'", "'r'", "4500"), set()),
+        "sweep_take": (("'job_history'", "'r'"), set()),
+        "survey": (("'job_history_default'", "'state'", "'finished_at'", "0", "256"), set()),
+        "sweep": (
+            ("'job_history_default'", "'state'", "'finished_at'", "0", "256", "'{q1}'", "'{done}'", "'{2001-01-01}'",
+             "1000"),
+            set(),
+        ),
+        "sweep_note": (("'p'", "'r'", "256", "null"), set()),
+        "sweep_rest": (("'p'", "'r'", "null"), set()),
+        "defaults": ((), set()),
+        "waiting": (("1000", "1000"), {"jobs_ready"}),
+        "sample": (("300",), set()),
+        "running": ((), set()),
+        "dead": (("1000",), set()),
+        "dead_about": ((), set()),
+        "ended": (("86400",), set()),
+        "tally": (("1", "'{3600}'", "'{q1}'", "'{done}'", "'{1}'"), set()),
+        "fold": (("1000",), set()),
+        "forget_tallies": (("86400", "1000"), set()),
     },
     "limits.sql": {
         "take": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'", "'{1}'", "'{1}'"), set()),

@@ -115,11 +115,11 @@ async def test_two_rescuers_share_the_work_and_charge_each_row_once(
 
 async def test_a_lease_that_ran_out_is_never_had_again(pool: Pool, worker: Worker) -> None:
     worker_id = await worker()
-    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, True, ["other"]) is not None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, True, ["other"], '{"q": 2}') is not None
     (row,) = await pool.fetch("select draining, kinds, lease_until - heartbeat_at as lease from job_workers")
     assert (row["draining"], row["kinds"], row["lease"].total_seconds()) == (True, ["other"], 30.0)
     await die(pool, worker_id)
-    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, False, []) is None
+    assert await pool.fetchval(HEARTBEAT, worker_id, 30.0, False, [], "{}") is None
 
 
 async def test_a_lost_worker_is_forgotten_once_it_holds_nothing(
@@ -157,9 +157,9 @@ async def test_what_was_not_started_in_time_is_buried_as_expired(
     await insert(expires_at=await pool.fetchval("select now() + interval '1 hour'"))
     await insert()
     (running,) = await claim(store, await worker(), 1)  # its own end decides
-    assert await store.expire(1) == 1
-    assert await store.expire(10) == 1
-    assert await store.expire(10) == 0
+    assert await store.expire(1) == ["default"]
+    assert await store.expire(10) == ["default"]
+    assert await store.expire(10) == []
     rows = await pool.fetch("select state, reason from job_history")
     assert [tuple(row) for row in rows] == [("dead", "expired")] * 2
     assert running.expires_at is not None
