@@ -17,6 +17,7 @@ from daemon.claimer import Claimer
 from daemon.config import Config, ConfigError
 from daemon.config_diff import diff
 from daemon.config_show import digest
+from daemon.controls import Controls
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
 from daemon.finisher import WRITE_S, Finisher
@@ -153,8 +154,14 @@ class Daemon:
         self._claimer = Claimer(
             store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id, self._lanes
         )
+        self._controls = Controls(store, self._runner, observer, self._worker_id)
         self._listener = Listener(
-            self._database.connect, self._database.channel, self._claimer.hint, self._claimer.look_again, observer
+            self._database.connect,
+            self._database.channel,
+            self._claimer.hint,
+            self._claimer.look_again,
+            observer,
+            on_call=self._called,
         )
         strays = Strays(store, self._runner, self._finisher, self._worker_id)
         tallies = Tallies(lambda: self._lease.worker_id)
@@ -193,6 +200,7 @@ class Daemon:
                 work.create_task(self._guard(name, loop))
                 for name, loop in (
                     ("listener", self._listener.run()),
+                    ("controls", self._controls.run()),
                     ("keeper", self._keeper.run()),
                     ("scheduler", self._scheduler.run()),
                     ("lanes", self._lanes.run()),
@@ -279,6 +287,12 @@ class Daemon:
             self._stopping.set()
 
     # --- the lease --------------------------------------------------------------------------------------------------
+
+    def _called(self) -> None:
+        """An operator wants something: attempts stopped, pauses begun or ended, rows at another place or time."""
+        self._controls.call()
+        self._scheduler.look_again()
+        self._claimer.look_again()
 
     async def _register(self) -> None:
         daemon, kinds = self._config.daemon, sorted(self._runner.setup.kinds)

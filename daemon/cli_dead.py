@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from daemon.cli_jobs import IDS_MAX, filter_options
-from daemon.cli_options import (
-    actor_option,
-    config_option,
-    confirm,
-    dry_run_option,
-    frequency,
-    json_option,
-    option_group,
-    reason_option,
-    seconds,
-    yes_option,
-)
+from daemon import picking
+from daemon.cli_bulk import Bulk, Tally, carry_out, chosen, one_way_to_choose, say_undo, subject
+from daemon.cli_options import Ask, bulk_options, config_option, frequency, json_option, which_dead
+from daemon.cli_orders import all_option, some_ids_argument
 from daemon.cli_output import note, print_json, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.exits import FAILED, OK
-from daemon.operator_store import EVER, NEVER, Filter, Order, Window
+from daemon.operation import Batch, Operation
+from daemon.operator_store import Order
+from daemon.picking import Page, Which
 from jobs.values import Rate
 
-BATCH = 1000
-"""Dead letters looked at, and so at most changed, in one transaction."""
-
 LISTED = ("id", "kind", "queue", "org_id", "attempt", "finished_at", "code", "reason")
-
-which_options = option_group(
-    filter_options,
-    click.option("--code", metavar="CODE", help="That ended with this code, like timeout or expired."),
-    click.option("--older-than", "older_s", type=seconds, metavar="DURATION", help="That ended so long ago."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Which dead letters a command is about."""
-
-    rows: Filter
-    code: str | None
-    before: datetime
-
-    @classmethod
-    def of(
-        cls, kind: str | None, queue: str | None, org_id: str | None, code: str | None, older_s: float | None
-    ) -> Which:
-        """`older_s` counts from now, and so leaves out what dies while the command works."""
-        before = EVER if older_s is None else datetime.now(UTC) - timedelta(seconds=older_s)
-        return cls(Filter(kind=kind, queue=queue, org_id=org_id), code, before)
-
-    @property
-    def narrow(self) -> bool:
-        """Whether it leaves any out."""
-        return self.rows != Filter() or self.code is not None or self.before != EVER
 
 
 @click.group(short_help="Dead letters: list, retry and purge them.")
@@ -70,166 +31,88 @@ def dead() -> None:
 
 @dead.command("list", short_help="The newest dead letters.")
 @config_option
-@which_options
+@which_dead
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
 @json_option
-def list_(
-    config_file: Path | None,
-    kind: str | None,
-    queue: str | None,
-    org_id: str | None,
-    code: str | None,
-    older_s: float | None,
-    limit: int,
-    as_json: bool,
-) -> None:
+def list_(config_file: Path | None, which: Which, limit: int, as_json: bool) -> None:
     """Dead letters, newest first, out of the newest 100,000."""
-    which = Which.of(kind, queue, org_id, code, older_s)
 
     async def fetch(session: Session) -> Sequence[Mapping[str, Any]]:
-        return await session.store.dead(which.rows, which.code, which.before, limit)
+        return await session.store.dead(which, limit)
 
     print_rows(with_session(config_file, fetch), LISTED, as_json=as_json)
 
 
 @dead.command(short_help="Dead letters run again.")
-@click.argument("ids", type=click.IntRange(1), nargs=-1, metavar="[ID...]")
+@some_ids_argument
 @config_option
-@which_options
-@click.option("--all", "everything", is_flag=True, help="All of them; instead of ids or filters.")
+@which_dead
+@all_option
 @click.option("--rate", type=frequency, metavar="N/s", help="So many become due in each second, not all at once.")
-@reason_option
-@actor_option
-@dry_run_option
-@yes_option
-@json_option
+@bulk_options
 def retry(
-    ids: tuple[int, ...],
-    config_file: Path | None,
-    kind: str | None,
-    queue: str | None,
-    org_id: str | None,
-    code: str | None,
-    older_s: float | None,
-    everything: bool,
-    rate: Rate | None,
-    reason: str | None,
-    actor: str,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    ids: tuple[int, ...], config_file: Path | None, which: Which, everything: bool, rate: Rate | None, ask: Ask
 ) -> int:
     """Dead letters become live rows again under their ids, with all their attempts before them: the named ones, or all
-    that the filters pick out, in batches of 1,000."""
-    which = Which.of(kind, queue, org_id, code, older_s)
-    _one_way_to_choose(which, ids, everything)
+    that the filters pick out, in batches of 1,000. A rate stands in their run_at, so nobody needs to wait for it."""
+    one_way_to_choose(which, ids, everything)
     every_s = 1.0 / rate.per_second if rate else 0.0
-    order = Order(actor, "dead.retry", _subject(which, ids), reason)
-    if not dry_run and not ids:
-        confirm("Retry all dead letters that these filters pick out?", yes=yes)
+    order = ask.order("dead.retry", subject(which, ids, "dead letters"))
+    if ids:
+        return _retry_named(sorted(set(ids)), config_file, order, every_s, ask)
 
-    async def of_ids(session: Session) -> tuple[int, int]:
-        if dry_run:
-            states = await session.store.states(ids)
-            found = sum(states.get(job_id) == "dead" for job_id in set(ids))
-        else:
-            found = len(await session.store.retry(list(set(ids)), order, states=("dead",), every_s=every_s))
-        return found, len(set(ids)) - found
+    async def act(operation: Operation, some: Sequence[int], page: Page, tally: Tally) -> Batch:
+        start_s = tally.done * every_s
+        return await operation.retry(some, states=("dead",), start_s=start_s, every_s=every_s, between=page.between)
 
-    async def of_filters(session: Session) -> tuple[int, int]:
-        done = left = 0
-        async for window in _windows(session, which):
-            if dry_run:
-                done += len(window.ids)
-                continue
-            back = await session.store.retry(
-                window.ids,
-                order,
-                states=("dead",),
-                start_s=done * every_s,
-                every_s=every_s,
-                between=(window.first, window.last),
-            )
-            done, left = done + len(back), left + len(window.ids) - len(back)
-        return done, left
-
-    done, left = with_session(config_file, of_ids if ids else of_filters)
-    if left:
-        note(f"{left} left: no dead letter any more, or another unfinished job has its unique key")
-    _report("retried", done, left, dry_run=dry_run, as_json=as_json)
-    return FAILED if ids and left else OK
+    return carry_out(config_file, _bulk("retry", "retried", order, which, act), ask)
 
 
 @dead.command(short_help="Delete dead letters for good.")
 @config_option
-@which_options
-@click.option("--all", "everything", is_flag=True, help="All of them; instead of filters.")
-@reason_option
-@actor_option
-@dry_run_option
-@yes_option
-@json_option
-def purge(
-    config_file: Path | None,
-    kind: str | None,
-    queue: str | None,
-    org_id: str | None,
-    code: str | None,
-    older_s: float | None,
-    everything: bool,
-    reason: str | None,
-    actor: str,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+@which_dead
+@all_option
+@bulk_options
+def purge(config_file: Path | None, which: Which, everything: bool, ask: Ask) -> int:
     """Deletes dead letters before their retention ends, in batches of 1,000. There is no way back."""
-    which = Which.of(kind, queue, org_id, code, older_s)
-    _one_way_to_choose(which, (), everything)
-    order = Order(actor, "dead.purge", _subject(which, ()), reason)
-    if not dry_run:
-        confirm("Delete the dead letters that these filters pick out, for good?", yes=yes)
+    one_way_to_choose(which, (), everything)
+    order = ask.order("dead.purge", subject(which, (), "dead letters"))
 
-    async def act(session: Session) -> int:
-        done = 0
-        async for window in _windows(session, which):
-            done += len(window.ids) if dry_run else await session.store.purge(window, order)
-        return done
+    async def act(operation: Operation, some: Sequence[int], page: Page, tally: Tally) -> Batch:
+        return await operation.purge_dead(some, page.between)
 
-    _report("purged", with_session(config_file, act), 0, dry_run=dry_run, as_json=as_json)
+    return carry_out(config_file, replace(_bulk("purge", "purged", order, which, act), undoable=False), ask)
 
 
-async def _windows(session: Session, which: Which) -> AsyncIterator[Window]:
-    """One pass over the dead letters, oldest first: each is looked at once, and what dies meanwhile may be too."""
-    after: tuple[datetime, int] | None = (NEVER, 0)
-    while after is not None:
-        window = await session.store.dead_window(after, which.rows, which.code, which.before, BATCH)
-        if window.ids:
-            yield window
-        after = window.after
+def _bulk(verb: str, did: str, order: Order, which: Which, act: Any) -> Bulk:
+    return Bulk(
+        verb=verb,
+        did=did,
+        order=order,
+        chosen=chosen(which, ()),
+        pages=lambda conn: picking.dead(conn, which),
+        sample=picking.sample_dead,
+        act=act,
+        columns=("id", "kind", "queue", "org_id", "code", "finished_at"),
+    )
 
 
-def _one_way_to_choose(which: Which, ids: tuple[int, ...], everything: bool) -> None:
-    """Everything is never the default of a command that changes things."""
-    if len(ids) > IDS_MAX:
-        raise click.UsageError(f"at most {IDS_MAX} ids at once")
-    if sum((which.narrow, bool(ids), everything)) != 1:
-        raise click.UsageError("say which: ids, filters, or --all")
+def _retry_named(named: list[int], config_file: Path | None, order: Order, every_s: float, ask: Ask) -> int:
+    async def act(session: Session) -> tuple[int, int | None]:
+        if ask.dry_run:
+            states = await session.store.states(named)
+            return sum(states.get(job_id) == "dead" for job_id in named), None
+        operation = Operation(session.conn, order)
+        batch = await operation.retry(named, states=("dead",), every_s=every_s)
+        return len(batch.changed), operation.id
 
-
-def _subject(which: Which, ids: tuple[int, ...]) -> str:
-    if ids:
-        return f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
-    rows = which.rows
-    said = {"kind": rows.kind, "queue": rows.queue, "org": rows.org_id, "code": which.code}
-    parts = [f"{name} {value}" for name, value in said.items() if value is not None]
-    if which.before != EVER:
-        parts.append(f"before {which.before:%Y-%m-%dT%H:%M:%SZ}")
-    return "dead letters" + (f" of {', '.join(parts)}" if parts else "")
-
-
-def _report(verb: str, done: int, left: int, *, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        print_json({verb: done, "left": left, "dry_run": dry_run})
+    done, operation_id = with_session(config_file, act)
+    left = len(named) - done
+    if ask.as_json:
+        print_json({"retried": done, "left": left, "operation": operation_id, "dry_run": ask.dry_run})
     else:
-        click.echo(f"{'would be ' if dry_run else ''}{verb}: {done}")
+        click.echo(f"{'would be ' if ask.dry_run else ''}retried: {done}")
+    if left:
+        note(f"{left} left: no dead letter any more, or another unfinished job has its unique key")
+    say_undo(operation_id)
+    return FAILED if left else OK

@@ -1,49 +1,32 @@
-"""`jobsd jobs`: look at rows, say why one waits, retry and cancel them."""
+"""`jobsd jobs`: look at rows, and say why one waits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from daemon.cli_options import (
-    actor_option,
-    config_option,
-    confirm,
-    dry_run_option,
-    json_option,
-    option_group,
-    reason_option,
-    yes_option,
-)
+from daemon.cli_options import config_option, filter_options, json_option
+from daemon.cli_orders import cancel, postpone, purge, retry
 from daemon.cli_output import note, print_facts, print_json, print_rows
 from daemon.cli_session import Session, with_session
-from daemon.exits import FAILED, OK, Exit
+from daemon.exits import FAILED, Exit
 from daemon.explain import BucketState, Daemon, Gate, Standing, bucket_of, gates, split
 from daemon.limits import GATE
 from daemon.lines import redact
-from daemon.operator_store import Filter, Order
+from daemon.operator_store import Filter
 
 STATES = ("ready", "scheduled", "running", "done", "dead", "cancelled")
 LISTED = ("id", "kind", "queue", "state", "attempt", "run_at", "finished_at", "reason", "error")
 ATTEMPTS = ("attempt", "outcome", "code", "ended_at", "retry_at", "error")
 DELIVERIES = ("channel", "attempt", "outcome", "code", "ended_at", "to")
-IDS_MAX = 1000
 
 id_argument = click.argument("job_id", type=click.IntRange(1), metavar="ID")
-ids_argument = click.argument("ids", type=click.IntRange(1), nargs=-1, required=True, metavar="ID...")
-
-filter_options = option_group(
-    click.option("--kind", metavar="KIND", help="Of this kind."),
-    click.option("--queue", metavar="NAME", help="In this queue."),
-    click.option("--org", "org_id", metavar="ID", help="Of this organisation."),
-)
 
 
-@click.group(short_help="Look at jobs, and say why one waits; retry and cancel them.")
+@click.group(short_help="Look at jobs, and say why one waits; retry, cancel and postpone them.")
 def jobs() -> None:
     """Jobs, live and finished."""
 
@@ -163,111 +146,9 @@ def _finished(job_id: int, ending: dict[str, Any]) -> Gate:
     return Gate(ending["state"], says, opens="" if ending["state"] == "done" else f"jobsd jobs retry {job_id}")
 
 
-# --- orders -----------------------------------------------------------------------------------------------------------
-
-
-@jobs.command(short_help="Dead and cancelled jobs run again.")
-@ids_argument
-@config_option
-@reason_option
-@actor_option
-@dry_run_option
-@json_option
-def retry(
-    ids: tuple[int, ...], config_file: Path | None, reason: str | None, actor: str, dry_run: bool, as_json: bool
-) -> int:
-    """Dead and cancelled jobs become live rows again, under their ids, due now, with all their attempts before them."""
-
-    async def act(session: Session) -> tuple[list[int], dict[int, str]]:
-        states = await session.store.states(_distinct(ids))
-        if dry_run:
-            return [job_id for job_id in ids if states.get(job_id) in ("dead", "cancelled")], states
-        done = await session.store.retry(_distinct(ids), Order(actor, "jobs.retry", _subject(ids), reason))
-        return done, states
-
-    done, states = with_session(config_file, act)
-    left = {job_id: _not_retried(job_id, states.get(job_id)) for job_id in _distinct(ids) if job_id not in done}
-    return _report("retried", done, left, dry_run=dry_run, as_json=as_json)
-
-
-@jobs.command(short_help="Waiting jobs are not to run.")
-@ids_argument
-@config_option
-@reason_option
-@actor_option
-@dry_run_option
-@yes_option
-@json_option
-def cancel(
-    ids: tuple[int, ...],
-    config_file: Path | None,
-    reason: str | None,
-    actor: str,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> int:
-    """Waiting jobs move to the history as cancelled. Running ones are refused: they end by themselves, or by their
-    timeout."""
-    if not dry_run:
-        confirm(f"Cancel {len(_distinct(ids))} jobs?", yes=yes)
-
-    async def act(session: Session) -> tuple[list[int], dict[int, str]]:
-        states = await session.store.states(_distinct(ids))
-        if dry_run:
-            return [job_id for job_id in ids if states.get(job_id) == "ready"], states
-        done = await session.store.cancel(_distinct(ids), Order(actor, "jobs.cancel", _subject(ids), reason))
-        return done, {**states, **await session.store.states(_distinct(ids))}
-
-    done, states = with_session(config_file, act)
-    left = {job_id: _not_cancelled(job_id, states.get(job_id)) for job_id in _distinct(ids) if job_id not in done}
-    return _report("cancelled", done, left, dry_run=dry_run, as_json=as_json)
-
-
-def _report(verb: str, done: Sequence[int], left: dict[int, str], *, dry_run: bool, as_json: bool) -> int:
-    """Ids on standard output, the reason for each that is not among them on standard error."""
-    if as_json:
-        refused = [{"id": job_id, "why": why} for job_id, why in left.items()]
-        print_json({verb: sorted(done), "refused": refused, "dry_run": dry_run})
-    else:
-        for job_id in sorted(done):
-            click.echo(job_id)
-    for why in left.values():
-        note(why)
-    return FAILED if left else OK
-
-
-def _not_retried(job_id: int, state: str | None) -> str:
-    match state:
-        case None:
-            return _unknown(job_id)
-        case "dead" | "cancelled":
-            return f"job {job_id} is {state}, but another unfinished job has its unique key"
-        case "done":
-            return f"job {job_id} is done; to do it again, enqueue it again"
-    return f"job {job_id} is {state}: it lives, and needs no retry"
-
-
-def _not_cancelled(job_id: int, state: str | None) -> str:
-    match state:
-        case None:
-            return _unknown(job_id)
-        case "running":
-            return f"job {job_id} runs: a running job cannot be cancelled; its timeout ends it"
-        case "ready":
-            return f"job {job_id} is being claimed just now; look again with: jobsd jobs show {job_id}"
-    return f"job {job_id} is {state} already"
-
-
-def _distinct(ids: tuple[int, ...]) -> list[int]:
-    if len(ids) > IDS_MAX:
-        raise click.UsageError(f"at most {IDS_MAX} ids at once")
-    return sorted(set(ids))
-
-
-def _subject(ids: tuple[int, ...]) -> str:
-    return f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
-
-
 def _unknown(job_id: int) -> str:
     return f"no job {job_id}, neither live nor in the history"
+
+
+for _order in (cancel, retry, postpone, purge):
+    jobs.add_command(_order)

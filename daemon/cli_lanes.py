@@ -7,26 +7,17 @@ from typing import Any
 
 import click
 
-from daemon.cli_options import actor_option, config_option, json_option, reason_option
-from daemon.cli_output import note, print_rows
+from daemon.cli_holds import LANES, pause_command, resume_command
+from daemon.cli_options import Ask, ask_options, config_option, json_option
+from daemon.cli_output import note, print_json, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.counts import ZERO, Number, words
+from daemon.holds import Holds
 from daemon.lanes import LANE_GATE
-from daemon.operator_store import Order
-from daemon.work_settings import LANE_PATTERN
 
-LISTED = ("lane", "cause", "since", "until", "by", "probe", "waiting", "reason")
-LANES = 1_000
+LISTED = ("name", "cause", "since", "until", "by", "probe", "waiting", "reason")
+HOLDS = 1_000
 """Holds that are shown."""
-
-
-def _name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not LANE_PATTERN.fullmatch(value):
-        raise click.BadParameter("a lane is a host, relay or domain: 1 to 255 characters that print")
-    return value
-
-
-name_argument = click.argument("name", metavar="NAME", callback=_name)
 
 
 @click.group(short_help="Destinations: list, pause, resume and reset them.")
@@ -47,53 +38,34 @@ def list_(config_file: Path | None, as_json: bool) -> None:
     print_rows(rows if as_json else [_for_people(row) for row in rows], LISTED, as_json=as_json)
 
 
-@lanes.command(short_help="Send nothing more to a destination.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def pause(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """No daemon claims rows of this destination until it is resumed. Rows can still be inserted; what runs goes on."""
-
-    async def act(session: Session) -> None:
-        await session.store.pause_lane(LANE_GATE + name, Order(actor, "lanes.pause", f"lane {name}", reason))
-
-    with_session(config_file, act)
-    note(f"lane {name} is paused; go on with: jobsd lanes resume {name}")
-
-
-@lanes.command(short_help="Send to a paused destination again.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def resume(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """Daemons claim rows of this destination again within a second, few at first, unless it is closed besides."""
-
-    async def act(session: Session) -> bool:
-        return await session.store.resume_lane(LANE_GATE + name, Order(actor, "lanes.resume", f"lane {name}", reason))
-
-    note(f"lane {name} {'goes on' if with_session(config_file, act) else 'was not paused'}")
-
-
 @lanes.command(short_help="Open a destination that daemons have closed.")
-@name_argument
+@click.argument("name", metavar="NAME", callback=LANES.check)
 @config_option
-@reason_option
-@actor_option
-def reset(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
+@ask_options
+def reset(name: str, config_file: Path | None, ask: Ask) -> None:
     """Forget that this destination failed or asked to be left alone: its rows are claimed again within a second, few at
     first. A pause stays."""
+    order = ask.order("lanes.reset", f"lane {name}")
 
     async def act(session: Session) -> bool:
-        return await session.store.reset_lane(LANE_GATE + name, Order(actor, "lanes.reset", f"lane {name}", reason))
+        if ask.dry_run:
+            rows = await session.store.lanes(HOLDS)
+            return any(_lane(row) == name and row["cause"] != "pause" for row in rows)
+        return await Holds(session.conn).reset(LANE_GATE + name, order)
 
-    note(f"lane {name} {'is open' if with_session(config_file, act) else 'was not closed'}")
+    news = with_session(config_file, act)
+    note(f"lane {name} {('would be opened' if ask.dry_run else 'is open') if news else 'was not closed'}")
+    if ask.as_json:
+        print_json({"lane": name, "reset": news, "dry_run": ask.dry_run})
+
+
+lanes.add_command(pause_command(LANES))
+lanes.add_command(resume_command(LANES))
 
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
     waiting = (await session.store.survey()).lanes
-    holds = await session.store.lanes(LANES)
+    holds = await session.store.lanes(HOLDS)
     held = {_lane(hold) for hold in holds}
     busy = [{"gate": LANE_GATE + lane, "cause": "busy"} for lane in sorted(waiting) if lane not in held]
     return [_row(hold, waiting.get(_lane(hold), ZERO)) for hold in [*holds, *busy]]
@@ -106,7 +78,7 @@ def _lane(hold: dict[str, Any]) -> str:
 
 def _row(hold: dict[str, Any], waiting: Number) -> dict[str, Any]:
     return {
-        "lane": _lane(hold),
+        "name": _lane(hold),
         "cause": hold["cause"],
         "since": hold.get("since"),
         "until": hold.get("until"),

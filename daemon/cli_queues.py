@@ -12,16 +12,17 @@ from typing import Any
 
 import click
 
+from daemon.cli_holds import QUEUES, pause_command, resume_command
 from daemon.cli_options import actor_option, config_option, json_option, reason_option, seconds
 from daemon.cli_output import age_text, note, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.counts import Number, Queue, words
 from daemon.exits import FAILED, OK
+from daemon.holds import FOREVER, Holds
 from daemon.operator_store import Order
 from daemon.pattern import is_pattern
-from daemon.work_settings import QUEUE
 
-LISTED = ("queue", "paused", "by", "reason", "concurrency", "ready", "scheduled", "running")
+LISTED = ("queue", "paused", "until", "by", "reason", "concurrency", "ready", "scheduled", "running")
 STATS = ("queue", "ready", "scheduled", "parked", "running", "dead", "done_24h", "dead_24h", "oldest", "paused")
 COUNTED = ("ready", "scheduled", "parked", "running", "dead")
 
@@ -36,13 +37,7 @@ class _Numbers:
     paused: dict[str, Any] = field(default_factory=dict)
 
 
-def _name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not QUEUE.fullmatch(value):
-        raise click.BadParameter("a queue has letters, digits and _ . : @ - in its name")
-    return value
-
-
-name_argument = click.argument("name", metavar="NAME", callback=_name)
+name_argument = click.argument("name", metavar="NAME", callback=QUEUES.check)
 
 
 @click.command(short_help="Rows of each queue in numbers.")
@@ -84,9 +79,10 @@ def list_(config_file: Path | None, as_json: bool) -> None:
         return [
             {
                 "queue": name,
-                "paused": numbers.paused.get("paused_at"),
-                "by": numbers.paused.get("paused_by"),
-                "reason": numbers.paused.get("pause_reason"),
+                "paused": numbers.paused.get("since"),
+                "until": numbers.paused.get("until"),
+                "by": numbers.paused.get("actor"),
+                "reason": numbers.paused.get("reason"),
                 "concurrency": config.queue(name).concurrency,
                 **_counted(numbers, COUNTED[:2] + COUNTED[3:4], as_json=as_json),
             }
@@ -95,35 +91,6 @@ def list_(config_file: Path | None, as_json: bool) -> None:
 
     rows = with_session(config_file, fetch)
     print_rows(rows, LISTED, as_json=as_json)
-
-
-@queues.command(short_help="Claim nothing more from a queue.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def pause(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """No daemon claims rows of this queue until it is resumed. Rows can still be inserted; what runs goes on."""
-
-    async def act(session: Session) -> None:
-        await session.store.pause(name, Order(actor, "queues.pause", f"queue {name}", reason))
-
-    with_session(config_file, act)
-    note(f"queue {name} is paused; go on with: jobsd queues resume {name}")
-
-
-@queues.command(short_help="Claim from a paused queue again.")
-@name_argument
-@config_option
-@reason_option
-@actor_option
-def resume(name: str, config_file: Path | None, reason: str | None, actor: str) -> None:
-    """Daemons claim from this queue again, at once."""
-
-    async def act(session: Session) -> bool:
-        return await session.store.resume(name, Order(actor, "queues.resume", f"queue {name}", reason))
-
-    note(f"queue {name} {'goes on' if with_session(config_file, act) else 'was not paused'}")
 
 
 @queues.command(short_help="Pause a queue, and wait until nothing of it runs.")
@@ -139,7 +106,8 @@ def drain(name: str, config_file: Path | None, timeout_s: float, reason: str | N
     is resumed. Exit code 1 when jobs still run at the timeout; the queue stays paused."""
 
     async def act(session: Session) -> int:
-        await session.store.pause(name, Order(actor, "queues.drain", f"queue {name}", reason))
+        order = Order(actor, "queues.drain", f"queue {name}", reason)
+        await Holds(session.conn).pause(f"queue:{name}", FOREVER, order)
         return await _until_quiet(session, name, timeout_s)
 
     running = with_session(config_file, act)
@@ -148,6 +116,10 @@ def drain(name: str, config_file: Path | None, timeout_s: float, reason: str | N
         return FAILED
     note(f"queue {name} is paused and nothing of it runs; go on with: jobsd queues resume {name}")
     return OK
+
+
+queues.add_command(pause_command(QUEUES))
+queues.add_command(resume_command(QUEUES))
 
 
 async def _until_quiet(session: Session, name: str, timeout_s: float) -> int:
@@ -166,9 +138,8 @@ async def _count(session: Session) -> dict[str, _Numbers]:
     found: defaultdict[str, _Numbers] = defaultdict(_Numbers)
     for name, queue in (await session.store.survey()).queues.items():
         found[name].rows = queue
-    for name, row in (await session.store.queues()).items():
-        if row["paused_at"] is not None:
-            found[name].paused = row
+    for name, row in (await Holds(session.conn).paused("queue")).items():
+        found[name].paused = row
     return dict(found)
 
 

@@ -66,7 +66,7 @@ FIELDS: dict[str, str] = {
     "python": "the interpreter's version",
     "pid": "the process id",
     "seconds": "how long it took",
-    "name": "the migration or the task",
+    "name": "the migration, the task, or the gate that was paused",
     "task": "which piece of upkeep",
     "lag_s": "seconds the event loop was late",
     "addresses": "where the admin server listens",
@@ -157,6 +157,8 @@ LANE_CLOSED = _event(
 )
 LANE_PROBED = _event("lane_probed", "debug", "One row tried a closed destination.", "lane", "result")
 LANE_OPENED = _event("lane_opened", "info", "A destination is sent to again, at first a little.", "lane", "suppressed")
+PAUSED = _event("paused", "info", "A kind, an organisation or a lane is no longer claimed.", "name", "actor", "reason")
+RESUMED = _event("resumed", "info", "A kind, an organisation or a lane is claimed again.", "name")
 QUEUE_PAUSED = _event("queue_paused", "info", "A queue is no longer claimed from.", "queue", "actor", "reason")
 QUEUE_RESUMED = _event("queue_resumed", "info", "A queue is claimed from again.", "queue", "actor", "reason")
 

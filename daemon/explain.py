@@ -39,9 +39,12 @@ class Standing:
     worker: str | None
     worker_lives: bool | None
     lease_until: datetime | None
+    paused: str | None
     paused_at: datetime | None
+    paused_until: datetime | None
     paused_by: str | None
     pause_reason: str | None
+    cancel_asked: bool
     behind: int | None
     ahead: int
     busy: int
@@ -95,6 +98,12 @@ def gates(
 
 def _running(row: Standing) -> Gate:
     since = f"since {_time(row.started_at)}" if row.started_at else ""
+    if row.worker_lives and row.cancel_asked:
+        return Gate(
+            "cancelling",
+            f"runs on {row.worker} {since}, and is asked to stop",
+            opens="never: it ends as cancelled, unless it ends by itself first",
+        )
     if row.worker_lives:
         return Gate(
             "running", f"runs on {row.worker} {since}", opens="when its handler returns, or its timeout ends it"
@@ -114,6 +123,8 @@ def _shut(
     bucket: BucketState | None,
     lane: Sequence[LaneHold],
 ) -> Iterator[Gate]:
+    if row.cancel_asked:
+        yield Gate("cancelling", "somebody wants it stopped", opens="never: within seconds it ends as cancelled")
     if row.expires_at is not None and row.expires_at <= row.now:
         yield Gate(
             "expired", f"its expires_at, {_time(row.expires_at)}, has passed", opens="never: it becomes a dead letter"
@@ -125,7 +136,7 @@ def _shut(
     yield from _unserved(row, daemons)
     for found in lane_gates(lane, row.now):
         yield Gate(found.name, found.says, found.opens_at, found.opens)
-    if row.gate.startswith(LANE_GATE) and not lane:
+    if row.gate.startswith(LANE_GATE) and not lane and row.paused_at is None:
         busy = busy_lane(row.gate.removeprefix(LANE_GATE))
         yield Gate(busy.name, busy.says, opens=busy.opens)
     if row.gate.startswith(GATE):
@@ -153,10 +164,12 @@ def _shut(
 
 
 def _paused(row: Standing) -> Gate:
+    noun, _, name = (row.paused or "").partition(":")
     who = f" by {row.paused_by}" if row.paused_by else ""
     why = f": {row.pause_reason}" if row.pause_reason else ""
     when = f" since {_time(row.paused_at)}" if row.paused_at else ""
-    return Gate("paused", f"queue {row.queue} is paused{when}{who}{why}", opens=f"jobsd queues resume {row.queue}")
+    word = "organisation" if noun == "org" else noun
+    return Gate("paused", f"{word} {name} is paused{when}{who}{why}", row.paused_until, f"jobsd {noun}s resume {name}")
 
 
 def _unserved(row: Standing, daemons: Sequence[Daemon]) -> Iterator[Gate]:

@@ -40,16 +40,11 @@ _WORDS = {
 
 
 def lane_gates(holds: Sequence[LaneHold], now: datetime) -> Iterator[LaneGate]:
-    """One for each hold, those that only somebody can lift first, then the one that lasts longest."""
+    """One for each hold, the one that lasts longest first.  A pause is told of elsewhere, as that of a queue."""
     last = max((hold.until for hold in holds if hold.until is not None), default=None)
-    for hold in sorted(holds, key=lambda hold: (hold.until is not None, -(hold.until or now).timestamp())):
+    for hold in sorted(holds, key=lambda hold: -(hold.until or now).timestamp()):
         why = f": {hold.reason}" if hold.reason else ""
         since = f"since {_time(hold.since)}"
-        if hold.cause == "pause":
-            who = f" by {hold.actor}" if hold.actor else ""
-            says = f"lane {hold.lane} is paused {since}{who}{why}"
-            yield LaneGate("lane_paused", says, None, f"jobsd lanes resume {hold.lane}")
-            continue
         again = f", for the {_ordinal(hold.rung + 1)} time in a row" if hold.rung else ""
         says = f"lane {hold.lane} {_WORDS.get(hold.cause, 'is closed')} {since}{again}{why}"
         yield LaneGate(f"lane_{hold.cause}", says, hold.until if hold.until == last else last, _opens(hold, now))

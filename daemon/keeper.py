@@ -54,10 +54,12 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._paused: set[str] = set()
         self._tallies = tallies
         retention = Retention(store, observer, config)
         self._tasks = (
             Task("rescue", 1.5, self.rescue),
+            Task("control", 2.0, self.control),
             Task("expire", 5.0, self.expire),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
@@ -104,6 +106,21 @@ class Keeper:
                 self._observer.rescued(worker_id, back_total, dead_total)
                 await self._store.hint()
                 self._on_rescued()
+
+    async def control(self) -> None:
+        """Pauses end when their time is over; and so do rows that came back although somebody wants them stopped."""
+        if await self._store.end_pauses(BATCH):
+            await self._store.call()
+        paused = await self._store.pauses(BATCH)
+        for gate in paused.keys() - self._paused:
+            self._observer.paused(gate, *paused[gate])
+        for gate in self._paused - paused.keys():
+            self._observer.resumed(gate)
+            self._on_rescued()
+        self._paused = set(paused)
+        while queues := await self._store.end_asked(BATCH):
+            self._tallies.add_all((queue, "cancelled") for queue in queues)
+            self._observer.cancelled_rows(len(queues))
 
     async def strays(self) -> None:
         """Rows of claims whose answer was lost."""

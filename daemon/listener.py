@@ -17,6 +17,10 @@ BEAT_LIMIT_S = 5.0
 """A half-open connection never says so by itself: a question every 10 s must be answered within 5."""
 
 
+CALL = "control"
+"""What a notification says when an operator wants something, and no row was inserted."""
+
+
 class Listener:
     """Keeps one connection listening.  The daemon is right without it: it only makes pick-up fast."""
 
@@ -29,10 +33,12 @@ class Listener:
         observer: Observer,
         *,
         beat_s: float = BEAT_S,
+        on_call: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._channel = channel
         self._on_hint = on_hint
+        self._on_call = on_call
         self._on_hearing = on_hearing
         self._observer = observer
         self._beat_s = beat_s
@@ -83,6 +89,9 @@ class Listener:
             if self._channel not in {row[0] for row in channels}:
                 raise ConnectionError("the connection no longer listens") from None
 
-    def _heard(self, *_notification: object) -> None:
+    def _heard(self, _conn: object, _pid: int, _channel: str, payload: object) -> None:
+        if payload == CALL:
+            self._on_call()
+            return
         self._observer.hint()
         self._on_hint()

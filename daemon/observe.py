@@ -244,6 +244,21 @@ class Observer:
             gauge.clear()
         metrics.sampled.set(0)
 
+    def paused(self, gate: str, actor: str | None = None, reason: str | None = None) -> None:
+        """Of whatever a gate can hold: 'queue:mail', 'kind:webhook', 'org:7', 'lane:example.com'."""
+        noun, _, name = gate.partition(":")
+        if noun == "queue":
+            self.queue_paused(name, actor, reason)
+        else:
+            self._say(events.PAUSED, name=gate, actor=actor, reason=reason)
+
+    def resumed(self, gate: str) -> None:
+        noun, _, name = gate.partition(":")
+        if noun == "queue":
+            self.queue_resumed(name)
+        else:
+            self._say(events.RESUMED, name=gate)
+
     def queue_paused(self, queue: str, actor: str | None = None, reason: str | None = None) -> None:
         self._say(events.QUEUE_PAUSED, queue=queue, actor=actor, reason=reason)
 

@@ -18,6 +18,7 @@ import orjson
 
 import sql
 from daemon.config import Config
+from daemon.controls import Controls
 from daemon.database import Database
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
@@ -192,6 +193,7 @@ class OneShot:
         self._runner = Runner(setup, store, finisher, self._observer)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
+            asking = group.create_task(Controls(store, self._runner, self._observer, lambda: worker_id).run())
             gate = await self._gate(store, job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
@@ -199,6 +201,7 @@ class OneShot:
                 self._on_start(self._timeout_s)
                 self._runner.start(job)
             await finisher.said.wait()
+            asking.cancel()
             finisher.close()
             await asyncio.wait({writing}, timeout=WRITE_S)
             written = writing.done()

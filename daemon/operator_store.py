@@ -1,10 +1,10 @@
-"""What operators ask of the job tables and order there: one method, one statement, unless both must hold together."""
+"""What operators ask of the job tables, and single rows they insert: one method, one statement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -14,10 +14,9 @@ import sql
 from daemon import counts
 from daemon.counts import Survey
 from daemon.explain_lanes import LaneHold
-from daemon.texts import json_text
+from daemon.picking import EVER, Which
 
 _SQL = sql.load("operator.sql")
-_WORKER = sql.load("worker.sql")
 _LANES = sql.load("lanes.sql")
 
 WINDOW = 10_000
@@ -29,9 +28,6 @@ WINDOWS = 10
 TRIES = 10
 
 TOP_ID = 2**63 - 1
-EVER = datetime(9999, 12, 31, tzinfo=UTC)
-NEVER = datetime(1, 1, 2, tzinfo=UTC)
-
 
 Row = dict[str, Any]
 """A row by column, times as aware datetimes."""
@@ -83,18 +79,8 @@ class Order:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Some dead letters: those a filter wants, and where the next window begins (None: this was the last)."""
-
-    ids: list[int]
-    first: datetime
-    last: datetime
-    after: tuple[datetime, int] | None
-
-
 class OperatorStore:
-    """Statements on one connection that sees the schema.  What is done is written to job_audit in the same commit."""
+    """Statements on one connection that sees the schema: rows in, and everything that is read."""
 
     def __init__(self, conn: asyncpg.Connection) -> None:
         self._conn = conn
@@ -198,111 +184,18 @@ class OperatorStore:
             before = floor
         return rows, before
 
-    async def dead(self, wanted: Filter, code: str | None, before: datetime, most: int) -> list[Row]:
+    async def dead(self, which: Which, most: int) -> list[Row]:
         """Up to `most` dead letters, newest first, of the newest WINDOW × WINDOWS."""
-        where = (before, wanted.kind, wanted.queue, wanted.org_id, code, WINDOW * WINDOWS, most)
-        return await self._rows(_SQL["dead"], EVER, TOP_ID, *where)
-
-    async def dead_window(
-        self, after: tuple[datetime, int], wanted: Filter, code: str | None, before: datetime, rows: int
-    ) -> Window:
-        """The dead letters that `wanted` picks out of the next `rows`, oldest first."""
-        where = (before, wanted.kind, wanted.queue, wanted.org_id, code, rows)
-        found = await self._conn.fetch(_SQL["dead_window"], *after, *where)
-        if not found:
-            return Window([], NEVER, NEVER, None)
-        first, last = found[0], found[-1]
-        return Window(
-            [row["id"] for row in found if row["wanted"]],
-            first["finished_at"],
-            last["finished_at"],
-            (last["finished_at"], last["id"]) if len(found) == rows else None,
+        w = which
+        where = (w.kind, w.queue, w.org_id, w.code, w.lane, w.priority, w.created_from, w.created_before)
+        return await self._rows(
+            _SQL["dead"], EVER, TOP_ID, w.ended_before or EVER, *where[:4], WINDOW * WINDOWS, most, *where[4:]
         )
 
     async def states(self, ids: Sequence[int]) -> dict[int, str]:
         """What each id is now; a live row hides a finished one."""
         rows = await self._conn.fetch(_SQL["states"], ids)
         return {row["id"]: row["state"] for row in reversed(rows)}
-
-    # --- orders -----------------------------------------------------------------------------------------------------
-
-    async def cancel(self, ids: Sequence[int], order: Order) -> list[int]:
-        """Move those of the rows that wait to history; their ids."""
-        async with self._conn.transaction():
-            gone = [row["id"] for row in await self._conn.fetch(_SQL["cancel"], ids, order.reason)]
-            await self._audit(order, gone)
-        return gone
-
-    async def retry(
-        self,
-        ids: Sequence[int],
-        order: Order,
-        *,
-        states: Sequence[str] = ("dead", "cancelled"),
-        start_s: float = 0.0,
-        every_s: float = 0.0,
-        between: tuple[datetime, datetime] | None = None,
-    ) -> list[int]:
-        """Finished rows live again, the first `start_s` from now and each `every_s` after the one before; their ids."""
-        first, last = between or (None, None)
-        async with self._conn.transaction():
-            back = await self._conn.fetch(_SQL["retry"], ids, start_s, every_s, list(states), first, last)
-            keyed = [row for row in back if row["idempotency_key"] is not None]
-            await self._conn.execute(
-                _SQL["restore_keys"], [row["id"] for row in keyed], [row["idempotency_key"] for row in keyed]
-            )
-            await self._audit(order, [row["id"] for row in back])
-        return [row["id"] for row in back]
-
-    async def purge(self, window: Window, order: Order) -> int:
-        """Delete dead letters for good; how many."""
-        async with self._conn.transaction():
-            gone = await self._conn.fetch(_SQL["purge"], window.ids, window.first, window.last)
-            await self._audit(order, [row["id"] for row in gone])
-        return len(gone)
-
-    async def pause(self, queue: str, order: Order) -> None:
-        async with self._conn.transaction():
-            await self._conn.execute(_SQL["pause"], queue, order.actor, order.reason)
-            await self._audit(order)
-
-    async def resume(self, queue: str, order: Order) -> bool:
-        """False when it was not paused."""
-        async with self._conn.transaction():
-            resumed = await self._conn.fetchval(_SQL["resume"], queue) is not None
-            if resumed:
-                await self._audit(order)
-                await self._conn.execute(_WORKER["hint"])
-        return resumed
-
-    async def pause_lane(self, gate: str, order: Order) -> None:
-        async with self._conn.transaction():
-            await self._conn.execute(_LANES["pause"], gate, order.actor, order.reason)
-            await self._audit(order)
-
-    async def resume_lane(self, gate: str, order: Order) -> bool:
-        """False when it was not paused."""
-        return await self._lift("resume", gate, order)
-
-    async def reset_lane(self, gate: str, order: Order) -> bool:
-        """False when it was not closed."""
-        return await self._lift("reset", gate, order)
-
-    async def _lift(self, statement: str, gate: str, order: Order) -> bool:
-        async with self._conn.transaction():
-            lifted = await self._conn.fetchval(_LANES[statement], gate) is not None
-            if lifted:
-                await self._audit(order)
-                await self._conn.execute(_WORKER["hint"])
-        return lifted
-
-    async def _audit(self, order: Order, ids: Sequence[int] | None = None) -> None:
-        if ids is not None and not ids:
-            return
-        detail: Mapping[str, Any] | None = None if ids is None else {"ids": list(ids)}
-        await self._conn.execute(
-            _SQL["audit"], order.actor, order.action, order.subject, order.reason, detail and json_text(detail)
-        )
 
     async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
         return [dict(row) for row in await self._conn.fetch(statement, *parameters)]
@@ -318,9 +211,6 @@ class OperatorStore:
         return [LaneHold(**row) for row in await self._rows(_LANES["of_job"], job_id)]
 
     # --- numbers ----------------------------------------------------------------------------------------------------
-
-    async def queues(self) -> dict[str, Row]:
-        return {row["name"]: row for row in await self._rows(_SQL["queues"])}
 
     async def workers(self) -> list[Row]:
         return await self._rows(_SQL["workers"])

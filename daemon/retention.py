@@ -203,11 +203,13 @@ class Retention:
         await conn.execute(_SQL["sweep_rest"], book["partition"], keeps.digest, due)
 
     async def forget(self) -> None:
-        """Keys, audit rows and tallies that are old enough; tallies of yesterday folded."""
+        """Keys, audit rows, what may be taken back and tallies that are old enough; tallies of yesterday folded."""
         keep, store = self._config().retention, self._store
         while await store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
             continue
         while await store.forget_audit(keep.audit, BATCH) == BATCH:
+            continue
+        while await store.forget_undo(keep.undo, BATCH) == BATCH:
             continue
         while (await store.fetch(_SQL["fold"], BATCH))[0][0] == BATCH:
             continue

@@ -16,7 +16,7 @@ from daemon.config import Config
 from daemon.finisher import Finisher
 from daemon.limits import Bucket
 from daemon.observe import Observer
-from daemon.settle import Transition, hand_back, refuse, settle
+from daemon.settle import Transition, hand_back, refuse, settle, unwanted
 from daemon.store import AWAY, Store
 from daemon.texts import plain
 from jobs.context import Context, Tools
@@ -62,7 +62,7 @@ _RULES_MAX = 10_000
 class Running:
     """One attempt in its slot."""
 
-    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why")
+    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why", "wish")
 
     def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
         self.job = job
@@ -70,6 +70,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.deadline = inf
         self.why: str | None = None
+        self.wish: tuple[str | None, str | None] | None = None  # why nobody wants it any more, and who says so
         self.begun = False
         self.settled = False
         self.started = perf_counter()
@@ -134,6 +135,19 @@ class Runner:
             if not running.begun:  # its first step will not be taken
                 self._ended(running)
         return len(stopped)
+
+    def stop_one(self, key: tuple[int, int], reason: str | None, actor: str | None) -> bool:
+        """Stop the attempt (id, fence), which nobody wants any more: however it would go back, it ends as cancelled.
+        False when it does not run here, or has been told already."""
+        running = self._running.get(key)
+        if running is None or running.settled or running.wish is not None:
+            return False
+        running.wish = (reason, actor)
+        if running.why is None:  # else it is being stopped already
+            self._tell(running, "unwanted", perf_counter())
+            if not running.begun:  # its first step will not be taken
+                self._ended(running)
+        return True
 
     def abandon(self) -> int:
         """Hand back the rows of attempts that do not stop when told to; for a daemon that is about to end."""
@@ -269,6 +283,10 @@ class Runner:
         if running.job.lane is not None:
             self.on_said(running.job, said)
         t = transition
+        if running.wish is not None and t.state == "ready":
+            t = unwanted(t, *running.wish)
+            queue = self.setup.config.queue(t.job.queue)
+            t.keep = queue.keep_dead is None or queue.keep_dead > 0
         if t.code == "invalid_args":
             self._observer.poison(t.job.id, t.job.kind, t.code)
         else:

@@ -48,6 +48,11 @@ class Scheduler:
         self._refresh_at = 0.0
         self._wake.set()
 
+    def look_again(self) -> None:
+        """An operator may have paused one, or resumed it."""
+        self._refresh_at = 0.0
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled: a tick is one statement, so it is inserted whole or not at all."""
         while True:

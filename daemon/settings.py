@@ -181,4 +181,5 @@ class RetentionSettings:
     email_deliveries: Duration = key(duration("30d"), "The log of e-mail attempts.", minimum=0)
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
     audit: Duration = key(duration("365d"), "Who paused, retried, cancelled or deleted what.", minimum=0)
+    undo: Duration = key(duration("7d"), "How long `jobsd undo` can take an operation back.", minimum=0)
     partitions_ahead: int = key(3, "Daily partitions made this many days ahead.", minimum=2, maximum=60)

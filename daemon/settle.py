@@ -83,6 +83,19 @@ def hand_back(job: Job, *, gate: str = "", delay_s: float | None = None) -> Tran
     return Transition(job, "ready", "handed_back", delay_s=delay_s, charged=False, gate=gate)
 
 
+def unwanted(back: Transition, reason: str | None, actor: str | None) -> Transition:
+    """What is written in place of `back`, by which a row that somebody wants stopped would go back to its queue."""
+    return Transition(
+        back.job,
+        "cancelled",
+        "cancelled",
+        reason or "cancelled",
+        "cancelled",
+        {"actor": actor, "instead_of": back.outcome},
+        records=back.records,
+    )
+
+
 def _bounded(delay_s: float) -> float:
     """`delay_s` between now and LONGEST_S; not a number is now."""
     return min(max(0.0, delay_s), LONGEST_S)

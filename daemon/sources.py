@@ -23,6 +23,8 @@ ORDER_GATE = "order"
 SUSPECT_GATE = "suspect"
 """Where rows wait that one more crash would bury; a daemon runs them one at a time, so that a row is buried for its own
 crashes and not for those of the rows beside it."""
+CANCEL_GATE = "cancel"
+"""Where rows end that came back although somebody wants them stopped; nobody claims from it."""
 MOST = 1000
 """Places known at once; the rest is found when these are empty."""
 
@@ -129,7 +131,9 @@ class Sources:
             if len(self._served_names) > 10 * MOST:
                 self._served_names.clear()
             queue, gate = place
-            unserved = gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds
+            unserved = gate == CANCEL_GATE or (
+                gate.startswith(KIND_GATE) and gate.removeprefix(KIND_GATE) not in self._kinds
+            )
             known = not unserved and any(matches(pattern, queue) for pattern in self._patterns)
             self._served_names[place] = known
         return known

@@ -24,6 +24,8 @@ from jobs.model import Job
 _QUEUE = sql.load("queue.sql")
 _WORKER = sql.load("worker.sql")
 _UPKEEP = sql.load("upkeep.sql")
+_CONTROL = sql.load("control.sql")
+_HOLDS = sql.load("holds.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
@@ -115,6 +117,15 @@ class Tick(NamedTuple):
     job_id: int | None
     last: datetime
     paused: bool
+
+
+class Wish(NamedTuple):
+    """A row that runs here and that somebody wants stopped."""
+
+    id: int
+    fence: int
+    actor: str | None
+    reason: str | None
 
 
 def search_path(schema: str) -> str:
@@ -355,6 +366,29 @@ class Store:
 
     async def forget_keys(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_keys"], keep_s, most))
+
+    async def asked(self, worker_id: int, most: int) -> list[Wish]:
+        """Rows of this worker that somebody wants stopped."""
+        return [Wish(*row) for row in await self._fetch(_CONTROL["asked"], worker_id, most)]
+
+    async def end_asked(self, most: int) -> list[str]:
+        """End rows that came back although somebody wants them stopped; the queue of each."""
+        return [row[0] for row in await self._fetch(_CONTROL["end_asked"], most)]
+
+    async def end_pauses(self, most: int) -> list[str]:
+        """End the pauses whose time is over; their gates."""
+        return [row[0] for row in await self._fetch(_CONTROL["end_pauses"], most)]
+
+    async def pauses(self, most: int) -> dict[str, tuple[str | None, str | None]]:
+        """Who paused each gate, and why."""
+        return {row[0]: (row[1], row[2]) for row in await self._fetch(_CONTROL["pauses"], most)}
+
+    async def call(self) -> None:
+        """Tell the daemons that an operator wants something."""
+        await self._execute(_HOLDS["call"])
+
+    async def forget_undo(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_CONTROL["forget_undo"], keep_s, most))
 
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))

@@ -130,11 +130,13 @@ class Bench:
         done: list[Ran] = []
         self._observer.waits_s = None
         await self._keeper.expire()
+        await self._keeper.control()
         while True:
             life = await self._live(stop, done)
             if not life.dead:
                 return done
             await self._keeper.rescue()
+            await self._keeper.control()
             if life.stopped:
                 return done
 

@@ -106,24 +106,11 @@ where hold.gate like 'lane:%'
 order by hold.gate, hold.cause limit $1;
 
 -- name: of_job
--- What holds the lane of live row $1.  index jobs_pkey, job_holds_pkey, job_workers_pkey
+-- What holds the lane of live row $1, but for a pause.  index jobs_pkey, job_holds_pkey, job_workers_pkey
 select substr(hold.gate, 6) as lane, hold.cause, hold.since, hold.until, hold.actor, hold.reason,
        coalesce((hold.detail ->> 'rung')::int, 0) as rung, worker.name as probe
 from jobs
 join job_holds hold on hold.gate = 'lane:' || job_lane(jobs.kind, jobs.args, jobs.lane) or hold.gate = jobs.gate
 left join job_workers worker on worker.id = (hold.detail ->> 'probe')::bigint
-where jobs.id = $1 and hold.gate like 'lane:%'
+where jobs.id = $1 and hold.gate like 'lane:%' and hold.cause <> 'pause'
 order by hold.cause;
-
--- name: pause
--- $1 gate, $2 actor, $3 reason.  A second pause keeps the first one's time.  index job_holds_pkey
-insert into job_holds (gate, cause, actor, reason) values ($1, 'pause', $2, $3)
-on conflict (gate, cause) do update set actor = excluded.actor, reason = excluded.reason;
-
--- name: resume
--- No row returned: it was not paused.  $1 gate.  index job_holds_pkey
-delete from job_holds where gate = $1 and cause = 'pause' returning gate;
-
--- name: reset
--- Open a lane whatever its breaker says; a pause stays.  $1 gate.  index job_holds_pkey
-delete from job_holds where gate = $1 and cause <> 'pause' returning gate;

@@ -119,7 +119,9 @@ order by ended_at;
 -- `ahead` and `busy` count up to 10,000.
 select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_at, job.expires_at, job.started_at,
        job.ordering_key, now() as now, worker.name as worker, worker.lease_until > now() as worker_lives,
-       coalesce(worker.lease_until, job.started_at) as lease_until, queue.paused_at, queue.paused_by, queue.pause_reason,
+       coalesce(worker.lease_until, job.started_at) as lease_until,
+       pause.gate as paused, pause.since as paused_at, pause.until as paused_until, pause.actor as paused_by,
+       pause.reason as pause_reason, job.cancel_asked is not null as cancel_asked,
        coalesce(
            (select other.id from jobs other
             where other.kind = job.kind and other.ordering_key = job.ordering_key and other.state = 'running'
@@ -148,7 +150,13 @@ select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_a
         where held.queue = job.queue) as busy
 from jobs as job
 left join job_workers as worker on worker.id = job.worker_id
-left join job_queues as queue on queue.name = job.queue
+left join lateral (
+    select gate, since, until, actor, reason from job_holds
+    where cause = 'pause'
+      and gate in ('queue:' || job.queue, 'kind:' || job.kind, 'org:' || job.org_id,
+                   'lane:' || job_lane(job.kind, job.args, job.lane), job.gate)
+    order by until desc nulls first limit 1
+) as pause on true
 where job.id = $1;
 
 -- name: ending
@@ -173,113 +181,25 @@ from unnest($1::text[], $2::text[]) as asked (name, key)
 join job_limits as bucket on bucket.name = asked.name and bucket.key = asked.key
 limit 1;
 
--- name: cancel
--- Move waiting rows to history as cancelled.  A row that somebody is claiming just now is skipped, as are running ones.
--- $1 ids, $2 reason.  index jobs_pkey
-with waiting as materialized (
-    select id from jobs where id = any ($1::bigint[]) and state = 'ready' for update skip locked
-), gone as (
-    delete from jobs where id = any (array(select id from waiting)) returning *
-), kept as (
-    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
-        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
-    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'cancelled',
-        attempt, crashes, worker_id, started_at, now(), progress, last_error, coalesce($2, 'cancelled')
-    from gone
-)
-select id from gone order by id;
-
--- name: retry
--- Dead or cancelled rows live again under their ids, with all their attempts before them, one every $3 seconds from $2
--- seconds on; a row whose unique key another unfinished job has by now stays.  Its idempotency key is its own already, so the
--- insert must not ask for it again: restore_keys puts it back.  $1 ids, $4 states, $5 and $6 bounds of finished_at (null:
--- any); index job_history_id of the partitions between them.
--- The fence starts at a number no earlier life of the row can have reached (it grew from 0, or from an earlier second, by
--- less than one a second): a writer left over from that life must lose.  An expires_at that has passed would end it at once.
-with asked as materialized (
-    select distinct on (id) * from (
-        select * from job_history
-        where id = any ($1::bigint[]) and state = any ($4::text[])
-          and finished_at >= coalesce($5::timestamptz, '-infinity') and finished_at <= coalesce($6::timestamptz, 'infinity')
-        for update skip locked) as dead
-    order by id, finished_at desc
-), back as (
-    insert into jobs (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, ordering_key,
-        lane, correlation_id, traceparent, actor_id, project_id, created_at, last_error, fence)
-    overriding system value
-    select id, kind, args, queue, org_id, priority,
-        now() + ($2::float8 + (row_number() over (order by id) - 1) * $3::float8) * interval '1 second',
-        case when expires_at > now() then expires_at end, max_attempts, unique_key, ordering_key, lane, correlation_id,
-        traceparent, actor_id, project_id, created_at, last_error, date_part('epoch', now())::bigint - 1700000000
-    from asked
-    on conflict do nothing
-    returning id
-), gone as (
-    delete from job_history
-    where id in (select id from back) and state = any ($4::text[])
-      and finished_at >= coalesce($5::timestamptz, '-infinity') and finished_at <= coalesce($6::timestamptz, 'infinity')
-    returning id
-)
-select back.id, asked.idempotency_key from back join asked using (id) order by back.id;
-
--- name: restore_keys
--- After retry, in its transaction.  $1 ids, $2 idempotency_key of each.  index jobs_pkey
-update jobs set idempotency_key = asked.key
-from unnest($1::bigint[], $2::text[]) as asked (id, key)
-where jobs.id = asked.id;
-
 -- name: states
 -- What ids $1 are now: (id, state), of both places.  index jobs_pkey, job_history_id of each partition
 select id, state from jobs where id = any ($1::bigint[])
 union all
 select id, state from job_history where id = any ($1::bigint[]);
 
--- name: dead_window
--- The next dead letters to look at, oldest first, and whether the filters want them.  $1, $2 after this (finished_at, id),
--- $3 finished before, $4 kind, $5 queue, $6 org_id, $7 code, $8 rows.  index job_history_dead of each partition, merged
-select id, finished_at,
-       ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
-       and ($7::text is null or last_error ->> 'code' = $7 or reason = $7) as wanted
-from job_history
-where state = 'dead' and (finished_at, id) > ($1::timestamptz, $2::bigint) and finished_at < $3::timestamptz
-order by finished_at, id limit $8;
-
 -- name: dead
 -- Dead letters, newest first, of a window of them.  $1, $2 before this (finished_at, id), $3 finished before, $4 kind,
--- $5 queue, $6 org_id, $7 code, $8 rows to look at, $9 rows.  index job_history_dead of each partition, merged backwards
+-- $5 queue, $6 org_id, $7 code, $8 rows to look at, $9 rows, $10 lane, $11 priority, $12 and $13 created from and before.
+-- index job_history_dead of each partition, merged backwards
 select id, kind, queue, org_id, attempt, finished_at, last_error ->> 'code' as code, reason
 from (select * from job_history
       where state = 'dead' and (finished_at, id) < ($1::timestamptz, $2::bigint) and finished_at < $3::timestamptz
       order by finished_at desc, id desc limit $8) as newest
 where ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
   and ($7::text is null or last_error ->> 'code' = $7 or reason = $7)
+  and ($10::text is null or lane = $10) and ($11::smallint is null or priority = $11)
+  and ($12::timestamptz is null or created_at >= $12) and ($13::timestamptz is null or created_at < $13)
 order by finished_at desc, id desc limit $9;
-
--- name: purge
--- Delete dead letters for good.  $1 ids, $2 and $3 bounds of their finished_at.  index job_history_id of the partitions
--- between them
-delete from job_history
-where id = any ($1::bigint[]) and state = 'dead' and finished_at >= $2::timestamptz and finished_at <= $3::timestamptz
-returning id;
-
--- name: queues
--- Queues somebody has spoken about, of at most 1,000.
-select name, paused_at, paused_by, pause_reason from job_queues order by name limit 1000;
-
--- name: pause
--- $1 queue, $2 actor, $3 reason.  A second pause keeps the first one's time.  index job_queues_pkey
-insert into job_queues (name, paused_at, paused_by, pause_reason) values ($1, now(), $2, $3)
-on conflict (name) do update
-set paused_at = coalesce(job_queues.paused_at, now()), paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
-returning paused_at;
-
--- name: resume
--- No row returned: it was not paused.  $1 queue.  index job_queues_pkey
-update job_queues set paused_at = null, paused_by = null, pause_reason = null
-where name = $1 and paused_at is not null
-returning name;
 
 -- name: busy
 -- Running rows of queue $1, counted up to 10,000.  index jobs_pkey, for each claim
@@ -293,4 +213,5 @@ where queue = $1;
 
 -- name: audit
 -- Who did what to whom, and why; in the transaction of the deed.  $1 actor, $2 action, $3 subject, $4 reason, $5 detail
-insert into job_audit (actor, action, subject, reason, detail) values ($1, $2, $3, $4, $5::text::jsonb);
+insert into job_audit (actor, action, subject, reason, detail) values ($1, $2, $3, $4, $5::text::jsonb)
+returning id;

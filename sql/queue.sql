@@ -5,7 +5,8 @@
 -- Take due rows from every place (queue and gate) that has free slots, in one round trip.  A place is asked either for its
 -- rows in order of class and time, whoever they belong to ($3 null), or for those of one organisation in one class.  A row
 -- that must not run now, for its kind, organisation, destination or order, is not taken but moved to the gate that says
--- why, where it costs later claims nothing; its attempt is not charged.  One that stands there already stays as it is.
+-- why, where it costs later claims nothing; its attempt is not charged, and its fence stays, since nobody has begun with it
+-- (an operator's undo goes by that).  One that stands there already stays as it is.
 -- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
 -- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
 -- $10 worker, $11 kinds served, $12 gates of lanes of which this daemon may start nothing more: their rows are moved there,
@@ -16,7 +17,8 @@
 -- place (ctid), which the lock keeps: looking them up by id would cost more the larger the table is, and a join lets the
 -- planner scan it.  Of an ordering key only the oldest row may run, while none does: jobs_ordered, jobs_ordered_running,
 -- which raises 23505 should two claimers see it differently; the claim is made again.  The oldest is the first of the index
--- from the key on: asked whether `exists` an older one, the planner read the whole table where most rows were of one key.
+-- from the key on: asked whether `exists` an older one, the planner read the whole table where most rows were of one key,
+-- and asked whether one that runs `exists` it did so where the table was empty when it planned.
 -- A lost claim is only claimed again, so its commit need not be synchronous; a worker whose lease ran out gets nothing.
 -- Args are cut where the table's check on their size ends, since a few bytes like 1e131071 print to as many digits: what is
 -- cut is no JSON any more, and dies as such.  (As varchar: left() counts characters.)
@@ -29,7 +31,6 @@ with relaxed as materialized (
                   as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
     where exists (select from job_workers where id = $10 and lease_until > now())
       and 'queue:' || asked.queue not in (select gate from job_holds)
-      and not exists (select from job_queues where name = asked.queue and paused_at is not null)
       and (asked.gate = ''
            or asked.gate not in (select gate from job_holds where (detail ->> 'probe')::bigint is distinct from $10::bigint))
 ), shut as materialized (
@@ -50,9 +51,9 @@ with relaxed as materialized (
                            where other.ordering_key is not null
                              and (other.kind, other.ordering_key, other.id) >= (due.kind, due.ordering_key, 0)
                            order by other.kind, other.ordering_key, other.id limit 1) <> due.id
-                          or exists (select from jobs other
-                                     where other.kind = due.kind and other.ordering_key = due.ordering_key
-                                       and other.state = 'running'))
+                          or (select other.id from jobs other
+                              where other.kind = due.kind and other.ordering_key = due.ordering_key
+                                and other.state = 'running' limit 1) is not null)
                 then 'order'
            end as hold
     from source
@@ -99,7 +100,7 @@ set state      = case when ctid = any (array(select place from picked where hold
                                array_position(array(select place from picked where hold is not null), ctid)]
                       else gate end,
     attempt    = attempt + (ctid <> all (array(select place from picked where hold is not null)))::int,
-    fence      = fence + 1,
+    fence      = fence + (ctid <> all (array(select place from picked where hold is not null)))::int,
     worker_id  = case when ctid = any (array(select place from picked where hold is not null)) then null else $10::bigint end,
     started_at = case when ctid = any (array(select place from picked where hold is not null)) then null
                       else coalesce($13::timestamptz, now()) end
@@ -220,12 +221,14 @@ select id from gone;
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
 -- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
--- $11 claims that end with them.  A row of the open queue that must wait stands at the gate 'later' until its time.
+-- $11 claims that end with them.  A row of the open queue that must wait stands at the gate 'later' until its time; one that
+-- somebody wants stopped goes to the gate 'cancel', for end_asked.
 -- index jobs_pkey
 with back as (
     update jobs
     set state      = 'ready',
-        gate       = case when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
+        gate       = case when cancel_asked is not null then 'cancel'
+                          when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
                                and ($3::float8[])[width_bucket(id, $1::bigint[])] > 0 then 'later'
                           else ($5::text[])[width_bucket(id, $1::bigint[])] end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at

@@ -26,7 +26,8 @@ with holds as (
     select id, ids from job_claims where worker_id = $1 order by id limit $2 for update
 ), back as (
     update jobs
-    set state = 'ready', attempt = attempt - 1, fence = fence + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then gate else 'cancel' end, attempt = attempt - 1,
+        fence = fence + 1, worker_id = null, started_at = null
     where id = any (array(select unnest(ids) from claimed)) and worker_id = $1 and state = 'running'
 ), ended as (
     delete from job_claims where id = any (array(select id from claimed))
@@ -77,7 +78,8 @@ with claimed as materialized (
     from dead
 ), back as (
     update jobs
-    set state = 'ready', gate = '', fence = fence + 1, crashes = crashes + 1, worker_id = null, started_at = null
+    set state = 'ready', gate = case when cancel_asked is null then '' else 'cancel' end, fence = fence + 1,
+        crashes = crashes + 1, worker_id = null, started_at = null
     where id = any (array(select id from lost where crashes + 1 < $2))
     returning id, kind, queue, org_id, correlation_id, attempt
 ), failed as (

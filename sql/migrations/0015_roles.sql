@@ -99,6 +99,15 @@ begin
 end $$;
 comment on view job_status is 'Live and finished jobs; a login of an organisation sees its own.';
 
+-- And so does the view of paused queues, which belong to no one organisation.
+do $$
+begin
+    execute format(
+        'create or replace view job_queues with (security_barrier) as select * from (%s) as everyone
+         where (select orgs from job_own_orgs) is null',
+        rtrim(pg_get_viewdef('job_queues'::regclass), '; '));
+end $$;
+
 -- `copy job_intake (kind, args) from stdin`: Postgres refuses COPY into a table under row-level security.  Columns left out take
 -- the table's defaults.  Both are written down here from what table jobs has, so that they say the same.
 do $do$

@@ -49,7 +49,7 @@ async def blocks(args: Args, ctx: Context) -> None:
 async def writes(args: Args, ctx: Context) -> None:
     """Does not care about ctx.dry_run, and reports progress."""
     await ctx.progress(50.0)
-    await ctx.db.execute("insert into job_queues (name) values ('written')")
+    await ctx.db.execute("insert into job_orgs (org_id) values ('written')")
 
 
 @job("cli.typed", args=dict[str, int])

@@ -59,6 +59,15 @@ def terminal(
         ("dead purge --all", 2, "say --yes"),
         ("dead retry", 2, "say which"),
         ("jobs cancel 1", 2, "say --yes"),
+        ("jobs cancel --yes", 2, "say which"),
+        ("jobs cancel 1 --queue a --yes", 2, "say which"),
+        ("jobs postpone 1 --yes", 2, "say until when"),
+        ("jobs postpone 1 --until +1h --for 1h --yes", 2, "either --until or --for"),
+        ("jobs purge --all", 2, "say --yes"),
+        ("undo 999", 1, "no operation 999"),
+        ("schedules pause nightly", 1, "no schedule nightly"),
+        ("schedules run nightly", 1, "no schedule nightly"),
+        ("orgs list", 0, ""),
         ("queues pause a/b", 2, "a queue has letters"),
         ("config show -c /nowhere/config.toml", 78, "/nowhere/config.toml"),
     ],
@@ -178,8 +187,20 @@ def test_every_command_takes_a_config_file(path: str) -> None:
     assert any("-c" in param.opts for param in LEAVES[path].params)
 
 
-READING = {"jobs list", "jobs show", "jobs explain", "dead list", "queues list", "stats", "doctor", "config check"}
-DESTROYING = {"jobs cancel", "dead retry", "dead purge"}
+READING = {
+    "jobs list",
+    "jobs show",
+    "jobs explain",
+    "dead list",
+    "queues list",
+    "kinds list",
+    "orgs list",
+    "schedules list",
+    "stats",
+    "doctor",
+    "config check",
+}
+DESTROYING = {"jobs cancel", "jobs postpone", "jobs purge", "dead retry", "dead purge"}
 
 
 @pytest.mark.parametrize("path", sorted(READING | {"config show", "config diff", "migrate", "run", "enqueue"}))

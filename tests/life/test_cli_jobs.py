@@ -175,6 +175,10 @@ async def test_each_gate_is_named(terminal: Terminal, pool: asyncpg.Pool) -> Non
     assert name == "paused"
     assert says.endswith("by tester: moving house")
     await terminal.ok("queues", "resume", "default")
+    await terminal.ok("kinds", "pause", "a", "--until", "2031-01-01")
+    name, says, at = await explained(terminal, job_id)
+    assert (name, says.startswith("kind a is paused since"), at) == ("paused", True, "2031-01-01T00:00:00Z")
+    await terminal.ok("kinds", "resume", "a")
     assert (await explained(terminal, job_id))[0] == "no_daemon"
     await daemon(pool, ["a"], ["mail*"])
     assert (await explained(terminal, job_id))[0] == "no_daemon_for_queue"
@@ -253,7 +257,7 @@ async def test_a_retried_job_lives_again_under_its_id_with_all_its_attempts(
     audit = await pool.fetchrow("select actor, action, subject, reason, detail from job_audit")
     assert audit is not None
     assert tuple(audit)[:4] == ("tester", "jobs.retry", f"job {job_id}", "mended")
-    assert json.loads(audit["detail"]) == {"ids": [job_id]}
+    assert json.loads(audit["detail"]) == {"ids": [job_id], "rows": 1, "asked": 0}
 
 
 async def test_what_lives_or_is_done_is_not_retried(terminal: Terminal, pool: asyncpg.Pool) -> None:
@@ -269,24 +273,31 @@ async def test_what_lives_or_is_done_is_not_retried(terminal: Terminal, pool: as
     assert await pool.fetchval("select count(*) from job_audit") == 0
 
 
-async def test_a_cancelled_job_is_in_the_history_and_a_running_one_is_refused(
+async def test_a_cancelled_job_is_in_the_history_and_a_running_one_is_asked_to_stop(
     terminal: Terminal, pool: asyncpg.Pool
 ) -> None:
     waiting = int((await terminal.ok("enqueue", "a")).out)
     running = int((await terminal.ok("enqueue", "a")).out)
     await pool.execute("update jobs set state = 'running', worker_id = 1 where id = $1", running)
     dry = await terminal("jobs", "cancel", waiting, running, "--dry-run", "--json")
-    assert dry.json["cancelled"] == [waiting]
-    assert await pool.fetchval("select count(*) from jobs") == 2
-    said = await terminal("jobs", "cancel", waiting, running, "--yes", "--actor", "ann", "--reason", "no need")
-    assert (said.code, said.out) == (1, f"{waiting}\n")
-    assert f"job {running} runs: a running job cannot be cancelled" in said.err
+    assert (dry.json["cancelled"], dry.json["asked"]) == ([waiting], [running])
+    assert await pool.fetchval("select count(*) from jobs where cancel_asked is null") == 2
+    said = await terminal.ok("jobs", "cancel", waiting, running, "--yes", "--actor", "ann", "--reason", "no need")
+    assert said.out == f"{waiting}\n"
+    assert f"job {running} runs: its daemon is asked to stop it" in said.err
+    asked = json.loads(await pool.fetchval("select cancel_asked from jobs where id = $1", running))
+    assert (asked["actor"], asked["reason"]) == ("ann", "no need")
     assert tuple(await pool.fetchrow("select id, state, reason from job_history") or ()) == (
         waiting,
         "cancelled",
         "no need",
     )
     assert tuple(await pool.fetchrow("select actor, action from job_audit") or ()) == ("ann", "jobs.cancel")
-    again = await terminal("jobs", "cancel", waiting, "--yes")
+    again = await terminal("jobs", "cancel", waiting, running, "--yes")
+    assert again.code == 1
     assert "is cancelled already" in again.err
+    assert f"job {running} runs: it is asked to stop already" in again.err
+    await daemon(pool, ["a"], ["*"])
+    await pool.execute("update jobs set worker_id = (select max(id) from job_workers)")
+    assert (await explained(terminal, running))[0] == "cancelling"
     await terminal.ok("jobs", "retry", waiting)

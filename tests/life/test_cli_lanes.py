@@ -43,7 +43,7 @@ async def test_lanes_that_are_closed_or_paused_are_listed_with_the_rows_that_wai
     await insert(pool, "noop", 3)
     await pool.execute("update jobs set gate = case id % 3 when 0 then 'lane:c.example' else 'lane:a.example' end")
     found = (await terminal.ok("lanes", "list", "--json")).json
-    told = [(row["lane"], row["cause"], row["waiting"], row["by"], row["probe"], row["rung"]) for row in found]
+    told = [(row["name"], row["cause"], row["waiting"], row["by"], row["probe"], row["rung"]) for row in found]
     assert told == [
         ("a.example", "breaker", 2, None, "d1", 2),
         ("b.example", "pause", 0, "me", None, 0),
@@ -88,7 +88,7 @@ async def test_a_row_of_a_closed_lane_says_so_wherever_it_stands(terminal: Termi
     assert "d1 tries one row now" in (await terminal.ok("jobs", "explain", str(job_id))).out
     await hold(pool, "a.example", "pause", None, actor="me", reason="moving")
     said = (await terminal.ok("jobs", "explain", str(job_id), "--json")).json
-    assert (said["name"], said["opens"]) == ("lane_paused", "jobsd lanes resume a.example")
+    assert (said["name"], said["opens"]) == ("paused", "jobsd lanes resume a.example")
     assert [gate["name"] for gate in said["then"]] == ["lane_breaker"]
     await pool.execute("delete from job_holds")
     assert (await terminal.ok("jobs", "explain", str(job_id), "--json")).json["name"] == "lane_busy"

@@ -76,14 +76,14 @@ async def test_what_is_urgent_comes_first_when_the_queue_is_full(fleet: Fleet, p
 
 @pytest.mark.req("JP-04")
 async def test_a_paused_queue_stands_still_until_it_is_resumed(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    await pool.execute("insert into job_queues (name, paused_at) values ('held', now())")
+    await pool.execute("insert into job_holds (gate, cause) values ('queue:held', 'pause')")
     held = await insert(pool, "note", 20, queue="held")
     await fleet.start()
     await ended(pool, await insert(pool, "note", 20))
     await ended(pool, await insert(pool, "note", 20))
     states = await pool.fetch("select state, attempt, gate from jobs where id = any ($1::bigint[])", held)
     assert Counter(tuple(row) for row in states) == {("ready", 0, ""): 20}
-    await pool.execute("update job_queues set paused_at = null")
+    await pool.execute("delete from job_holds")
     await ended(pool, held)
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.holds import Holds
+from daemon.operation import Operation
+from daemon.operator_store import Moment, Order
 from tests.life.cli_terminal import Terminal, opened
 from tests.life.fleet import Fleet, each_ended_once, ended, insert, until_sql
 from tests.sql.logins import as_login, roles_in
@@ -49,6 +52,14 @@ async def test_a_daemon_serves_that_owns_nothing(roles: str, fleet: Fleet, pool:
     await until_sql(pool, "select exists (select from job_schedules where name = 'tick')")
     await producer.close()
     await back_end.close()
+    (running,) = await insert(pool, "note", 1, {"seconds": 600})
+    await until_sql(pool, "select state = 'running' from jobs where id = $1", running)
+    operator = await asyncpg.connect(as_login(roles, "jobsd_ann"))
+    await Holds(operator).pause("kind:note_other", Moment(None, 0.0), Order("ann", "kinds.pause", "kind note_other"))
+    await Operation(operator, Order("ann", "jobs.cancel", "job")).cancel([running])
+    assert [row["state"] for row in await ended(pool, [running])] == ["cancelled"]
+    await until_sql(pool, "select not exists (select from job_holds)")
+    await operator.close()
     assert await daemon.stop() == 0
     assert [row for row in daemon.events() if row["event"] in QUIET or "permission denied" in str(row)] == []
     assert await pool.fetchval("select count(*) from job_workers") == 0
@@ -89,6 +100,20 @@ async def test_an_operator_does_what_the_command_does_and_no_more(
     await pool.execute("update job_history set state = 'dead'")
     await terminal.ok("dead", "purge", "--all", "--yes")
     await terminal.ok("queues", "resume", "default")
+    for nouns in ("kinds", "orgs", "lanes"):
+        await terminal.ok(nouns, "pause", "x", "--for", "1h")
+        await terminal.ok(nouns, "list")
+        await terminal.ok(nouns, "resume", "x")
+    await terminal.ok("enqueue", "noop", "--unique-key", "u", "--idempotency-key", "i")
+    await pool.execute("update jobs set attempt = 1, progress = '{}'")
+    postponed = (await terminal.ok("jobs", "postpone", "--all", "--for", "1h", "--yes", "--json")).json["operation"]
+    cancelled = (await terminal.ok("jobs", "cancel", "--all", "--yes", "--json")).json["operation"]
+    assert (await terminal.ok("undo", cancelled, "--json")).json["undone"] == 2
+    assert (await terminal("undo", postponed, "--json")).json["refused"] == 2
+    await pool.execute("update jobs set state = 'running', worker_id = 1")
+    await terminal.ok("jobs", "cancel", "--state", "running", "--yes")
+    await pool.execute("update jobs set state = 'ready', worker_id = null, cancel_asked = null")
+    await terminal.ok("jobs", "purge", "--all", "--yes")
     assert await pool.fetchval("select count(*) from job_audit") >= 5
     conn = await asyncpg.connect(as_login(roles, "jobsd_ann"))
     for statement in (
@@ -108,6 +133,19 @@ async def test_an_operator_does_what_the_command_does_and_no_more(
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await conn.execute(statement)
     await conn.close()
+
+
+async def test_the_command_of_an_operator_of_one_organisation_is_refused_whole(
+    terminal: Terminal, roles: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit belongs to no organisation, and nothing is done without it."""
+    job = int((await terminal.ok("enqueue", "noop", "--org", "acme")).out)
+    monkeypatch.setenv("DATABASE_URL", as_login(roles, "acme_operator"))
+    await terminal.ok("jobs", "list")
+    for words in (["jobs", "cancel", job, "--yes"], ["jobs", "cancel", "--all", "--yes"], ["orgs", "pause", "acme"]):
+        said = await terminal(*words)
+        assert (said.code, "may not do this" in said.err) == (78, True), said
+    assert await pool.fetchval("select count(*) from jobs where state = 'ready'") == 1
 
 
 async def test_a_reader_reads_all_and_changes_nothing(

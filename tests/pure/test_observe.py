@@ -209,6 +209,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "rescued": lambda o: o.rescued("w1", 5, 1),
     "queue_paused": lambda o: o.queue_paused("default", "ann", "relay is down"),
     "queue_resumed": lambda o: o.queue_resumed("default"),
+    "paused": lambda o: o.paused("kind:webhook", "ann", "they move"),
+    "resumed": lambda o: o.resumed("kind:webhook"),
     "worker_registered": lambda o: o.worker_registered("w1"),
     "worker_lost": lambda o: o.worker_lost("the row is gone"),
     "worker_fenced": lambda o: o.worker_fenced("w1", 9),

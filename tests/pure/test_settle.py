@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.settle import LONGEST_S, hand_back, refuse, settle
+from daemon.settle import LONGEST_S, hand_back, refuse, settle, unwanted
 from jobs.model import Cancelled, Dead, Done, Exponential, Failure, Fixed, Job, Ladder, Outcome, Retry, Snooze
 
 NOW = 1_800_000_000.0
@@ -124,3 +124,14 @@ def test_a_row_that_is_too_late_or_has_no_attempt_left_does_not_run() -> None:
 def test_a_row_handed_back_is_as_it_was() -> None:
     t = hand_back(job(2), gate="limit:x:")
     assert (t.state, t.charged, t.failed, t.delay_s, t.gate) == ("ready", False, False, None, "limit:x:")
+
+
+@pytest.mark.parametrize("outcome", [Retry("r", after="1h"), Snooze("s", after="1h")])
+def test_a_row_that_nobody_wants_ends_instead_of_going_back(outcome: Outcome) -> None:
+    back = settle(job(2), outcome, LADDER, 5, 0.5)
+    t = unwanted(back, "no need", "ann")
+    assert (t.state, t.outcome, t.reason, t.code, t.failed, t.job) == (
+        *("cancelled", "cancelled", "no need", "cancelled", False, back.job),
+    )
+    assert t.detail == {"actor": "ann", "instead_of": back.outcome}
+    assert unwanted(hand_back(job()), None, None).reason == "cancelled"

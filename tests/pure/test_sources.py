@@ -286,6 +286,12 @@ def test_what_is_no_longer_served_is_forgotten() -> None:
     assert set(wanted(known, 0.0)) == {("b", ""), ("c", "")}
 
 
+def test_nobody_claims_from_the_gate_where_cancelled_rows_end() -> None:
+    known = sources("q")
+    saw(known, ("q", "cancel", -1.0), ("q", "", -1.0))
+    assert wanted(known, 0.0) == {OPEN: 10}
+
+
 class TestPages:
     """A look shows so many places at a time, and goes on where it stopped."""
 

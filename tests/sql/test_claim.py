@@ -150,11 +150,11 @@ async def test_a_paused_queue_gives_nothing_and_its_rows_stay_as_they_are(
 ) -> None:
     await insert(queue="halted")
     before = await pool.fetch("select *, ctid from jobs")
-    await pool.execute("insert into job_queues (name, paused_at) values ('halted', now())")
+    await pool.execute("insert into job_holds (gate, cause) values ('queue:halted', 'pause')")
     worker_id = await worker()
     assert await store.claim([Ask("halted", "", 10)], worker_id, ["noop"]) == []
     assert await pool.fetch("select *, ctid from jobs") == before
-    await pool.execute("update job_queues set paused_at = null")
+    await pool.execute("delete from job_holds")
     assert len(await claim(store, worker_id, queue="halted")) == 1
 
 

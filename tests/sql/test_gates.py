@@ -155,16 +155,13 @@ class TestHolds:
         await insert(queue="other")
         assert len(await claim(store, worker_id, queue="other")) == 1
 
-    @pytest.mark.parametrize("paused", [True, False])
+    @pytest.mark.parametrize("cause", ["pause", "breaker"])
     async def test_rows_of_a_queue_that_stands_still_are_not_even_locked(
-        self, pool: Pool, worker: Worker, insert: Insert, paused: bool
+        self, pool: Pool, worker: Worker, insert: Insert, cause: str
     ) -> None:
         """A lock is a write, and would be made for as many rows as there are slots at each claim."""
         await insert(3, queue="halted")
-        if paused:
-            await pool.execute("insert into job_queues (name, paused_at) values ('halted', now())")
-        else:
-            await hold(pool, "queue:halted")
+        await hold(pool, "queue:halted", cause)
         worker_id = await worker()
         async with pool.acquire() as conn, conn.transaction():
             assert await conn.fetch(CLAIM, *claim_args(worker_id, queue="halted")) == []

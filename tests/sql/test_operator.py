@@ -9,24 +9,32 @@ import asyncpg
 import pytest
 
 import sql
+from daemon.holds import FOREVER, Holds
+from daemon.operation import Operation
 from daemon.operator_store import NewRow, OperatorStore, Order
 from daemon.store import Store
 from jobs.model import Dead, Done, Job, Retry
 from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
 
 _SQL = sql.load("operator.sql")
+_ORDERS = sql.load("orders.sql")
 ORDER = Order("tester", "test", "rows")
 
 
 @pytest.fixture
-async def desk(database: str) -> AsyncIterator[OperatorStore]:
+async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
     conn = await asyncpg.connect(database)
-    yield OperatorStore(conn)
+    yield conn
     await conn.close()
 
 
+@pytest.fixture
+def desk(conn: asyncpg.Connection) -> OperatorStore:
+    return OperatorStore(conn)
+
+
 async def test_a_writer_from_a_rows_former_life_loses(
-    store: Store, worker: Worker, insert: Insert, desk: OperatorStore, pool: Pool
+    store: Store, worker: Worker, insert: Insert, conn: asyncpg.Connection, pool: Pool
 ) -> None:
     """However often it was claimed and given back before."""
     (job_id,) = await insert()
@@ -37,7 +45,7 @@ async def test_a_writer_from_a_rows_former_life_loses(
         await store.write([ended(job, Retry("later"), max_attempts=9)])
     (job,) = await claim(store, await worker())
     await store.write([ended(job, Dead("no"))])
-    assert await desk.retry([job_id], ORDER) == [job_id]
+    assert (await Operation(conn, ORDER).retry([job_id])).changed == [job_id]
     for _ in range(3):
         (job,) = await claim(store, await worker())
         assert not await store.write([ended(late, Done("late")) for late in former])
@@ -45,32 +53,36 @@ async def test_a_writer_from_a_rows_former_life_loses(
     assert await pool.fetchval("select state from jobs") == "ready"
 
 
-async def test_a_row_that_is_being_claimed_is_not_cancelled(insert: Insert, desk: OperatorStore, pool: Pool) -> None:
+async def test_a_row_that_is_being_claimed_is_not_cancelled(
+    insert: Insert, desk: OperatorStore, conn: asyncpg.Connection, pool: Pool
+) -> None:
     first, second = await insert(2)
     async with pool.acquire() as claimer, claimer.transaction():
         await claimer.execute("select from jobs where id = $1 for update", first)
-        assert await desk.cancel([first, second], ORDER) == [second]
+        assert (await Operation(conn, ORDER).cancel([first, second])).changed == [second]
     assert await desk.states([first, second]) == {first: "ready", second: "cancelled"}
 
 
 async def test_two_retries_of_one_row_make_one(
-    store: Store, worker: Worker, insert: Insert, desk: OperatorStore, pool: Pool
+    store: Store, worker: Worker, insert: Insert, conn: asyncpg.Connection, pool: Pool
 ) -> None:
     (job_id,) = await insert()
     (job,) = await claim(store, await worker())
     await store.write([ended(job, Dead("no"))])
     async with pool.acquire() as other, other.transaction():
-        given = (0.0, 0.0, ["dead"], None, None)
-        assert [row["id"] for row in await other.fetch(_SQL["retry"], [job_id], *given)] == [job_id]
-        assert await desk.retry([job_id], ORDER) == []
+        given = (0.0, 0.0, ["dead"], None, None, 1)
+        assert [row["id"] for row in await other.fetch(_ORDERS["retry"], [job_id], *given)] == [job_id]
+        assert (await Operation(conn, ORDER).retry([job_id])).changed == []
     assert [tuple(row) for row in await pool.fetch("select id, state from job_status")] == [(job_id, "ready")]
 
 
-async def test_what_was_ordered_and_its_audit_are_one_commit(insert: Insert, desk: OperatorStore, pool: Pool) -> None:
+async def test_what_was_ordered_and_its_audit_are_one_commit(
+    insert: Insert, desk: OperatorStore, conn: asyncpg.Connection, pool: Pool
+) -> None:
     (job_id,) = await insert()
     await pool.execute("alter table job_audit add check (actor <> 'nobody')")
     with pytest.raises(asyncpg.CheckViolationError):
-        await desk.cancel([job_id], Order("nobody", "jobs.cancel", "job"))
+        await Operation(conn, Order("nobody", "jobs.cancel", "job")).cancel([job_id])
     assert await desk.states([job_id]) == {job_id: "ready"}
 
 
@@ -94,12 +106,13 @@ async def test_a_key_that_comes_free_while_we_look_is_taken(desk: OperatorStore,
     assert (await desk.enqueue(NewRow(kind="a", unique_key="k")))[1]
 
 
-async def test_a_hint_follows_a_resume_so_that_daemons_look_at_once(desk: OperatorStore, pool: Pool) -> None:
-    await desk.pause("q", ORDER)
+async def test_a_hint_follows_a_resume_so_that_daemons_look_at_once(conn: asyncpg.Connection, pool: Pool) -> None:
+    holds = Holds(conn)
+    await holds.pause("queue:q", FOREVER, ORDER)
     async with pool.acquire() as ear:
         heard = asyncio.Event()
         await ear.add_listener("jobsd:public", lambda *_what: heard.set())
-        assert await desk.resume("q", ORDER)
+        assert await holds.resume("queue:q", ORDER)
         async with asyncio.timeout(5):
             await heard.wait()
         await ear.reset()

@@ -15,6 +15,8 @@ EACH = 17_000
 TOP = str(2**63 - 1)
 IDS = "'{50,100,150}'"  # dead in the history
 WINDOW = 1000
+NONE = ("null",)
+UNDONE = "'{150,300,450}'"
 
 # statement: its arguments, the indexes it must ride (of job_history: the partition's), the 8 KiB pages it may touch
 EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
@@ -30,20 +32,11 @@ EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
     "deliveries": (("3",), {"_job_id_idx"}, 60),
     "ending": (("50",), {"_id_idx"}, 60),
     "states": ((IDS,), {"jobs_pkey", "_id_idx"}, 120),
-    "cancel": (("'{3,6,9}'", "null"), {"jobs_pkey"}, 400),
-    "retry": ((IDS, "0", "0", "'{dead}'", "null", "null"), {"_id_idx"}, 600),
-    "restore_keys": ((IDS, "'{a,b,c}'"), {"jobs_pkey"}, 200),
-    "dead_window": (
-        ("'2001-01-01'", "0", "'infinity'", "'rare'", "null", "null", "null", "100"),
-        {"_finished_at_id_idx"},
-        200,
-    ),
     "dead": (
-        ("'infinity'", TOP, "'infinity'", "'rare'", "null", "null", "null", "100", "50"),
+        ("'infinity'", TOP, "'infinity'", "'rare'", "null", "null", "null", "100", "50", *NONE * 4),
         {"_finished_at_id_idx"},
         200,
     ),
-    "purge": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 400),
     "standing": (("30000",), {"jobs_pkey", "jobs_ready", "jobs_ordered_running"}, 11_000),
     "busy": (("'q1'",), {"jobs_pkey"}, 11_000),
 }
@@ -55,8 +48,54 @@ insert into email_deliveries (job_id, attempt, recipient, outcome)
 select n, 1, '', 'delivered' from generate_series(1, 5000) as n;
 insert into domain_checks (job_id, attempt, domain, verdict, records)
 select n, 1, '', 'match', '[]' from generate_series(1, 5000) as n;
-analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks"""
-UNBOUND = {"jobs", "job_history", "job_attempts", "job_keys", "webhook_deliveries", "email_deliveries", "domain_checks"}
+insert into job_undo (operation_id, job_id, did, was)
+select o, id, (array['cancelled', 'retried', 'postponed'])[o - 6], to_jsonb(job_history) || '{"fence": 0}'
+from generate_series(7, 9) as o, job_history where id <= 5000;
+update jobs set cancel_asked = '{}' where id in (2, 5, 8);
+analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks, job_undo, jobs"""
+UNBOUND = {
+    "jobs",
+    "job_undo",
+    "job_audit",
+    "job_history",
+    "job_attempts",
+    "job_keys",
+    "webhook_deliveries",
+    "email_deliveries",
+    "domain_checks",
+}
+
+
+ORDERS: dict[str, tuple[tuple[str, ...], set[str], int]] = {
+    "pick_live": (("100", str(WINDOW), "'{ready}'", "null", "'rare'", *NONE * 8), {"jobs_pkey"}, 100),
+    "pick_dead": (
+        ("'2001-01-01'", "0", "100", "'infinity'", "'rare'", *NONE * 7),
+        {"_finished_at_id_idx"},
+        200,
+    ),
+    "sample_live": (("'{3,6,9}'",), {"jobs_pkey"}, 100),
+    "sample_dead": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 200),
+    "operation": (("50",), {"job_audit_pkey"}, 100),
+    "cancel": (("'{3,6,9}'", "null", "1"), {"jobs_pkey"}, 400),
+    "ask": (("'{2,5,8}'", "'ann'", "null", "1"), {"jobs_pkey"}, 400),
+    "postpone": (("'{3,6,9}'", "null", "3600", "1"), {"jobs_pkey"}, 400),
+    "retry": ((IDS, "0", "0", "'{dead}'", "null", "null", "1"), {"_id_idx"}, 600),
+    "restore": ((IDS, "'{a,b,c}'", "'{1,1,1}'", "'{0,0,0}'"), {"jobs_pkey"}, 200),
+    "purge_live": (("'{3,6,9}'",), {"jobs_pkey"}, 200),
+    "purge_dead": ((IDS, "'2001-01-01'", "'infinity'"), {"_id_idx"}, 400),
+    "undo_page": (("7", "0", "1000"), {"job_undo_pkey"}, 100),
+    "undo_cancel": (("7", UNDONE, "'2001-01-01'", "'infinity'"), {"job_undo_pkey", "_id_idx"}, 600),
+    "undo_retry": (("8", UNDONE), {"job_undo_pkey", "jobs_pkey"}, 600),
+    "undo_postpone": (("9", UNDONE), {"job_undo_pkey", "jobs_pkey"}, 600),
+}
+CONTROL: dict[str, tuple[tuple[str, ...], set[str], int]] = {
+    "asked": (("3", "100"), {"jobs_cancel_asked"}, 50),
+    "end_asked": (("100",), {"jobs_cancel_asked"}, 600),
+    "forget_undo": (("86400", "1000"), {"job_undo_pkey"}, 100),
+}
+
+
+FILES = {"operator.sql": EXPECTED, "orders.sql": ORDERS, "control.sql": CONTROL}
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +113,13 @@ async def filled(embedded_server: Embedded, template: str) -> AsyncIterator[asyn
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize("name", EXPECTED)
-async def test_it_rides_its_index_and_reads_little(filled: asyncpg.Connection, name: str, mode: str) -> None:
-    arguments, indexes, pages = EXPECTED[name]
-    plan = await explain(filled, sql.load("operator.sql")[name], arguments, mode)
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(file, name) for file, names in FILES.items() for name in names],
+)
+async def test_it_rides_its_index_and_reads_little(filled: asyncpg.Connection, file: str, name: str, mode: str) -> None:
+    arguments, indexes, pages = FILES[file][name]
+    plan = await explain(filled, sql.load(file)[name], arguments, mode)
     for index in indexes:
         assert any(used.endswith(index) for used in plan.indexes), (index, plan.indexes)
     whole = [
@@ -92,5 +134,10 @@ async def test_it_rides_its_index_and_reads_little(filled: asyncpg.Connection, n
 
 
 async def test_every_statement_on_a_large_table_is_looked_at() -> None:
-    small = {"enqueue", "stay", "lock", "unlock", "workers", "bucket", "queues", "pause", "resume", "audit"}
-    assert set(sql.load("operator.sql")) == EXPECTED.keys() | small
+    small = {
+        "operator.sql": {"enqueue", "stay", "lock", "unlock", "workers", "bucket", "audit"},
+        "orders.sql": {"add_up"},
+        "control.sql": {"end_pauses", "pauses"},
+    }
+    for file, expected in FILES.items():
+        assert set(sql.load(file)) == expected.keys() | small[file]

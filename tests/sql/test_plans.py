@@ -18,8 +18,17 @@ BATCH = 100
 TEST_KIT = {"testing.sql"}
 """Asked of databases that hold a test's few rows, never of a live one."""
 FILES = {path.name for path in files(sql).iterdir() if path.name.endswith(".sql")} - TEST_KIT
-OPERATORS = {"demo.sql", "doctor.sql", "migrate.sql", "operator.sql", "roles.sql"}
-"""Asked by people, one at a time: here only checked for the one thing that hurts others."""
+OPERATORS = {
+    "control.sql",
+    "demo.sql",
+    "doctor.sql",
+    "holds.sql",
+    "migrate.sql",
+    "operator.sql",
+    "orders.sql",
+    "roles.sql",
+}
+"""What people ask and order, one at a time, and what follows: here only checked for the one thing that hurts others."""
 MODES = ("force_custom_plan", "force_generic_plan")
 LOOKS_AT_A_FEW = {("demo.sql", "backlog")}
 """Any rows of the table will do, and a limit ends the reading."""
@@ -120,9 +129,6 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget": (("3600", "1000"), set()),
         "list": (("1000",), set()),
         "of_job": (("2",), {"jobs_pkey"}),
-        "pause": (("'lane:a'", "'me'", "null"), set()),
-        "resume": (("'lane:a'",), set()),
-        "reset": (("'lane:a'",), set()),
     },
     "schedules.sql": {
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),

@@ -34,7 +34,7 @@ insert into domain_checks (job_id, attempt, org_id, domain, verdict, records)
 select 901, 1, org, org, 'match', '[]' from unnest(array['acme', 'globex']) as org;
 insert into job_orgs select org from unnest(array['acme', 'globex']) as org;
 insert into job_audit (actor, action, subject) values ('ann', 'cancel', 'globex');
-insert into job_holds (gate, cause) values ('org:globex', 'pause');
+insert into job_holds (gate, cause) values ('org:globex', 'pause'), ('queue:globex', 'pause');
 insert into job_limits (name, key) values ('per_org', 'globex');
 analyze;
 """

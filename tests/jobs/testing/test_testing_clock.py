@@ -100,6 +100,17 @@ async def test_time_may_run_out_for_a_row(jobs_queue: Queue) -> None:
     await jobs_queue.assert_dead("shop.when", reason="expired")
 
 
+async def test_a_pause_with_an_end_ends_by_it(jobs_queue: Queue) -> None:
+    until = jobs_queue.clock.now + timedelta(hours=1)
+    await jobs_queue.pool.execute(
+        "insert into job_holds (gate, cause, until) values ('kind:shop.when', 'pause', $1)", until
+    )
+    await jobs_queue.enqueue("shop.when")
+    assert (await jobs_queue.drain()).outcomes == []
+    await jobs_queue.clock.advance("1h")
+    assert (await jobs_queue.drain()).outcomes == [("shop.when", "done")]
+
+
 async def test_a_drain_of_all_goes_so_far_and_no_further(jobs_queue: Queue) -> None:
     start = jobs_queue.clock.now
     for hours in (1, 2, 3):
