@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from benchmarks import drain, enqueue, history, lanes, neighbour, pickup, rescue, roles
+from benchmarks import drain, enqueue, history, lanes, limits, neighbour, pickup, rescue, roles
 
 
 async def main(*, short: bool) -> bool:
@@ -19,6 +19,7 @@ async def main(*, short: bool) -> bool:
         await neighbour.main(2_000, 2) if short else await neighbour.main(),
         await rescue.main(1) if short else await rescue.main(),
         await lanes.main(500, 200) if short else await lanes.main(),
+        await limits.main(3, 1) if short else await limits.main(),
         await history.main(10_000) if short else await history.main(),
         await roles.main(3, 20) if short else await roles.main(),
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from functools import cache
 from typing import Any
 
 from jobs import Context, job
@@ -24,6 +26,17 @@ async def clock(args: dict[str, Any], ctx: Context) -> float:
 async def sleep(args: dict[str, Any], ctx: Context) -> None:
     """Hold a slot for `seconds`."""
     await asyncio.sleep(args["seconds"])
+
+
+@job("bench_journal", args=dict[str, Any])
+async def journal(args: dict[str, Any], ctx: Context) -> None:
+    """Write the moment of the first line to a file: kept though the daemon be killed right after."""
+    os.write(_journal(), f"{time.time():.6f}\n".encode())
+
+
+@cache
+def _journal() -> int:
+    return os.open(os.environ["BENCH_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
 @job("bench_pause", args=dict[str, Any])

@@ -1,51 +1,68 @@
-"""Who of the claimed rows may start: their limits are asked, and those that must wait go to the limit's gate."""
+"""Who of the claimed rows may start: what their limits lend is given out, and the others go to the limit's gate."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
 import orjson
 
-from daemon.finisher import Finisher
-from daemon.limits import Bucket, Limits, Verdict, share
-from daemon.observe import Observer
-from daemon.runner import Runner, Running
+from daemon.crew import Crew
+from daemon.lender import Lender
+from daemon.limits import GATE, Bucket, Limits, Verdict, share, spent
+from daemon.runner import Running
 from daemon.settle import hand_back
+from daemon.slices import MANY
 from daemon.sources import Sources
-from daemon.store import AWAY, Store
+from daemon.store import AWAY
 from jobs.model import Job
 
 Admitted = Sequence[tuple[Job, tuple[Bucket, ...]]]
 
+LOOK_S = 0.1
+"""How often to see whether rows have come to a gate, and the longest nap while any limit is in use."""
+
+TURN_S = 0.005
+"""The shortest time between two turns: what comes free meanwhile goes back in one trip."""
+
+AWAY_S = 0.2
+"""The pause between two tries while Postgres is away."""
+
 
 class Admission:
-    """Takes tokens and places for claimed rows, and gives back what came free."""
+    """Spends tokens and places on claimed rows; `run` leases them ahead of need and gives back what is not used.
 
-    def __init__(
-        self,
-        store: Store,
-        runner: Runner,
-        finisher: Finisher,
-        observer: Observer,
-        sources: Sources,
-        worker_id: Callable[[], int | None],
-    ) -> None:
-        self._store = store
-        self._runner = runner
-        self._finisher = finisher
-        self._observer = observer
+    A gate's rows are claimed only for what is in hand (`passing`), so few are claimed to be put back.
+    """
+
+    def __init__(self, crew: Crew, lender: Lender, sources: Sources, on_room: Callable[[], None]) -> None:
+        self._runner = crew.runner
+        self._finisher = crew.finisher
+        self._observer = crew.observer
+        self._worker_id = crew.worker_id
+        self._lender = lender
         self._sources = sources
-        self._worker_id = worker_id
-        self._held: Counter[Bucket] = Counter()  # places that came free and are to be given back
-        self._in_doubt = False  # an answer was lost: what we hold is to be said anew
-        self._limits = Limits(runner.setup.config.all_limits)
+        self._on_room = on_room
+        self._limits = Limits(crew.runner.setup.config.all_limits)
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._give_all = False
+        sources.passing = self.passing
 
     def reload(self) -> None:
-        """The runner has another setup: its limits count from the next claim on."""
+        """The runner has another setup: its limits count from the next claim on, and what was leased goes back."""
         self._limits = Limits(self._runner.setup.config.all_limits)
+        self._give_all = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Nothing more is claimed: give back what is in hand, and places as soon as their jobs end."""
+        self._closing = True
+        self._wake.set()
 
     async def admit(self, jobs: list[Job], worker_id: int) -> Admitted:
         """Who may start now; those whom a limit holds back go to its gate."""
@@ -54,7 +71,8 @@ class Admission:
         free: list[tuple[Job, tuple[Bucket, ...]]] = []
         bound: list[tuple[Job, tuple[Bucket, ...]]] = []
         for job in jobs:
-            buckets = self._limits.buckets(job, self._args(job))
+            concerned = self._limits.concern(job.kind, job.queue)
+            buckets = self._limits.buckets(job, self._args(job)) if concerned else ()
             (bound if buckets else free).append((job, buckets))
         if not bound:
             return free
@@ -66,54 +84,85 @@ class Admission:
             else:
                 wanting.append((job, buckets))
         try:
-            verdict = await self._take(wanting, worker_id)
+            await self._lease_for(wanting, worker_id)
         except AWAY:
-            for job in jobs:  # those without a limit too: none of this claim has started
+            for job, _buckets in (*free, *wanting):  # those without a limit too: none of this claim has started
                 self._finisher.add(hand_back(job, gate=job.gate))
             raise
-        return [*free, *verdict.start]
+        return [*free, *self._give_out(wanting).start]
+
+    def passing(self, gate: str) -> int:
+        """How many rows of this limit's gate may be claimed now; of a limit that is no more, any."""
+        return max(map(self._lender.usable, self._limits.buckets_at(gate)), default=MANY)
 
     def freed(self, running: Running) -> None:
-        """An attempt has ended: its places are free."""
-        if running.buckets and running.job.worker_id == self._worker_id():
-            self._held.update(bucket for bucket in running.buckets if bucket.places is not None)
-        elif running.buckets:  # of a lease that is silent or lost: what we hold now is to be said anew
-            self._in_doubt = True
+        """A limited attempt has ended: its places are free."""
+        if running.job.worker_id == self._worker_id():
+            for bucket in running.buckets:
+                self._lender.freed(bucket)
+        else:  # of a lease that is silent or lost: what we hold now is to be said anew
+            self._lender.doubt()
+        self._wake.set()
 
-    async def give_back(self) -> None:
-        """Places of concurrency limits that came free, in one statement for all."""
+    async def run(self) -> None:
+        """Until cancelled, which leaves nothing half done: what a lost answer was about is said anew, or void soon."""
+        while True:
+            pause_s = await self.step()
+            await asyncio.sleep(TURN_S)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # nobody called; the clock did
+            self._wake.clear()
+
+    async def step(self, rows: int = 0) -> float | None:
+        """Give back, lease, let the claimer know; the seconds until there is something to do (None: until called).
+        `rows`: how many of each gate are to start at once (0: an unknown number, ahead of need)."""
         worker_id = self._worker_id()
-        if worker_id is None or not (self._held or self._in_doubt):
-            return
-        held, self._held = self._held, Counter()
-        in_doubt, self._in_doubt = self._in_doubt, True
-        if in_doubt:  # an answer was lost: what we hold is what runs
-            await self._store.true_up(worker_id, self._runner.places())
-        else:
-            await self._store.give(worker_id, held, {})
-        self._in_doubt = False
-        for bucket, count in held.items():
-            self._sources.place_free(bucket.gate, count)
+        if worker_id is None:
+            return LOOK_S
+        waited_for = self._waited_for()
+        give_all, self._give_all = self._give_all or self._closing, False
+        try:
+            await self._lender.tidy(worker_id, waited_for, all_of_it=give_all)
+            await self._lender.lease(worker_id, dict.fromkeys(waited_for, rows))
+        except AWAY as error:
+            self._observer.claim_failed(error)
+            return AWAY_S
+        if any(self._lender.usable(bucket) for bucket in waited_for):
+            self._on_room()
+        next_at = self._lender.next_at(waited_for)
+        if next_at == inf and not self._limits:
+            return None
+        return min(max(next_at - monotonic(), 0.0), LOOK_S)
 
-    async def _take(self, wanting: list[tuple[Job, tuple[Bucket, ...]]], worker_id: int) -> Verdict:
-        wanted = Counter(bucket for _job, buckets in wanting for bucket in buckets)
-        if not wanted:
-            return Verdict([], [], Counter())
-        self._in_doubt = True
-        grants = await self._store.take(worker_id, wanted)
-        self._in_doubt = False
-        verdict = share(wanting, grants)
-        now = monotonic()
+    def _waited_for(self) -> set[Bucket]:
+        """The buckets at whose gates rows stand."""
+        if self._closing:
+            return set()
+        return {bucket for gate in self._sources.standing(GATE) for bucket in self._limits.buckets_at(gate)}
+
+    async def _lease_for(self, wanting: Admitted, worker_id: int) -> None:
+        """What is not in hand is asked for, unless it was refused a moment ago."""
+        self._lender.serve(worker_id)
+        wanted = spent(wanting)
+        usable = self._lender.in_hand(wanted)
+        short = {bucket: count for bucket, count in wanted.items() if usable[bucket] < count}
+        if short:
+            await self._lender.lease(worker_id, short)
+            self._wake.set()
+
+    def _give_out(self, wanting: Admitted) -> Verdict:
+        verdict = share(wanting, self._lender.in_hand(spent(wanting)))
+        self._lender.spend(spent(verdict.start))
         for job, bucket in verdict.wait:
-            self._sources.shut(job.queue, bucket.gate, now, grants[bucket].retry_s, bucket.token_s)
+            self._sources.opened(job.queue, bucket.gate)
             self._finisher.add(hand_back(job, gate=bucket.gate))
         for bucket, count in Counter(bucket for _job, bucket in verdict.wait).items():
-            self._observer.limited(bucket.name, count, grants[bucket].retry_s or 0.0)
-        if verdict.unused:
-            held = Counter({bucket: count for bucket, count in verdict.unused.items() if bucket.places is not None})
-            self._in_doubt = True
-            await self._store.give(worker_id, held, verdict.unused)
-            self._in_doubt = False
+            self._observer.limited(bucket.name, count, self._lender.pause_s(bucket))
+        if verdict.start or verdict.wait:
+            self._wake.set()
         return verdict
 
     def _args(self, job: Job) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from daemon.config import Config, ConfigError
 from daemon.config_diff import diff
 from daemon.config_show import digest
 from daemon.controls import Controls
+from daemon.crew import Crew
 from daemon.database import Database, until_there
 from daemon.embedded import Embedded
 from daemon.finisher import WRITE_S, Finisher
@@ -27,6 +28,7 @@ from daemon.lag import probe
 from daemon.lane_store import LaneStore
 from daemon.lanes import Lanes
 from daemon.lease import Lease
+from daemon.lender import Lender
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
@@ -151,9 +153,8 @@ class Daemon:
             self._worker_id,
             observer,
         )
-        self._claimer = Claimer(
-            store, self._runner, self._finisher, observer, self._claimer_beat, self._worker_id, self._lanes
-        )
+        crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
+        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._lanes, self._claimer_beat)
         self._controls = Controls(store, self._runner, observer, self._worker_id)
         self._listener = Listener(
             self._database.connect,
@@ -199,6 +200,7 @@ class Daemon:
             loops = [
                 work.create_task(self._guard(name, loop))
                 for name, loop in (
+                    ("limits", self._claimer.admission.run()),
                     ("listener", self._listener.run()),
                     ("controls", self._controls.run()),
                     ("keeper", self._keeper.run()),

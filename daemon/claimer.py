@@ -11,15 +11,16 @@ from time import monotonic, perf_counter
 import asyncpg
 
 from daemon.admission import Admission
-from daemon.finisher import Finisher
+from daemon.crew import Crew
 from daemon.lane_admission import LaneAdmission
 from daemon.lanes import LANE_GATE, Lanes
-from daemon.observe import Observer
-from daemon.runner import Runner, Running
+from daemon.lender import Lender
+from daemon.limits import GATE
+from daemon.runner import Running
 from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
 from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
-from daemon.store import AWAY, Ask, Store
+from daemon.store import AWAY, Ask
 from jobs.model import Job
 
 BATCH_MAX = 250
@@ -58,22 +59,14 @@ LINGER_S = 0.002
 class Claimer:
     """One loop: work out what to ask for, claim it, pass limits, start it, sleep until there is a reason to look."""
 
-    def __init__(
-        self,
-        store: Store,
-        runner: Runner,
-        finisher: Finisher,
-        observer: Observer,
-        beat: Callable[[], None],
-        worker_id: Callable[[], int | None],
-        lanes: Lanes,
-    ) -> None:
-        self._store = store
-        self._runner = runner
-        self._finisher = finisher
-        self._observer = observer
+    def __init__(self, crew: Crew, lender: Lender, lanes: Lanes, beat: Callable[[], None]) -> None:
+        self._store = crew.store
+        self._runner = runner = crew.runner
+        self._finisher = finisher = crew.finisher
+        self._observer = crew.observer
+        self._worker_id = crew.worker_id
+        self._lanes = lanes
         self._beat = beat
-        self._worker_id = worker_id
         self._wake = asyncio.Event()
         self._closing = False
         self._echo_at: float | None = None
@@ -83,14 +76,13 @@ class Claimer:
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         self.scout = Scout(
-            store, self._sources, observer, lambda: runner.setup.config.daemon.poll_interval, self._looked
+            crew.store, self._sources, crew.observer, lambda: runner.setup.config.daemon.poll_interval, self._looked
         )
-        self._lanes = lanes
+        self.admission = Admission(crew, lender, self._sources, self._wake.set)
+        self._lane_admission = LaneAdmission(lanes, self.admission, runner, finisher)
         self._sources.lane_room = lanes.may_claim
         lanes.on_probe, lanes.on_open, lanes.sweep.on_arrived = self._probe, self._lane_opened, self._arrived
         runner.on_said = lanes.saw
-        self._admission = Admission(store, runner, finisher, observer, self._sources, worker_id)
-        self._lane_admission = LaneAdmission(lanes, self._admission, runner, finisher)
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -98,7 +90,7 @@ class Claimer:
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
-        self._admission.reload()
+        self.admission.reload()
         self._lanes.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self.look_again()
@@ -125,6 +117,7 @@ class Claimer:
     def close(self) -> None:
         """Claim nothing more; run() returns after the claim that is on the wire has been started or handed back."""
         self._closing = True
+        self.admission.close()
         self._wake.set()
         self.scout.close()
 
@@ -154,11 +147,10 @@ class Claimer:
                 continue
             self._beat()
             if sleep_s > 0:
-                await self._nap(sleep_s)  # places still held go when the worker leaves
+                await self._nap(sleep_s)
 
     async def step(self) -> float:
         """One round; returns the seconds until the next, 0 for at once."""
-        await self._admission.give_back()
         worker_id = self._worker_id()
         if worker_id is None or self._finisher.full:
             return NO_CLAIM_S
@@ -265,7 +257,7 @@ class Claimer:
         for t in batch:
             if t.state == "ready":
                 news = True
-                if t.gate == SUSPECT_GATE or t.gate.startswith(LANE_GATE):
+                if t.gate.startswith((GATE, SUSPECT_GATE, LANE_GATE)):
                     self._sources.opened(t.job.queue, t.gate)
                 self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
             elif t.job.ordering_key is not None or t.job.crashes:
@@ -288,7 +280,8 @@ class Claimer:
         self._wake.set()
 
     def _freed(self, running: Running) -> None:
-        self._admission.freed(running)
+        if running.buckets:
+            self.admission.freed(running)
         self._wake.set()
 
     def _slots(self, queue: str) -> Slots:

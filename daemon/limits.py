@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,12 @@ from daemon.work_settings import LimitSettings
 from jobs.model import Job
 
 GATE = "limit:"
+
+KEY_MAX = 150
+"""Characters of a key that count: a gate's name has an end."""
+
+KNOWN_MAX = 10_000
+"""Answers remembered of each sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +37,11 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What was granted, and the seconds until one more can be (None: when a place comes free)."""
-
-    granted: int
-    retry_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who starts, who waits at which gate, and what was taken for nothing and goes back."""
+    """Who starts, and who waits at which gate."""
 
     start: list[tuple[Job, tuple[Bucket, ...]]]
     wait: list[tuple[Job, Bucket]]
-    unused: Counter[Bucket]
-
-
-Args = Callable[[Job], Any]
-"""Gives a job's args as an object, once one of its limits asks for them."""
 
 
 class Limits:
@@ -56,9 +49,24 @@ class Limits:
 
     def __init__(self, settings: Mapping[str, LimitSettings]) -> None:
         self._settings = dict(settings)
+        self._at: dict[str, tuple[Bucket, ...]] = {}  # what stands at a gate: each claim asks
+        self._concern: dict[tuple[str, str], bool] = {}
 
     def __bool__(self) -> bool:
         return bool(self._settings)
+
+    def concern(self, kind: str, queue: str) -> bool:
+        """Whether any limit may concern jobs of this kind and queue: of all others nobody need read the args."""
+        found = self._concern.get((kind, queue))
+        if found is None:
+            if len(self._concern) >= KNOWN_MAX:
+                self._concern.clear()
+            found = self._concern[kind, queue] = any(
+                (limit.kind is None or matches(limit.kind, kind))
+                and (limit.queue is None or matches(limit.queue, queue))
+                for limit in self._settings.values()
+            )
+        return found
 
     def buckets(self, job: Job, args: Mapping[str, Any]) -> tuple[Bucket, ...]:
         """The buckets `job` takes from, sorted; `args` is its args as a JSON object (for limits that go by one)."""
@@ -67,18 +75,33 @@ class Limits:
             if not _selected(limit, job, args):
                 continue
             key = "" if limit.per is None else _value(job, args, limit.per)
-            if key is None:  # nothing to go by: the limit does not concern this job
-                continue
-            token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
-            burst = None if limit.rate is None else limit.bucket
-            found.append(Bucket(name, key[:150], token_s, burst, limit.concurrency))
+            if key is not None:  # else there is nothing to go by: the limit does not concern this job
+                found.append(_bucket(name, key[:KEY_MAX], limit))
         return tuple(sorted(found, key=lambda bucket: (bucket.name, bucket.key)))
 
+    def buckets_at(self, gate: str) -> tuple[Bucket, ...]:
+        """What the rows at `limit:NAME:KEY` may wait for: one, unless the name of a limit begins with another's and a
+        colon; none when there is no such limit (any more)."""
+        found = self._at.get(gate)
+        if found is None:
+            if len(self._at) >= KNOWN_MAX:
+                self._at.clear()
+            found = self._at[gate] = self._look_up(gate)
+        return found
 
-def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], grants: Mapping[Bucket, Grant]) -> Verdict:
-    """Give out what was granted, in the order of `wanting`: a job starts when each of its buckets still has one."""
-    left = {bucket: grant.granted for bucket, grant in grants.items()}
-    verdict = Verdict([], [], Counter())
+    def _look_up(self, gate: str) -> tuple[Bucket, ...]:
+        parts = gate.removeprefix(GATE).split(":")
+        split = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, len(parts))]
+        return tuple(_bucket(name, key, self._settings[name]) for name, key in split if self._has(name, key))
+
+    def _has(self, name: str, key: str) -> bool:
+        return name in self._settings and (self._settings[name].per is not None or not key)
+
+
+def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], usable: Mapping[Bucket, int]) -> Verdict:
+    """Give out what is in hand, in the order of `wanting`: a job starts when each of its buckets still has one."""
+    left = dict(usable)
+    verdict = Verdict([], [])
     for job, buckets in wanting:
         short = next((bucket for bucket in buckets if left[bucket] <= 0), None)
         if short is not None:
@@ -87,8 +110,17 @@ def share(wanting: Sequence[tuple[Job, tuple[Bucket, ...]]], grants: Mapping[Buc
         for bucket in buckets:
             left[bucket] -= 1
         verdict.start.append((job, buckets))
-    verdict.unused.update({bucket: count for bucket, count in left.items() if count > 0})
     return verdict
+
+
+def spent(start: Sequence[tuple[Job, tuple[Bucket, ...]]]) -> Counter[Bucket]:
+    """What those that start take."""
+    return Counter(bucket for _job, buckets in start for bucket in buckets)
+
+
+def _bucket(name: str, key: str, limit: LimitSettings) -> Bucket:
+    token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
+    return Bucket(name, key, token_s, None if limit.rate is None else limit.bucket, limit.concurrency)
 
 
 def _selected(limit: LimitSettings, job: Job, args: Mapping[str, Any]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from daemon.controls import Controls
 from daemon.database import Database
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
-from daemon.limits import Bucket, Limits, share
+from daemon.lender import Lender
+from daemon.limits import Bucket, Limits
 from daemon.observe import Observer
 from daemon.operator_store import NewRow, OperatorStore
 from daemon.outfit import secret_folders, wanted
@@ -229,19 +229,17 @@ class OneShot:
             job.lane = self._kind.lane(args)
         buckets = Limits(self._config.limits).buckets(job, _object(job))
         give_up_at = monotonic() + self._timeout_s
+        lender = Lender(store, dict)
         while buckets:
-            grants = await store.take(worker_id, Counter(buckets))
-            verdict = share([(job, buckets)], grants)
-            if verdict.start:
-                return None
-            if verdict.unused:
-                held = {bucket: count for bucket, count in verdict.unused.items() if bucket.places is not None}
-                await store.give(worker_id, held, verdict.unused)
-            ((_job, short),) = verdict.wait
-            pause_s = grants[short].retry_s or LIMIT_LOOK_S
-            if self._stopping.is_set() or monotonic() + pause_s > give_up_at:
+            await lender.lease(worker_id, dict.fromkeys(buckets, 1))
+            short = next((bucket for bucket in buckets if not lender.usable(bucket)), None)
+            if short is None:
+                lender.spend(dict.fromkeys(buckets, 1))
+            over = self._stopping.is_set() or (short and monotonic() + lender.pause_s(short) > give_up_at)
+            await lender.tidy(worker_id, buckets, all_of_it=short is None or bool(over))
+            if short is None or over:
                 return short
-            await self._stopped_within(pause_s)
+            await self._stopped_within(min(max(lender.next_at(buckets) - monotonic(), 0.01), LIMIT_LOOK_S))
         return None
 
     async def _stopped_within(self, seconds: float) -> None:

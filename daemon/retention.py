@@ -22,6 +22,9 @@ BATCH = 1000
 PAGES = 128
 """Pages one transaction reads: 1 MiB, a few thousand rows."""
 
+UNUSED_S = 86_400.0
+"""A limit's bucket that has been full for so long is forgotten: limits by organisation or lane leave many behind."""
+
 SWEEP_S = 1.0
 """A sweep goes on at its next turn after so long: the rest of the upkeep waits for it."""
 
@@ -203,7 +206,8 @@ class Retention:
         await conn.execute(_SQL["sweep_rest"], book["partition"], keeps.digest, due)
 
     async def forget(self) -> None:
-        """Keys, audit rows, what may be taken back and tallies that are old enough; tallies of yesterday folded."""
+        """Keys, audit rows, what may be taken back, tallies and limits' buckets: what is old enough goes; tallies of
+        yesterday are folded."""
         keep, store = self._config().retention, self._store
         while await store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
             continue
@@ -215,3 +219,6 @@ class Retention:
             continue
         while len(await store.fetch(_SQL["forget_tallies"], TALLIES_S, BATCH)) == BATCH:
             continue
+        bucket: tuple[str, str] | None = ("", "")
+        while bucket is not None:
+            bucket = await store.forget_buckets(UNUSED_S, bucket, BATCH)

@@ -55,10 +55,7 @@ class Slots(NamedTuple):
 class _State:
     ripe: bool = True
     due_at: float | None = None  # when its next row is due
-    shut_until: float = 0.0  # a limit's gate: not before a token can be there
-    shut_at: float = 0.0
-    token_s: float | None = None
-    places: int = 0  # of a limit: that came free since it was shut, or twice as many as it let through last
+    shut_until: float = 0.0  # set aside until then
     full: bool = False  # the last claim gave all it was asked for: others may wait
     marks: list[float] = field(default_factory=lambda: [-inf] * 4)  # nothing older is ready, by class
     classes: set[int] = field(default_factory=set)  # that the last look saw
@@ -104,6 +101,8 @@ class Sources:
         self._probes: set[Place] = set()
         self.lane_room: Callable[[str], int | None] = lambda gate: None
         self.suspect_runs = False
+        self.passing: Callable[[str], int] = lambda gate: MOST
+        """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
         self.more = False  # a ripe place was not asked, since the claim had no room for it
         self.ended_keys: set[Key] = set()  # of rows that have ended: the next of each may go
         self.ordered = False  # rows wait for others of their key
@@ -188,6 +187,7 @@ class Sources:
         most -= len(asks)
         room: dict[str, int] = {}
         lanes: dict[str, int | None] = {}
+        passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
         self.more = False
         for place, state in self._in_turn(now):
@@ -201,8 +201,9 @@ class Sources:
             if gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
-            elif gate.startswith(GATE):  # more than can pass would be claimed only to be put back
-                count = min(count, _passing(state, now))
+            elif gate.startswith(GATE):  # rows of several queues may stand at one limit
+                count = min(count, passing.setdefault(gate, self.passing(gate)))
+                passing[gate] -= count
             elif gate.startswith(LANE_GATE):
                 count = 0 if place in probed else self._through(gate, count, lanes)
             if count > 0:
@@ -261,7 +262,7 @@ class Sources:
             state = self._states.get(place)
             if state is None:
                 continue
-            jobs, count = got[place], sum(ask.slots for ask in each)
+            jobs = got[place]
             given = len(jobs) + (len(moved[place[0]]) if place[1] == "" or (place[0], "") not in asks else 0)
             state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
             if each[0].org_id is None:
@@ -270,7 +271,6 @@ class Sources:
             elif state.shares is not None:
                 _claimed_shares(state.shares, each, jobs, moved[place[0]])
                 state.ripe, state.full = True, True  # until nobody is left; then it is asked as a whole again
-            state.places = max(state.places - count, 2 * count if state.ripe else 0)
 
     # --- fairness ---------------------------------------------------------------------------------------------------
 
@@ -299,13 +299,6 @@ class Sources:
             state.shares = shares
 
     # --- limits, returns, time --------------------------------------------------------------------------------------
-
-    def shut(self, queue: str, gate: str, now: float, retry_s: float | None, token_s: float | None) -> None:
-        """A limit refused a row, which now waits at `gate` of `queue`: no use to come back before a token has grown."""
-        state = self._states.setdefault((queue, gate), _State())
-        state.ripe = True
-        state.shut_at, state.token_s, state.places = now, token_s, 0
-        state.shut_until = now + max(retry_s or 0.0, 0.02) if retry_s is not None else now + 1.0
 
     def returned(self, job: Job, gate: str, due_at: float | None) -> None:
         """A row went back to its queue, due then (None: as before); or one ended, and the next of its key may go."""
@@ -376,16 +369,14 @@ class Sources:
         state = self._states.setdefault(place, _State())
         state.ripe, state.shut_until = True, until
 
-    def place_free(self, gate: str, count: int = 1) -> None:
-        """So many places of a concurrency limit came free."""
-        for (_queue, other), state in self._states.items():
-            if other == gate:
-                state.shut_until = 0.0
-                state.places += count
-
     def waiting(self, queue: str, gate: str) -> bool:
         """Whether rows stand at this gate, so that a newcomer must queue behind them."""
-        return (queue, gate) in self._states
+        state = self._states.get((queue, gate))
+        return state is not None and state.ripe
+
+    def standing(self, prefix: str) -> set[str]:
+        """The gates of this prefix at which rows may stand that are due."""
+        return {gate for (_queue, gate), state in self._states.items() if state.ripe and gate.startswith(prefix)}
 
     def next_at(self, now: float) -> float | None:
         """When something that is known becomes claimable by the clock alone."""
@@ -420,11 +411,3 @@ def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
     others = ranked[few:]
     first = turn % max(1, len(others))
     return [*ranked[:few], *others[first:], *others[:first]]
-
-
-def _passing(state: _State, now: float) -> int:
-    """How many of a gate's rows its limit may let through: the tokens that have grown, or the places that came free.
-    Other daemons take and give too, so one row always tries."""
-    if state.token_s is not None:
-        return 1 + int((now - state.shut_at) / state.token_s)
-    return max(1, state.places)

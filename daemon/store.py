@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import asyncpg
 
 import sql
-from daemon.limits import Bucket, Grant
+from daemon.limits import Bucket
 from daemon.settle import Transition
+from daemon.slices import Leased, Return
 from daemon.texts import json_text, plain
 from daemon.work_settings import ScheduleSettings
 from jobs.context import Ledger
@@ -267,20 +268,25 @@ class Store:
         row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
         return row is not None
 
-    async def take(self, worker_id: int, wanted: Mapping[Bucket, int]) -> dict[Bucket, Grant]:
-        """Tokens and places of each bucket, exact over all daemons."""
-        buckets = list(wanted)
+    async def lease(
+        self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]], ahead_s: float
+    ) -> list[Leased]:
+        """So many (tokens, places) of each bucket as are to be had, exact over all daemons."""
+        buckets = [bucket for bucket, _wish in asks]
         rows = await self._fetch(
-            _LIMITS["take"],
+            _LIMITS["lease"],
             worker_id,
             [b.name for b in buckets],
             [b.key for b in buckets],
-            list(wanted.values()),
+            [wish[0] for _bucket, wish in asks],
+            [wish[1] for _bucket, wish in asks],
             [b.token_s for b in buckets],
             [b.burst for b in buckets],
             [b.places for b in buckets],
+            ahead_s,
         )
-        return {bucket: Grant(*row) for bucket, row in zip(buckets, rows, strict=True)}
+        answers = sorted(rows, key=_number)  # they come in the order in which buckets are locked
+        return [Leased(r[1], r[2], r[3], tuple(r[4]), tuple(r[5]), r[6], r[7], r[8]) for r in answers]
 
     async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
         """Say which places this worker holds, after an answer was lost."""
@@ -288,16 +294,21 @@ class Store:
             _LIMITS["true_up"], worker_id, [b.name for b in held], [b.key for b in held], list(held.values())
         )
 
-    async def give(self, worker_id: int, places: Mapping[Bucket, int], tokens: Mapping[Bucket, int]) -> None:
-        """Give back places that came free, and tokens that were taken but not used."""
-        buckets = list({**places, **tokens})
+    async def give_back(self, worker_id: int, pieces: Sequence[Return]) -> None:
+        """Places and tokens that nobody uses, and the accounts of lots."""
         await self._execute(
-            _LIMITS["give"],
+            _LIMITS["give_back"],
             worker_id,
-            [b.name for b in buckets],
-            [b.key for b in buckets],
-            [places.get(b, 0) for b in buckets],
-            [tokens.get(b, 0) * (b.token_s or 0.0) for b in buckets],
+            [p.bucket.name for p in pieces],
+            [p.bucket.key for p in pieces],
+            [p.places for p in pieces],
+            [p.bucket.token_s for p in pieces],
+            [p.bucket.burst for p in pieces],
+            [p.from_s for p in pieces],
+            [p.count for p in pieces],
+            [p.lot for p in pieces],
+            [p.used for p in pieces],
+            [p.last_s for p in pieces],
         )
 
     async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
@@ -393,6 +404,11 @@ class Store:
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
 
+    async def forget_buckets(self, unused_s: float, after: tuple[str, str], most: int) -> tuple[str, str] | None:
+        """Forget unused ones of the `most` buckets of limits after this one; the last of them, None at the end."""
+        rows = await self._fetch(_UPKEEP["forget_buckets"], unused_s, *after, most)
+        return (rows[0][0], rows[0][1]) if rows and rows[0][2] == most else None
+
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         """What a statement of upkeep returns."""
         return await self._fetch(statement, *args)
@@ -440,6 +456,10 @@ def _plainly_done(t: Transition) -> bool:
 
 def _row_order(transition: Transition) -> tuple[int, int]:
     return transition.job.id, transition.job.fence
+
+
+def _number(row: asyncpg.Record) -> int:
+    return row[0]  # type: ignore[no-any-return]  # a function's first column
 
 
 def _lane(job: Job) -> str | None:

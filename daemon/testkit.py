@@ -19,12 +19,14 @@ import asyncpg
 import sql
 from daemon.claimer import Claimer
 from daemon.config import Config, parse
+from daemon.crew import Crew
 from daemon.embedded import Embedded
 from daemon.finisher import Finisher
 from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lane_store import LaneStore
 from daemon.lanes import Lanes
+from daemon.lender import Lender
 from daemon.log import Logger
 from daemon.migrate import migrate
 from daemon.observe import Observer
@@ -108,7 +110,8 @@ class Bench:
         self._store = _Store(pool)
         self._tools = tools
         self._calls = calls
-        self._observer = _Ear(_Lines())
+        self._observer = Observer(_Lines())
+        self._waits_s: float | None = None
         self._keeper = Keeper(
             self._store,
             self._observer,
@@ -121,14 +124,13 @@ class Bench:
 
     @property
     def waits_s(self) -> float | None:
-        return self._observer.waits_s
+        return self._waits_s
 
     def lose_answer(self) -> None:
         self._store.loses = True
 
     async def drain(self, stop: Callable[[Ran], bool]) -> list[Ran]:
         done: list[Ran] = []
-        self._observer.waits_s = None
         await self._keeper.expire()
         await self._keeper.control()
         while True:
@@ -149,7 +151,7 @@ class Bench:
         life = _Life(setup, self._store, self._observer, self._calls, worker_id, stop, done)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(life.finisher.run())
-            await life.rounds()
+            self._waits_s = await life.rounds()
             life.finisher.close()
             await writing
         if life.dead:
@@ -182,22 +184,30 @@ class _Life:
         self.finisher = _Finisher(store, observer, self._written.set, self._ended)
         self._runner = _Turns(setup, store, self.finisher, observer)
         self._worker_id = worker_id
+        crew = Crew(store, self._runner, self.finisher, observer, self._lives_as)
         self._lanes = Lanes(store, setup.config.lane, self._lives_as, observer)
-        self._claimer = Claimer(store, self._runner, self.finisher, observer, lambda: None, self._lives_as, self._lanes)
+        # the database's clock stands still: what is not due now is not due before the end of this life
+        self._lender = Lender(store, self._runner.places, ahead_s=0.0, clock=lambda: 0.0)
+        self._claimer = Claimer(crew, self._lender, self._lanes, lambda: None)
         calls.die = self._die
 
-    async def rounds(self) -> None:
-        """Until there is nothing more to do now, or no more to be done."""
+    async def rounds(self) -> float | None:
+        """Until there is nothing more to do now, or no more to be done; the shortest time that a limit says to wait."""
         quiet = idle = 0
         while quiet < QUIET_ROUNDS and idle < IDLE_ROUNDS_MAX and not (self.stopped or self.dead):
             self._claimer.look_again()
             await self._claimer.scout.step()
             await self._lanes.step()
+            await self._claimer.admission.step(self._at_once)
             pause_s = await self._claimer.step()
             ran = await self._turn()
             await self._flush()
             quiet = quiet + 1 if pause_s > 0 and not ran else 0
             idle = 0 if ran else idle + 1
+        waits_s = self._lender.waits_s()
+        self._claimer.close()
+        await self._claimer.admission.step()
+        return waits_s
 
     def _lives_as(self) -> int | None:
         return None if self.dead else self._worker_id
@@ -294,16 +304,6 @@ class _Store(LaneStore):
             self.loses = False
             raise ConnectionResetError("the answer to this commit was lost, as the test asked")
         return ours
-
-
-class _Ear(Observer):
-    """Hears how long limits tell rows to wait."""
-
-    waits_s: float | None = None
-
-    def limited(self, limit: str, rows: int, retry_in_s: float) -> None:
-        self.waits_s = retry_in_s if self.waits_s is None else min(self.waits_s, retry_in_s)
-        super().limited(limit, rows, retry_in_s)
 
 
 class _Lines(Logger):

@@ -37,3 +37,28 @@ delete from job_audit
 where ctid = any (array(
     select ctid from job_audit where at < now() - $1::float8 * interval '1 second'
     order by at limit $2 for update skip locked));
+
+-- name: forget_buckets
+-- Of $4 buckets of limits, beginning after ($2, $3): those that have been full for $1 seconds (a new one is as full) and of
+-- which nobody holds or wants a place; and who held none for as long.  Returns the last bucket looked at, and how many were.
+-- index job_limits_pkey, job_limit_holds_pkey: no index on times, which would make each lease write to it.  What is locked is
+-- passed over, so nothing waits for another's lock here.
+with seen as materialized (
+    select name, key from job_limits where (name, key) > ($2, $3) order by name, key limit $4
+), idle as (
+    delete from job_limit_holds
+    where ctid = any (array(
+        select hold.ctid from seen join job_limit_holds as hold using (name, key)
+        where hold.held = 0 and hold.asked_at < now() - $1::float8 * interval '1 second'
+        for update of hold skip locked))
+), gone as (
+    delete from job_limits
+    where ctid = any (array(
+        select bucket.ctid from seen join job_limits as bucket using (name, key)
+        where bucket.full_at < now() - $1::float8 * interval '1 second'
+          and not exists (select from job_limit_holds as hold
+                          where hold.name = bucket.name and hold.key = bucket.key
+                            and (hold.held > 0 or hold.asked_at >= now() - $1::float8 * interval '1 second'))
+        for update of bucket skip locked))
+)
+select name, key, (select count(*) from seen)::int as looked_at from seen order by name desc, key desc limit 1;

@@ -76,7 +76,7 @@ async def test_rows_without_a_limit_do_not_wait_for_the_lost_answer_of_one(
 ) -> None:
     """They were claimed together with limited ones; strays would be found, but only after ten seconds and more."""
     daemon = await fleet.start("a", '[limits.one]\nkind = "heartbeat"\nconcurrency = 50\n', dsn=proxy.dsn)
-    proxy.lose_reply_to("job_limits_take", 1)
+    proxy.lose_reply_to("job_limits_lease", 1)
     conn = await asyncpg.connect(database)
     async with conn.transaction():
         ids = await insert(conn, "heartbeat", 10) + await insert(conn, "note", 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from collections import Counter, defaultdict
 
 import asyncpg
@@ -9,27 +11,10 @@ import pytest
 
 from tests.life.fleet import LONG, Fleet, Note, empty, ended, insert, until_sql
 from tests.life.test_daemon_queues import most_at_once
+from tests.limits_model import most_beyond, most_within
 
-CLOCK_S = 0.05
-"""Between the token that the database gives and the first line of the handler, which is what is measured."""
-
-
-def most_beyond(starts: list[float], rate: float) -> float:
-    """The greatest excess of starts in any window over what `rate` allows in it: never more than the burst."""
-    ahead = 0.0
-    lowest = 0.0
-    worst = 0.0
-    for n, at in enumerate(starts):
-        # n + 1 starts up to `at`: the excess over the window that began just before start m is (n + 1 - m) - rate * …
-        lowest = min(lowest, n - rate * (at - starts[0])) if n else 0.0
-        ahead = n + 1 - rate * (at - starts[0])
-        worst = max(worst, ahead - lowest)
-    return worst
-
-
-def test_the_yardstick_measures() -> None:
-    assert most_beyond([0.0, 0.0, 0.0, 1.0, 2.0], rate=1) == 3
-    assert most_beyond([0.0, 5.0, 5.0, 5.0, 5.0, 6.0], rate=1) == 4
+MOMENT_S = 0.05
+"""From the use of a token, which is what counts, to the first line of the handler, which is what is measured."""
 
 
 @pytest.mark.req("JP-08")
@@ -47,11 +32,114 @@ async def test_a_rate_is_never_exceeded_by_three_daemons_and_is_used(fleet: Flee
     await empty(pool)
     starts = sorted(note.at for note in fleet.notes("start") if note.id not in set(free))
     assert len(starts) == rows
-    assert most_beyond(starts, rate) <= burst + rate * CLOCK_S
+    assert most_beyond(starts, rate) <= burst, "in no window, however late a start"
     least_s = (rows - burst) / rate
     assert least_s / (starts[-1] - starts[0]) >= 0.8, "the limit is used"
     assert await pool.fetchval("select max(attempt) from job_history") == 1
     assert len({note.by for note in fleet.notes("start") if note.id not in set(free)}) > 1
+
+
+async def test_where_there_are_no_limits_nobody_asks_about_any(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """Not at the start, not for a claim, not at the end of a job or of the daemon: one question would end it."""
+    await pool.execute("drop function job_limits_lease; drop function job_limits_return")
+    daemon = await fleet.start()
+    await ended(pool, await insert(pool, "note", 200))
+    assert await daemon.stop() == 0
+
+
+@pytest.mark.req("JP-08")
+async def test_a_rate_is_kept_and_used_while_daemons_are_killed_and_stopped(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """What a killed daemon had leased is lost, which is a slice; what a stopped one had is used by the others."""
+    rate, burst, rounds = 40.0, 10, 20 if LONG else 4
+    config = f'[limits.slow]\nkind = "note"\nrate = "{rate:g}/s"\nburst = {burst}\n'
+    members = [await fleet.start(name, config) for name in "abcd"]
+    ids = await insert(pool, "note", int(rate * 2 * rounds))
+    for n in range(rounds):
+        await fleet.noted("start", int((n + 0.5) * rate))
+        member = members.pop(0)
+        if n % 2:
+            assert await member.stop() == 0
+        else:
+            await member.kill()
+        members.append(fleet.spawn("abcd"[n % 4], config))
+    notes = await fleet.noted("start", int(rate * (rounds + 1)))
+    starts = sorted(note.at for note in notes)
+    assert most_beyond(starts, rate) <= burst
+    assert most_within(starts, 1.0) <= rate + burst
+    used = (len(starts) - burst) / rate / (starts[-1] - starts[0])
+    assert used >= 0.7, "the rest is for machines with other work: the benchmark asks for 0.95"
+    assert {note.id for note in notes} <= set(ids)
+
+
+@pytest.mark.req("JP-08")
+async def test_rows_that_wait_at_a_limit_are_not_claimed_to_be_put_back(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    """A claim and a return for each token and daemon would cost more than the work."""
+    config = '[limits.slow]\nkind = "note"\nrate = "20/s"\nburst = 2\n'
+    for name in "ab":
+        await fleet.start(name, config)
+    ids = await insert(pool, "note", 400)
+    at_the_gate = "select not exists (select from jobs where gate = '' or state = 'running')"
+    await until_sql(pool, at_the_gate)
+    began = len(fleet.notes("start"))
+    before = {row["id"]: row["fence"] for row in await pool.fetch("select id, fence from jobs")}
+    started = {note.id: note.fence for note in (await fleet.noted("start", began + 40))[began:]}
+    claims = sum(fence - before[job_id] for job_id, fence in started.items() if job_id in before)
+    put_back = await pool.fetch("select id, fence from jobs where state = 'ready'")
+    vain = sum(row["fence"] - before.get(row["id"], row["fence"]) for row in put_back) / 2
+    assert (claims + vain) / len(started) <= 2
+    assert len(ids) == 400
+
+
+@pytest.mark.parametrize("rate", ["10/s", "20/d"])
+async def test_a_burst_of_one_keeps_its_distance(fleet: Fleet, pool: asyncpg.Pool, rate: str) -> None:
+    config = f'[limits.single]\nkind = "note"\nrate = "{rate}"\nburst = 1\n'
+    for name in "ab":
+        await fleet.start(name, config)
+    await insert(pool, "note", 12)
+    if rate == "20/d":
+        await until_sql(pool, "select count(*) = 11 from jobs where gate = 'limit:single:' and state = 'ready'")
+        in_s = await pool.fetchval("select date_part('epoch', full_at - now()) from job_limits where lot_until is null")
+        assert len(fleet.notes("start")) == 1
+        assert in_s is None or 4200 < in_s <= 4321
+        return
+    starts = [note.at for note in await fleet.noted("start", 12)]
+    assert min(b - a for a, b in itertools.pairwise(starts)) >= 0.1 - MOMENT_S
+    assert (starts[-1] - starts[0]) <= 11 * 0.1 / 0.5, "and is used"
+
+
+async def test_a_draining_daemon_gives_its_places_back_as_its_jobs_end(fleet: Fleet, pool: asyncpg.Pool) -> None:
+    config = '[limits.few]\nkind = "note"\nconcurrency = 3\n'
+    leaving = await fleet.start("a", config, DAEMON__DRAIN_TIMEOUT="60s")
+    await insert(pool, "note", 2, {"seconds": 0.3})
+    (stays,) = await insert(pool, "note", 1, {"seconds": 600})
+    await fleet.noted("start", 3)
+    await fleet.start("b", config)
+    leaving.signal(signal.SIGTERM)
+    await leaving.said("daemon_draining")
+    rest = await insert(pool, "note", 6)
+    await ended(pool, rest)
+    assert {note.by for note in fleet.notes("start") if note.id in set(rest)} == {"b"}
+    assert leaving.process.exitcode is None, "the third job holds its place and its daemon"
+    assert await pool.fetchval("select state from jobs where id = $1", stays) == "running"
+
+
+async def test_a_daemon_with_work_gets_its_share_of_places_from_one_that_never_pauses(
+    fleet: Fleet, pool: asyncpg.Pool
+) -> None:
+    """Each serves a queue of its own under one limit; one has work without end."""
+    config = '[limits.few]\nkind = "note"\nconcurrency = 4\n'
+    await fleet.start("busy", config, DAEMON__QUEUES="many")
+    await fleet.start("late", config, DAEMON__QUEUES="few")
+    await insert(pool, "note", 400, {"seconds": 0.05}, queue="many")
+    await fleet.noted("start", 20)
+    few = await insert(pool, "note", 40, {"seconds": 0.05}, queue="few")
+    await ended(pool, few)
+    notes = fleet.notes()
+    assert most_at_once(notes) <= 4
+    mine = [note.at for note in notes if note.what == "start" and note.id in set(few)]
+    others = [n for n in notes if n.what == "start" and n.by == "busy" and mine[0] <= n.at <= mine[-1]]
+    assert len(others) <= 4 * len(mine), "about one for one"
+    assert others, "nor does the latecomer take all"
 
 
 async def test_places_are_never_exceeded_and_come_free_when_their_daemon_is_killed(
@@ -93,10 +181,11 @@ async def test_each_lane_has_a_bucket_of_its_own(fleet: Fleet, pool: asyncpg.Poo
     for name in "ab":
         await fleet.start(name, config)
     lanes = [f"host-{n}" for n in range(5)]
+    lane_of: dict[int, str | None] = {}
     for lane in lanes:
-        await insert(pool, "note", 12, {"seconds": 0.05}, lane=lane)
+        lane_of |= dict.fromkeys(await insert(pool, "note", 12, {"seconds": 0.05}, lane=lane), lane)
     free = await insert(pool, "note", 20, {"seconds": 0.05})
-    lane_of = {row[0]: row[1] for row in await pool.fetch("select id, lane from jobs")}
+    lane_of |= dict.fromkeys(free)
     await empty(pool)
     by_lane: defaultdict[str | None, list[Note]] = defaultdict(list)
     for note in fleet.notes():

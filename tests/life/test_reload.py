@@ -6,8 +6,6 @@ import signal
 
 import asyncpg
 
-from daemon.sources import Slots, Sources
-from daemon.store import Head
 from tests.life.fleet import Fleet, Member, Row, ended, insert, until_sql
 from tests.life.test_daemon_queues import most_at_once
 
@@ -49,21 +47,6 @@ async def test_a_limit_taken_away_lets_go_whom_it_held(fleet: Fleet, pool: async
     await fleet.noted("end", 1)
     await reload(daemon, "")
     await ended(pool, ids)
-
-
-def gates(sources: Sources) -> set[str]:
-    """Which it would claim from now."""
-    return {ask.gate for ask in sources.wanted(10.0, lambda queue: Slots(100), 1000)}
-
-
-def test_the_gate_of_a_limit_is_looked_at_anew_after_a_reload() -> None:
-    """However long the old limit had shut it."""
-    sources = Sources(["*"], ["default"], ["note"])
-    sources.shut("default", "limit:few:", 0.0, retry_s=3600.0, token_s=3600.0)
-    assert "limit:few:" not in gates(sources)
-    sources.serve(["*"], ["default"], ["note"])
-    sources.found([Head("default", "limit:few:", 2, 9.0, 10.0)], 10.0, ("", "", 0), to_the_end=True)
-    assert "limit:few:" in gates(sources)
 
 
 async def test_a_bad_config_changes_nothing_and_says_all_that_is_wrong(fleet: Fleet, pool: asyncpg.Pool) -> None:

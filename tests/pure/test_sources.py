@@ -100,7 +100,6 @@ def test_no_more_is_asked_than_there_are_slots_and_the_gates_rows_go_first() -> 
     known = sources()
     for place in (TOKENS, PLACES):
         known.opened(*place)
-    known.place_free(PLACES[1], 4)
     assert wanted(known, 0.0, free=0) == {}
     asked = wanted(known, 0.0, free=3)
     assert sum(asked.values()) <= 3
@@ -194,13 +193,40 @@ class TestMarks:
 class TestLimitGates:
     """Rows that a limit holds back are asked for as they can pass."""
 
-    def test_it_opens_with_its_tokens_and_lets_through_as_many_as_have_grown(self) -> None:
+    def test_no_more_is_asked_than_is_in_hand(self) -> None:
+        """More would be claimed only to be put back: with one place and 100 slots, 99 for each that runs."""
         known = sources()
-        known.shut(*TOKENS, 100.0, 0.5, 0.1)
         empty(known, OPEN)
-        assert known.next_at(100.0) == 100.5
-        assert wanted(known, 100.4) == {}
-        assert wanted(known, 100.55) == {TOKENS: 6}
+        known.opened(*TOKENS)
+        known.opened(*PLACES)
+        known.passing = {TOKENS[1]: 3, PLACES[1]: 0}.__getitem__
+        assert wanted(known, 0.0) == {TOKENS: 3}
+
+    def test_queues_whose_rows_stand_at_one_limit_share_what_is_in_hand(self) -> None:
+        known = sources("q", "r")
+        empty(known, OPEN, ("r", ""))
+        known.opened(*TOKENS)
+        known.opened("r", TOKENS[1])
+        known.passing = lambda gate: 12
+        assert sum(wanted(known, 0.0, free=10).values()) == 12
+
+    def test_organisations_that_wait_at_it_share_what_is_in_hand(self) -> None:
+        known = sources()
+        empty(known, OPEN)
+        known.opened(*TOKENS)
+        known.passing = lambda gate: 4
+        known.claimed([Ask(*TOKENS, 4)], rows(4, TOKENS))
+        assert known.to_survey(0.0) == TOKENS
+        known.surveyed(TOKENS, [Waiting(2, "a", 1.0), Waiting(2, "b", 1.0)], 1.0)
+        assert Counter({ask.org_id: ask.slots for ask in asks(known, 0.0)}) == {"a": 2, "b": 2}
+
+    def test_those_at_which_rows_stand_are_known(self) -> None:
+        known = sources()
+        known.opened(*TOKENS)
+        known.opened(*PLACES)
+        assert known.standing("limit:") == {TOKENS[1], PLACES[1]}
+        empty(known, TOKENS)
+        assert known.standing("limit:") == {PLACES[1]}
 
     def test_a_hint_does_not_open_it(self) -> None:
         known = sources()
@@ -209,34 +235,15 @@ class TestLimitGates:
         known.hinted()
         assert wanted(known, 0.0) == {OPEN: 10}
 
-    def test_one_of_places_lets_through_as_many_as_came_free(self) -> None:
-        """More would be claimed only to be put back: with one place and 100 slots, 99 for each that runs."""
-        known = sources()
-        empty(known, OPEN)
-        known.shut(*PLACES, 100.0, None, None)
-        assert wanted(known, 100.9) == {}
-        known.place_free(PLACES[1])
-        assert wanted(known, 100.1) == {PLACES: 1}
-        known.place_free(PLACES[1], 2)
-        assert wanted(known, 100.1) == {PLACES: 3}
-        known.shut(*PLACES, 100.2, None, None)
-        assert wanted(known, 101.2) == {PLACES: 1}  # another daemon may have freed one
-
-    def test_one_that_lets_all_through_is_asked_for_twice_as_many(self) -> None:
-        known = sources()
-        empty(known, OPEN)
-        known.opened(*PLACES)
-        counts = []
-        for _ in range(5):
-            asked = asks(known, 0.0, free=10)
-            counts.append(sum(ask.slots for ask in asked))
-            known.claimed(asked, rows(counts[-1], PLACES))
-        assert counts == [1, 2, 4, 8, 10]
-
     def test_newcomers_queue_behind_those_that_wait_until_it_is_seen_empty(self) -> None:
         known = sources()
-        known.shut(*TOKENS, 0.0, 1.0, 0.1)
+        known.opened(*TOKENS)
         assert known.waiting(*TOKENS)
+        known.claimed([Ask(*TOKENS, 2)], rows(2, TOKENS))
+        assert known.waiting(*TOKENS)
+        known.claimed([Ask(*TOKENS, 2)], rows(1, TOKENS))
+        assert not known.waiting(*TOKENS)
+        known.opened(*TOKENS)
         saw(known, (*OPEN, -1.0), now=1.0)
         assert not known.waiting(*TOKENS)
 

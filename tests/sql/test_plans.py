@@ -92,6 +92,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "partitions_drop": (("'job_history'", "86400", "1"), set()),
         "forget_keys": (("10000", "1000"), {"job_keys_age"}),
         "forget_audit": (("10000", "1000"), {"job_audit_at"}),
+        "forget_buckets": (("86400", "''", "''", "1000"), set()),
     },
     "history.sql": {
         "sweep_known": (("'job_history'", "'r'", "4500"), set()),
@@ -116,8 +117,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget_tallies": (("86400", "1000"), set()),
     },
     "limits.sql": {
-        "take": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'", "'{1}'", "'{1}'"), set()),
-        "give": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'"), set()),
+        "lease": (("1", "'{a}'", "'{b}'", "'{1}'", "'{1}'", "'{1}'", "'{1}'", "'{1}'", "0.1"), set()),
+        "give_back": (("1", "'{a}'", "'{b}'", *["'{1}'"] * 8), set()),
         "true_up": (("1", "'{a}'", "'{b}'", "'{1}'"), set()),
     },
     "lanes.sql": {

@@ -129,3 +129,25 @@ async def test_limits_go_by_it_too() -> None:
         assert len(await queue.drain()) == 1
         assert len(await queue.drain_all()) == 3
         assert queue.clock.now - start == pytest.approx(timedelta(seconds=3), abs=timedelta(milliseconds=10))
+
+
+async def test_a_limits_burst_starts_at_once_and_the_rest_as_its_tokens_grow() -> None:
+    config = "[limits.fast]\nkind = 'shop.when'\nrate = '10/s'"
+    async with testing.queue(handlers=[handlers], config=config) as queue:
+        start = queue.clock.now
+        for _ in range(45):
+            await queue.enqueue("shop.when")
+        assert len(await queue.drain()) == 10
+        assert len(await queue.drain()) == 0
+        await queue.clock.advance("1s")
+        assert len(await queue.drain()) == 10
+        assert len(await queue.drain_all()) == 25
+        assert queue.clock.now - start == pytest.approx(timedelta(seconds=3.5), abs=timedelta(milliseconds=10))
+
+
+async def test_places_are_taken_again_in_the_same_drain() -> None:
+    async with testing.queue(handlers=[handlers], config="[limits.two]\nkind = 'shop.when'\nconcurrency = 2") as queue:
+        for _ in range(7):
+            await queue.enqueue("shop.when")
+        assert len(await queue.drain()) == 7
+        assert await queue.pool.fetchval("select sum(held) from job_limit_holds") is None, "and go with the worker"
