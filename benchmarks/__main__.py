@@ -8,7 +8,18 @@ import sys
 
 import uvloop
 
-from benchmarks import drain, enqueue, history, lanes, limits, neighbour, pickup, rescue, roles
+from benchmarks import (
+    drain,
+    enqueue,
+    history,
+    horizon,
+    lanes,
+    limits,
+    neighbour,
+    pickup,
+    rescue,
+    roles,
+)
 
 
 async def main(*, short: bool) -> bool:
@@ -17,6 +28,7 @@ async def main(*, short: bool) -> bool:
         await pickup.main(20, 3) if short else await pickup.main(),
         await enqueue.main(200, 2_000, 1) if short else await enqueue.main(),
         await neighbour.main(2_000, 2) if short else await neighbour.main(),
+        await horizon.main(3) if short else await horizon.main(),
         await rescue.main(1) if short else await rescue.main(),
         await lanes.main(500, 200) if short else await lanes.main(),
         await limits.main(3, 1) if short else await limits.main(),

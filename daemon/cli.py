@@ -24,7 +24,7 @@ COMMANDS = {
     "queues": ("daemon.cli_queues:queues", "Queues: list, pause, resume and drain them."),
     "lanes": ("daemon.cli_lanes:lanes", "Destinations: list, pause, resume and reset them."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
-    "orgs": ("daemon.cli_holds:orgs", "Organisations: pause and resume them."),
+    "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),
     "stats": ("daemon.cli_queues:stats", "Rows of each queue in numbers."),

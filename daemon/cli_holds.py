@@ -155,7 +155,7 @@ def kinds() -> None:
     """Kinds of jobs, in whatever queue they stand."""
 
 
-@click.group(short_help="Organisations: pause and resume them.")
+@click.group(short_help="Organisations: pause and resume them, and give them weights.")
 def orgs() -> None:
     """Organisations: the org_id of jobs, in whatever queue they stand."""
 

@@ -16,7 +16,7 @@ from daemon.cli_holds import QUEUES, pause_command, resume_command
 from daemon.cli_options import actor_option, config_option, json_option, reason_option, seconds
 from daemon.cli_output import age_text, note, print_rows
 from daemon.cli_session import Session, with_session
-from daemon.counts import Number, Queue, words
+from daemon.counts import PAIRS, Number, Queue, words
 from daemon.exits import FAILED, OK
 from daemon.holds import FOREVER, Holds
 from daemon.operator_store import Order
@@ -136,7 +136,10 @@ async def _until_quiet(session: Session, name: str, timeout_s: float) -> int:
 
 async def _count(session: Session) -> dict[str, _Numbers]:
     found: defaultdict[str, _Numbers] = defaultdict(_Numbers)
-    for name, queue in (await session.store.survey()).queues.items():
+    survey = await session.store.survey()
+    if survey.cut:
+        note(f"rows wait in more than {PAIRS:,} queues and gates: the rest are estimates, and rare ones are missing")
+    for name, queue in survey.queues.items():
         found[name].rows = queue
     for name, row in (await Holds(session.conn).paused("queue")).items():
         found[name].paused = row

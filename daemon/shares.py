@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
-from math import inf
+from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from daemon.store import FROM_THE_START, Ask, Waiting
 
@@ -31,8 +31,52 @@ Who = tuple[int, str]
 @dataclass(slots=True)
 class _Share:
     weight: float
-    passed: float
+    passed: float  # turns taken, for its weight
+    queued: float  # where it stands in the heap: never behind `passed`
     limit: int = FIRST_ASK
+
+
+class _Class:
+    """The organisations of one class, the one that is next at hand however many there are."""
+
+    __slots__ = ("_heap", "shares")
+
+    def __init__(self) -> None:
+        self.shares: dict[str, _Share] = {}
+        self._heap: list[tuple[float, str]] = []  # with entries that no longer count, which are passed over
+
+    def found(self, org_id: str, weight: float, least: float) -> None:
+        share = self.shares.get(org_id)
+        if share is None:
+            self.shares[org_id] = _Share(weight, least, least)
+            heappush(self._heap, (least, org_id))
+        else:
+            share.weight = weight
+
+    def least(self) -> float:
+        """Where one that comes new stands."""
+        return min((share.passed for share in self.shares.values()), default=0.0)
+
+    def next(self) -> tuple[str, _Share] | None:
+        """Take out who has been served least; `back` puts it in again."""
+        heap = self._heap
+        while heap:
+            queued, org_id = heappop(heap)
+            share = self.shares.get(org_id)
+            if share is None or share.queued != queued:
+                continue
+            if share.passed == queued:
+                return org_id, share
+            share.queued = share.passed
+            heappush(heap, (share.passed, org_id))
+        return None
+
+    def back(self, org_id: str, share: _Share) -> None:
+        share.queued = share.passed
+        heappush(self._heap, (share.passed, org_id))
+        if len(self._heap) > 2 * len(self.shares) + 100:
+            self._heap = [(each.queued, name) for name, each in self.shares.items()]
+            heapify(self._heap)
 
 
 class Ageing:
@@ -60,38 +104,34 @@ class Shares:
     """The organisations that wait at one (queue, gate)."""
 
     def __init__(self) -> None:
-        self._classes: dict[int, dict[str, _Share]] = {priority: {} for priority in CLASSES}
+        self._classes = {priority: _Class() for priority in CLASSES}
         self._marks: OrderedDict[Who, float] = OrderedDict()
         self._ageing = Ageing()
 
     def __len__(self) -> int:
-        return sum(map(len, self._classes.values()))
+        return sum(len(each.shares) for each in self._classes.values())
 
     @property
     def compete(self) -> bool:
         """Whether in some class more than one waits."""
-        return any(len(shares) > 1 for shares in self._classes.values())
+        return any(len(each.shares) > 1 for each in self._classes.values())
 
     def found(self, waiting: Iterable[Waiting]) -> None:
         """What a survey saw."""
-        least = {n: min((share.passed for share in each.values()), default=0.0) for n, each in self._classes.items()}
+        least = {priority: each.least() for priority, each in self._classes.items()}
         for priority, org_id, weight in waiting:
-            shares = self._classes[priority]
-            share = shares.get(org_id)
-            if share is None:
-                shares[org_id] = _Share(weight, least[priority])
-            else:
-                share.weight = weight
+            self._classes[priority].found(org_id, weight, least[priority])
 
     def ask(self, queue: str, gate: str, count: int, kept: int, runs: Callable[[str], bool]) -> list[Ask]:
         """Whom to ask for how many of the next `count` rows, of which `kept` are for organisations that run nothing."""
         given: Counter[Who] = Counter()
         for priority in CLASSES if kept else ():
-            for org_id in [org_id for org_id in self._classes[priority] if not runs(org_id)][: min(kept, count)]:
-                self._serve(priority, org_id, given)
+            shares = self._classes[priority].shares
+            for org_id in islice((org_id for org_id in shares if not runs(org_id)), min(kept, count)):
+                self._serve(priority, org_id, shares[org_id], given)
                 count, kept = count - 1, kept - 1
         count = max(0, count - kept)
-        aged, lower = self._ageing.due(count, [priority for priority, shares in self._classes.items() if shares])
+        aged, lower = self._ageing.due(count, [priority for priority, each in self._classes.items() if each.shares])
         count -= self._give(lower, aged, given)
         for priority in CLASSES:
             count -= self._give(priority, count, given)
@@ -100,26 +140,29 @@ class Shares:
             for (priority, org_id), rows in given.items()
         ]
 
-    def _serve(self, priority: int, org_id: str, given: Counter[Who]) -> None:
-        share = self._classes[priority][org_id]
+    def _serve(self, priority: int, org_id: str, share: _Share, given: Counter[Who]) -> None:
         share.passed += 1.0 / share.weight
         given[priority, org_id] += 1
 
     def _give(self, priority: int, count: int, given: Counter[Who]) -> int:
         """Share out up to `count` rows of one class; how many were."""
-        shares = self._classes[priority]
-        heap = [(share.passed, org_id) for org_id, share in shares.items() if given[priority, org_id] < share.limit]
-        heapify(heap)
-        done = 0
-        while heap and done < count:
-            _passed, org_id = heap[0]
-            share = shares[org_id]
-            self._serve(priority, org_id, given)
+        each, done = self._classes[priority], 0
+        full: list[tuple[str, _Share]] = []
+        while done < count and (who := each.next()) is not None:
+            org_id, share = who
+            if given[priority, org_id] >= share.limit:
+                full.append(who)
+                continue
+            self._serve(priority, org_id, share, given)
             done += 1
-            full = given[priority, org_id] >= share.limit
-            heapreplace(heap, (inf if full else share.passed, org_id))
-            if heap[0][0] == inf:
-                break
+            each.back(org_id, share)
+        if full and done == count and (who := each.next()) is not None:
+            # What was left over is not held against those who took it: who was asked for all it may give stands beside.
+            each.back(*who)
+            for _org_id, share in full:
+                share.passed = max(share.passed, who[1].passed)
+        for org_id, share in full:
+            each.back(org_id, share)
         return done
 
     def claimed(self, asked: Iterable[Ask], got: Mapping[Who, int], newest: Mapping[Who, float]) -> None:
@@ -127,14 +170,17 @@ class Shares:
         for ask in asked:
             who = (ask.first, ask.org_id or "")
             rows = got.get(who, 0)
-            share = self._classes[ask.first].get(who[1])
+            of_class = self._classes[ask.first]
+            share = of_class.shares.get(who[1])
             if share is None:
                 continue
-            share.passed -= (ask.slots - rows) / share.weight
+            if rows < ask.slots:
+                share.passed -= (ask.slots - rows) / share.weight
+                of_class.back(who[1], share)
             if rows >= ask.slots:
                 share.limit = min(2 * share.limit, 100_000)
             elif rows or who not in self._marks:
-                del self._classes[ask.first][who[1]]
+                del of_class.shares[who[1]]
             if rows:
                 self._mark(who, newest[who])
             else:  # a row that was committed late may be older than the mark: look from the start, once

@@ -12,7 +12,7 @@ from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.shares import CLASSES, Ageing, Shares
-from daemon.store import Ask, Freed, Head, Key, Ripe, Waiting
+from daemon.store import Ask, Freed, Head, Key, Mark, Ripe, Waiting
 from jobs.model import Job
 
 KIND_GATE = "kind:"
@@ -176,6 +176,15 @@ class Sources:
                 del self._states[place]
             else:
                 self._states[place].due_at = None
+
+    def marks(self) -> list[Mark]:
+        """Below what time nothing is ready, unless it was inserted by a long transaction."""
+        return [
+            Mark(*place, priority, mark)
+            for place, state in self._states.items()
+            for priority, mark in zip(CLASSES, state.marks, strict=True)
+            if mark > -inf
+        ]
 
     # --- claims -----------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,15 @@ class Head(NamedTuple):
     now: float
 
 
+class Mark(NamedTuple):
+    """How old the rows of a (queue, gate, class) may still be, seconds since 1970: what was older has been claimed."""
+
+    queue: str
+    gate: str
+    priority: int
+    run_at: float
+
+
 class Waiting(NamedTuple):
     """An organisation (`""`: none) that waits at a place in one class."""
 
@@ -179,9 +188,12 @@ class Store:
         """Ordering keys in order, beginning after `after`, and whether the oldest row waits at the gate `order`."""
         return [((row[0], row[1]), row[2]) for row in await self._fetch(_QUEUE["keys"], *after, most)]
 
-    async def look(self, after: tuple[str, str, int], most: int) -> list[Head]:
-        """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`."""
-        return [Head(*row) for row in await self._fetch(_QUEUE["look"], *after, most)]
+    async def look(self, after: tuple[str, str, int], most: int, known: Sequence[Mark] = ()) -> list[Head]:
+        """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`.  Of those that
+        are `known` only rows no older than their mark."""
+        queues, gates, classes, marks = zip(*known, strict=True) if known else ((), (), (), ())
+        found = await self._fetch(_QUEUE["look"], *after, most, queues, gates, classes, marks)
+        return [Head(*row) for row in found]
 
     async def waiting(self, queue: str, gate: str, after: tuple[int, str], most: int) -> list[Waiting]:
         """The organisations that wait at a place, in order of class and name, beginning after `after`."""

@@ -35,12 +35,15 @@ class Tallies:
 
     def ended(self, batch: Sequence[Transition], ours: Collection[int]) -> None:
         """A batch is written; `ours`: the ids whose result was taken."""
-        self.add_all((t.job.queue, t.state) for t in batch if t.state != "ready" and t.job.id in ours)
+        if len(ours) < len(batch):
+            batch = _taken(batch, ours)
+        self.add_all((t.job.queue, t.state) for t in batch)
 
     def add_all(self, ends: Iterable[tuple[str, str]]) -> None:
-        """(queue, outcome) of each job that ended."""
+        """(queue, outcome) of each job; those that are `ready` again have not ended."""
         for (queue, outcome), n in Counter(ends).items():
-            self._new[self._queue(queue), outcome] += n
+            if outcome != "ready":
+                self._new[self._queue(queue), outcome] += n
 
     async def flush(self, store: Store) -> None:
         """Write this hour's totals.  Totals and not differences: a write whose answer was lost is made again."""
@@ -75,3 +78,8 @@ class Tallies:
 
     def _hour(self) -> int:
         return int(self._clock()) // HOUR_S * HOUR_S
+
+
+def _taken(batch: Sequence[Transition], ours: Collection[int]) -> list[Transition]:
+    """Of two attempts of one row the newer one's result is the one that was taken."""
+    return list({t.job.id: t for t in sorted(batch, key=lambda t: t.job.fence) if t.job.id in ours}.values())

@@ -257,22 +257,69 @@ select id from back;
 
 -- name: look
 -- The head of each (queue, gate, class) that has ready rows: when it is due, in seconds since 1970, and the database's clock.
--- The claimer's map.  Beginning after ($1 queue, $2 gate, $3 class), $4 of them at most.
--- index jobs_ready, walked loosely: one probe for each
-with recursive head as (
-    (select queue, gate, priority, run_at from jobs
-     where state = 'ready' and (queue, gate, priority) > ($1, $2, $3)
-     order by queue, gate, priority, run_at, id limit 1)
+-- The claimer's map.  Beginning after ($1 queue, $2 gate, $3 class), $4 of them at most.  Of those that are known already
+-- ($5 queues, $6 gates, $7 classes) only rows as old as their mark or younger ($8, seconds since 1970): the dead entries of
+-- what was claimed before, which stay while any transaction pins the vacuum horizon, are not walked over then.
+-- index jobs_ready, walked loosely in the gaps between the known ones, one probe for each that is found, and one for each
+-- known one
+with known as materialized (
+    select * from unnest($5::text[], $6::text[], $7::smallint[], $8::float8[]) as known (queue, gate, priority, mark)
+    where (queue, gate, priority) > ($1, $2, $3)
+), edge as (
+    select $1 as queue, $2 as gate, $3::smallint as priority
     union all
-    select next.queue, next.gate, next.priority, next.run_at
-    from head
-    cross join lateral (
-        select queue, gate, priority, run_at from jobs
-        where state = 'ready' and (queue, gate, priority) > (head.queue, head.gate, head.priority)
-        order by queue, gate, priority, run_at, id limit 1
-    ) as next
+    select queue, gate, priority from known
+), gap as materialized (
+    select queue, gate, priority, lead(queue) over edges as queue_to, lead(gate) over edges as gate_to,
+           lead(priority) over edges as priority_to
+    from edge
+    window edges as (order by queue, gate, priority)
 )
-select queue, gate, priority, date_part('epoch', run_at), date_part('epoch', now()) from head limit $4;
+select found.queue, found.gate, found.priority, date_part('epoch', found.run_at), date_part('epoch', now())
+from (
+    select head.* from gap cross join lateral (
+        with recursive head as (
+            (select queue, gate, priority, run_at from jobs
+             where state = 'ready' and (queue, gate, priority) > (gap.queue, gap.gate, gap.priority)
+               and (queue, gate, priority) < (gap.queue_to, gap.gate_to, gap.priority_to)
+             order by queue, gate, priority, run_at, id limit 1)
+            union all
+            select next.* from head cross join lateral (
+                select queue, gate, priority, run_at from jobs
+                where state = 'ready' and (queue, gate, priority) > (head.queue, head.gate, head.priority)
+                  and (queue, gate, priority) < (gap.queue_to, gap.gate_to, gap.priority_to)
+                order by queue, gate, priority, run_at, id limit 1
+            ) as next
+        )
+        select * from head limit $4
+    ) as head
+    where gap.queue_to is not null
+    union all
+    select head.* from gap cross join lateral (
+        with recursive head as (
+            (select queue, gate, priority, run_at from jobs
+             where state = 'ready' and (queue, gate, priority) > (gap.queue, gap.gate, gap.priority)
+             order by queue, gate, priority, run_at, id limit 1)
+            union all
+            select next.* from head cross join lateral (
+                select queue, gate, priority, run_at from jobs
+                where state = 'ready' and (queue, gate, priority) > (head.queue, head.gate, head.priority)
+                order by queue, gate, priority, run_at, id limit 1
+            ) as next
+        )
+        select * from head limit $4
+    ) as head
+    where gap.queue_to is null
+    union all
+    select head.* from known cross join lateral (
+        select queue, gate, priority, run_at from jobs
+        where state = 'ready' and queue = known.queue and gate = known.gate and priority = known.priority
+          and run_at >= to_timestamp(known.mark)
+        order by run_at, id limit 1
+    ) as head
+) as found
+order by found.queue, found.gate, found.priority
+limit $4;
 
 -- name: waiting
 -- The organisations that wait at one place, class by class, with their weights; beginning after ($3 class, $4 organisation),

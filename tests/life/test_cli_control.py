@@ -72,6 +72,25 @@ async def test_a_pause_for_a_while_says_when_it_ends_and_a_dry_one_does_nothing(
     assert mail["until"] is not None
 
 
+@pytest.mark.req("OR-05")
+async def test_an_organisation_is_given_a_weight_once_and_on_record(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    kept = "select org_id, weight::float8 from job_orgs"
+    dry = await terminal.ok("orgs", "weight", "acme", "3", "--dry-run", "--json")
+    assert dry.json == {"org": "acme", "weight": 3.0, "changed": True, "dry_run": True}
+    assert await pool.fetch(kept) == []
+    for changed in (True, False):
+        said = await terminal.ok("orgs", "weight", "acme", "3", "--actor", "ann", "--reason", "gold", "--json")
+        assert said.json == {"org": "acme", "weight": 3.0, "changed": changed, "dry_run": False}
+    assert [tuple(row) for row in await pool.fetch(kept)] == [("acme", 3.0)]
+    audit = await pool.fetch("select actor, action, subject, reason from job_audit")
+    assert [tuple(row) for row in audit] == [("ann", "orgs.weight", "org acme", "gold")]
+    assert (await terminal.ok("orgs", "weight", "nobody", "1", "--json")).json["changed"] is False
+    assert (await terminal.ok("orgs", "weights", "--json")).json == [{"name": "acme", "weight": 3.0}]
+    refused = await terminal("orgs", "weight", "acme", "0")
+    assert refused.code == 2
+    assert "0.001" in refused.err
+
+
 # --- many rows --------------------------------------------------------------------------------------------------------
 
 

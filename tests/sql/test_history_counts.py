@@ -11,7 +11,7 @@ import pytest
 import sql
 from daemon import counts
 from daemon.config import parse
-from daemon.counts import EXACT, EXACT_DEAD, Number, Sample, Waiting, assemble, words
+from daemon.counts import EXACT, EXACT_DEAD, PAIRS, Number, Sample, Waiting, assemble, words
 from daemon.embedded import Embedded
 from daemon.keeper import Keeper
 from daemon.observe import Observer
@@ -121,6 +121,17 @@ def test_an_estimate_counts_only_where_counting_stopped() -> None:
     assert queues["c"].ready == Number(EXACT, about=True)  # too rare for the sample: at least what was counted
 
 
+def test_places_beyond_those_that_are_counted_are_estimated() -> None:
+    waiting = [Waiting(f"a{n:04}", "", 1, 0, 1.0, more_ready=False, more_scheduled=False) for n in range(PAIRS)]
+    sample = [Sample("a0007", "", 1, 0, 100.0), Sample("b", "", 30, 0, 100.0), Sample("b", "kind:k", 2, 1, 100.0)]
+    survey = assemble(waiting, sample, {}, {}, 0.0, [])
+    assert survey.cut
+    assert survey.queues["a0007"].ready == Number(1)
+    assert survey.queues["b"].ready == Number(3000, about=True)
+    assert survey.parked == {"k": 300}
+    assert not assemble(waiting[1:], sample, {}, {}, 0.0, []).cut
+
+
 def test_dead_letters_beyond_the_bound_are_shared_out_as_the_newest_are() -> None:
     queues = assemble([], [], {}, {"a": EXACT_DEAD * 3 // 4, "b": EXACT_DEAD // 4}, 40_000.0, []).queues
     assert (queues["a"].dead, queues["b"].dead) == (Number(30_000, about=True), Number(10_000, about=True))
@@ -178,6 +189,15 @@ async def test_ends_are_counted_by_hour_queue_and_outcome(pool: Pool, store: Sto
     await tallies.flush(store)
     await tallies.flush(store)
     assert await tallied(pool) == {(100, "q", "done", 7): 2, (100, "q", "dead", 7): 1, (101, "q", "done", 7): 1}
+
+
+async def test_of_two_attempts_of_a_row_one_counts(pool: Pool, store: Store) -> None:
+    """A batch may have the late result of a row that the same daemon claimed again."""
+    older, newer = (Transition(Job(1, fence, "noop", "q", 2, 1, "{}", 0.0), "dead", "dead") for fence in (1, 2))
+    tallies = Tallies(lambda: 7, clock=Clock())
+    tallies.ended([newer, older], {1})
+    await tallies.flush(store)
+    assert await tallied(pool) == {(100, "q", "dead", 7): 1}
 
 
 async def test_a_flush_whose_answer_was_lost_counts_once(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
 
+import asyncpg
 import pytest
 
-from daemon.store import Head, Store, Waiting
+import sql
+from daemon.store import Head, Mark, Store, Waiting
+from tests.sql.plans import explain
 from tests.sql.rows import FROM_THE_FIRST, Insert, Pool, Worker, claim
 
 
@@ -50,6 +54,50 @@ class TestLook:
         assert [head[:3] for head in seen] == [
             (queue, *rest) for queue in "abc" for rest in (("", 1), ("", 4), ("lane:x", 2))
         ]
+
+    async def test_what_is_older_than_its_mark_is_passed_over_and_all_else_is_shown(
+        self, pool: Pool, store: Store, insert: Insert
+    ) -> None:
+        """Whichever places are known: before, between and behind them the others are found."""
+        now: float = await pool.fetchval("select date_part('epoch', now())")
+        places = [(queue, gate, priority) for queue in "abc" for gate in ("", "lane:x") for priority in (1, 3)]
+        await pool.execute(
+            """insert into jobs (kind, queue, priority, run_at)
+               select kind, queue, priority, to_timestamp($1::float8 - age)
+               from (values ('open'), ('gated')) as k (kind), (values ('a'), ('b'), ('c')) as q (queue),
+                    (values (1), (3)) as c (priority), (values (60), (10)) as a (age)""",
+            now,
+        )
+        await pool.execute("update jobs set gate = 'lane:x' where kind = 'gated'")
+        for chosen in range(2 ** len(places)):
+            if chosen % 13 and chosen not in (1, 2**11, 2**12 - 1):  # of 4,096 subsets some hundreds
+                continue
+            known = [place for n, place in enumerate(places) if chosen >> n & 1]
+            marks = [Mark(*place, now - 30) for place in known]
+            ages = {head[:3]: now - head.run_at for head in await store.look(FROM_THE_FIRST, 100, marks)}
+            assert ages == pytest.approx({place: 10 if place in known else 60 for place in places})
+        late = [Mark(*place, now - 5) for place in places]
+        assert await store.look(FROM_THE_FIRST, 100, late) == []
+        assert [head[:3] for head in await store.look(("a", "lane:x", 1), 2, late[4:])] == [("a", "lane:x", 3)]
+
+    async def test_what_was_claimed_behind_a_pinned_horizon_is_not_walked_over(
+        self, pool: Pool, insert: Insert
+    ) -> None:
+        """5,000 dead entries that no vacuum may remove, and one row behind them."""
+        async with pool.acquire() as holder, holder.transaction(isolation="repeatable_read"):
+            await holder.fetchval("select count(*) from jobs")
+            await insert(5_000, run_at=await pool.fetchval("select now() - interval '1 hour'"))
+            await pool.execute("delete from jobs")
+            await insert()
+            mark = "array[date_part('epoch', now() - interval '1 minute')]"
+            known = ("array['default']", "array['']", "array[2]", mark)
+            async with pool.acquire() as borrowed:
+                conn = cast(asyncpg.Connection, borrowed)
+                look = sql.load("queue.sql")["look"]
+                start = ("''", "''", "0", "10")
+                whole = await explain(conn, look, (*start, *["'{}'"] * 4), "force_generic_plan")
+                younger = await explain(conn, look, (*start, *known), "force_generic_plan")
+        assert whole.buffers > 5 * younger.buffers
 
 
 class TestWaiting:

@@ -26,6 +26,7 @@ OPERATORS = {
     "migrate.sql",
     "operator.sql",
     "orders.sql",
+    "orgs.sql",
     "roles.sql",
 }
 """What people ask and order, one at a time, and what follows: here only checked for the one thing that hurts others."""
@@ -70,7 +71,10 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         ),
         "succeed": (("'{noop,noop}'", "'{k1,k2}'"), {"jobs_ordered"}),
         "keys": (("''", "''", "1000"), {"jobs_ordered"}),
-        "look": (("''", "''", "0", "1000"), {"jobs_ready"}),
+        "look": (
+            ("''", "''", "0", "1000", "array['default', 'q1']", "array['', '']", "array[2, 2]", "array[1e9, 1e9]"),
+            {"jobs_ready"},
+        ),
         "waiting": (("'q1'", "''", "0", "''", "1000"), {"jobs_shares"}),
         "held": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
         "drop_claims": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
