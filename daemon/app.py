@@ -125,18 +125,21 @@ class Daemon:
         await self._check_schema()
         handler_pool = await self._database.handler_pool()
         stack.push_async_callback(self._close_pool, handler_pool)
+        self._conns = await self._database.transaction_pool()
+        stack.push_async_callback(self._close_pool, self._conns)
         self._store = Store(self._pool, timeout_s=answer_limit_s(self._config.database.statement_timeout))
         kinds = load_kinds(self._config.daemon.handlers, self._config.daemon.kinds)
         self._secrets = Secrets(secret_folders(self._config))
         self._clients = open_clients(wanted(self._config), handler_pool, self._secrets)
         stack.push_async_callback(self._close_clients)
         self._build(Setup(self._config, self._clients, kinds))
+        stack.push_async_callback(self._runner.notes.aclose)
         return True
 
     def _build(self, setup: Setup) -> None:
         watchdog, observer, store = self._watchdog, self._observer, self._store
         self._finisher = Finisher(store, observer, lambda: watchdog.beat("finisher"))
-        self._runner = Runner(setup, store, self._finisher, observer)
+        self._runner = Runner(setup, store, self._finisher, observer, self._conns)
         self._lease = Lease(
             self._database.connect,
             setup.config.daemon.lease,

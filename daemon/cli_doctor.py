@@ -141,7 +141,7 @@ async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]
     store = OperatorStore(conn)
     workers = await store.workers()
     (room,) = await conn.fetch(_SQL["room"])
-    each = config.database.pool_size + ENGINE_CONNECTIONS + APART
+    each = config.database.pool_size + config.database.transaction_pool_size + ENGINE_CONNECTIONS + APART
     missing = {row["parent"]: row["missing"] for row in await conn.fetch(_SQL["partitions"], DAYS)}
     return [
         judge.partitions(missing),

@@ -1,4 +1,4 @@
-"""`jobsd jobs`: look at rows, and say why one waits."""
+"""`jobsd jobs`: look at rows and what they log, and say why one waits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from daemon.cli_logs import tell_lines
 from daemon.cli_options import config_option, filter_options, json_option
 from daemon.cli_orders import cancel, postpone, purge, retry
 from daemon.cli_output import note, print_facts, print_json, print_rows
@@ -89,6 +90,22 @@ def _delivery(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@jobs.command(short_help="The lines that a job logged.")
+@id_argument
+@config_option
+@click.option("--follow", is_flag=True, help="Go on until the job has ended.")
+@json_option
+def logs(job_id: int, config_file: Path | None, follow: bool, as_json: bool) -> None:
+    """The newest lines of a job, of all its attempts, oldest first; log.job_lines says how many are kept. With --json
+    one object a line."""
+
+    async def tell(session: Session) -> bool:
+        return await tell_lines(session.store, job_id, follow=follow, as_json=as_json)
+
+    if not with_session(config_file, tell):
+        raise Exit(FAILED, _unknown(job_id))
+
+
 # --- explain ----------------------------------------------------------------------------------------------------------
 
 
@@ -99,18 +116,62 @@ def _delivery(row: dict[str, Any]) -> dict[str, Any]:
 def explain(job_id: int, config_file: Path | None, as_json: bool) -> None:
     """Why a job does not run: the one gate that holds it now, and when it opens; then the gates behind it that are shut
     too."""
-    found = with_session(config_file, lambda session: _gates(session, job_id))
+
+    async def ask(session: Session) -> tuple[list[Gate], dict[str, Any] | None]:
+        return await _gates(session, job_id), await session.store.batch(None, job_id)
+
+    found, batch_ = with_session(config_file, ask)
     if not found:
         raise Exit(FAILED, _unknown(job_id))
     first, *others = found
+    of_batch = None if batch_ is None else {"id": batch_["id"], "open": batch_["open"], **_ends(batch_)}
     if as_json:
-        print_json({"id": job_id, **asdict(first), "then": [asdict(gate) for gate in others]})
+        gates_ = {**asdict(first), "then": [asdict(gate) for gate in others]}
+        print_json({"id": job_id, **gates_, **({} if of_batch is None else {"batch": of_batch})})
         return
     print_facts(
         {"job": job_id, "gate": first.name, "why": first.says, "opens": first.opens or None, "at": first.opens_at}
     )
     for gate in others:
         click.echo(f"then  {gate.name}: {gate.says}")
+    if of_batch is not None:
+        click.echo(f"child of batch {of_batch['id']}, of which {of_batch['open']} rows are open")
+
+
+@jobs.command(short_help="How far a batch of children is.")
+@click.argument("batch_id", type=click.IntRange(1), metavar="BATCH")
+@config_option
+@json_option
+def batch(batch_id: int, config_file: Path | None, as_json: bool) -> None:
+    """A batch: how many of its children are open and how the others ended, and its callback. The first hundred that
+    failed are named."""
+    row = with_session(config_file, lambda session: session.store.batch(batch_id))
+    if row is None:
+        raise Exit(FAILED, f"no batch {batch_id}")
+    if as_json:
+        print_json(row)
+        return
+    callback = row["callback_kind"] and f"{row['callback_kind']} {row['callback_id'] or 'when it is over'}"
+    print_facts(
+        {
+            "batch": batch_id,
+            "key": row["key"],
+            "org_id": row["org_id"],
+            "parent": row["parent_id"],
+            "open": row["open"],
+            **_ends(row),
+            "failed_ids": row["failed_ids"] or None,
+            "first_open": row["first_open"],
+            "callback": callback,
+            "trouble": row["trouble"],
+            "created_at": row["created_at"],
+            "ended_at": row["ended_at"],
+        }
+    )
+
+
+def _ends(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("done", "failed", "cancelled")}
 
 
 async def _gates(session: Session, job_id: int) -> list[Gate]:

@@ -18,6 +18,9 @@ ENGINE_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"
 """Statements are planned once, most likely while table jobs is empty: a plan that reads it whole would be kept when
 100,000 rows have come, until something analyzes it."""
 
+TRANSACTION_GRACE_S = 10.0
+"""So much later than the daemon the server ends a transaction that takes too long."""
+
 ENGINE_CONNECTIONS = 6
 """Claimer, finisher, keeper and scheduler each hold one at a time; the rest is for limits and progress."""
 
@@ -47,6 +50,17 @@ class Database:
     async def handler_pool(self) -> asyncpg.Pool:
         """Handlers' connections are their own, so that no handler can keep the engine from its work."""
         return await self._pool(0, self._settings.pool_size, " handlers")
+
+    async def transaction_pool(self) -> asyncpg.Pool:
+        """For transactional handlers.  Should this process stand still, the server ends their transactions itself."""
+        limit_ms = str(round((self._settings.transaction_timeout + TRANSACTION_GRACE_S) * 1000))
+        return await self._pool(
+            0,
+            self._settings.transaction_pool_size,
+            " transactions",
+            statement_timeout=limit_ms,
+            idle_in_transaction_session_timeout=limit_ms,
+        )
 
     async def _pool(
         self,

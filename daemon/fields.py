@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from daemon.lines import redact
@@ -81,14 +82,22 @@ def _raised(trace: str | None) -> str | None:
     return found[1] if found else None
 
 
+Keep = Callable[[Job, str, str, Mapping[str, Any]], None]
+"""Keeps a line of a job: its level, event and fields."""
+
+
 class JobLog:
     """The `ctx.log` of one attempt: the handler's own events and fields, with the job's added."""
 
-    __slots__ = ("_job", "_log")
+    __slots__ = ("_job", "_keep", "_log")
 
-    def __init__(self, log: Logger, job: Job) -> None:
+    def __init__(self, log: Logger, job: Job, keep: Keep | None = None) -> None:
         self._log = log
         self._job = job
+        self._keep = keep
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        self._emit("info", event, fields)
 
     def debug(self, event: str, **fields: Any) -> None:
         self._emit("debug", event, fields)
@@ -103,8 +112,14 @@ class JobLog:
         self._emit("error", event, fields)
 
     def _emit(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        kept = self._keep is not None and (level != "debug" or self._log.writes(level))
+        if not kept and not self._log.writes(level):
+            return
+        fields = redact(fields)
+        if kept and self._keep is not None:
+            self._keep(self._job, level, event, fields)
         if not self._log.writes(level):
             return
         if not _LINE.isdisjoint(fields):  # ts and level belong to the line
             fields = {f"{name}_" if name in _LINE else name: value for name, value in fields.items()}
-        self._log.emit(level, event, {**redact(fields), **job_fields(self._job)})
+        self._log.emit(level, event, {**fields, **job_fields(self._job)})

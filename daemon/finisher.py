@@ -66,6 +66,10 @@ class Finisher:
         self._pending.append(transition)
         self._wake.set()
 
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        """The handler's own transaction has written this end; or has not, since the row was no longer ours."""
+        self._report([transition], set() if late else {transition.job.id}, seconds)
+
     def close(self) -> None:
         """Write what is pending, then let run() return."""
         self._closing = True

@@ -16,6 +16,9 @@ from daemon.store import AWAY, Store
 from daemon.tallies import Tallies
 
 BATCH = 1000
+PAGES = 10
+"""So many times BATCH open batches are looked at in a turn; the next goes on after them."""
+
 CLAIMS = 20
 """Claims of a lost worker whose rows go back in one transaction; each has up to a few hundred rows."""
 
@@ -54,6 +57,7 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._batch_after = 0
         self._paused: set[str] = set()
         self._tallies = tallies
         retention = Retention(store, observer, config)
@@ -61,6 +65,7 @@ class Keeper:
             Task("rescue", 1.5, self.rescue),
             Task("control", 2.0, self.control),
             Task("expire", 5.0, self.expire),
+            Task("batches", 5.0, self.batches),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
             Task("tallies", 5.0, self.flush),
@@ -133,6 +138,17 @@ class Keeper:
             self._observer.expired(len(queues))
             if len(queues) < BATCH:
                 break
+
+    async def batches(self) -> None:
+        """Batches whose last children went by another way than an end, or ended while somebody was joining."""
+        after: int | None = self._batch_after
+        for _ in range(PAGES):
+            after, over = await self._store.settle_batches(after or 0, BATCH)
+            if over:
+                self._on_rescued()  # callbacks are due
+            if after is None:
+                break
+        self._batch_after = after or 0
 
     async def flush(self) -> None:
         """Write down how many jobs ended; also the last thing a daemon does before it leaves."""

@@ -15,7 +15,7 @@ from daemon.store import search_path
 from sql import Migration
 
 _SQL = sql.load("migrate.sql")
-PARTITIONED = ("job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks")
+PARTITIONED = ("job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
 DAYS_AHEAD = 3
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from daemon import events
 from daemon.events import Event
-from daemon.fields import JobLog, attempt_fault, fault, is_nobodys, job_fields
+from daemon.fields import JobLog, Keep, attempt_fault, fault, is_nobodys, job_fields
 from daemon.lines import completed_line
 from daemon.log import Logger
 from daemon.metrics import Metrics
@@ -118,9 +118,9 @@ class Observer:
             self._add_why(fields, outcome, code, reason, retry_in_s, error)
         self.log.emit(event.level, event.name, fields)
 
-    def log_for(self, job: Job) -> JobLog:
-        """The `ctx.log` of one attempt."""
-        return JobLog(self.log, job)
+    def log_for(self, job: Job, keep: Keep | None = None) -> JobLog:
+        """The `ctx.log` of one attempt; `keep` is given its lines too."""
+        return JobLog(self.log, job, keep)
 
     def poison(self, job_id: int, kind: str, reason: str) -> None:
         """A row that cannot be run became a dead letter; `reason` is a word of a bounded vocabulary.  `ended` is not

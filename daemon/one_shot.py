@@ -68,6 +68,11 @@ class _LastWord(Finisher):
         super().add(transition)
         self.said.set()
 
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        self.transition = self.transition or transition
+        super().committed(transition, seconds, late=late)
+        self.said.set()
+
 
 class _Ear(Observer):
     """Hears whether the result came too late."""
@@ -205,6 +210,7 @@ class OneShot:
             finisher.close()
             await asyncio.wait({writing}, timeout=WRITE_S)
             written = writing.done()
+            await self._runner.notes.aclose()
             writing.cancel()
         if finisher.transition is None or not written:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")

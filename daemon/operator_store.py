@@ -136,6 +136,16 @@ class OperatorStore:
         rows = await self._rows(_SQL["deliveries"], job_id)
         return [{"channel": row["channel"], **orjson.loads(row["row"])} for row in rows]
 
+    async def logs(self, job_id: int, after: tuple[int, int], most: int) -> list[Row]:
+        """Lines that a job logged after this (fence, number), oldest first."""
+        rows = await self._rows(_SQL["logs"], job_id, *after, most)
+        return [{**row, "fields": None if row["fields"] is None else orjson.loads(row["fields"])} for row in rows]
+
+    async def batch(self, batch_id: int | None, child_id: int | None = None) -> Row | None:
+        """A batch, by its id or that of a live child, with its `open` children counted and the `first_open` named."""
+        found = next(iter(await self._rows(_SQL["batch"], batch_id, child_id)), None)
+        return found and {**found, "callback_args": orjson.loads(found["callback_args"])}
+
     async def standing(self, job_id: int) -> Row | None:
         """What decides when a live row runs; None when it is not live."""
         return next(iter(await self._rows(_SQL["standing"], job_id)), None)

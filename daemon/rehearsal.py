@@ -7,7 +7,7 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -31,7 +31,7 @@ async def rehearse(
     async with _clients(config, database) as clients:
         context = Context(job, clients, observer.log_for(job), _no_progress, dry_run=True)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), _lent(clients, kind, context):
                 reply = await kind.handler(kind.decode(job.args_json), context)
         except Outcome as said:
             return said, None
@@ -71,6 +71,17 @@ async def _clients(config: Config, database: Database) -> AsyncIterator[Clients]
             yield clients
         finally:
             await clients.close()
+
+
+@asynccontextmanager
+async def _lent(clients: Clients, kind: Kind, context: Context) -> AsyncIterator[None]:
+    """The transaction of a transactional kind."""
+    if not kind.transactional:
+        yield
+        return
+    async with clients.db.acquire() as conn, conn.transaction(readonly=True):
+        context.lend(cast(asyncpg.Connection, conn))
+        yield
 
 
 async def _no_progress(percent: float, **fields: Any) -> None:

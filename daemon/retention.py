@@ -146,6 +146,7 @@ class Retention:
             ("webhook_deliveries", keep.webhook_deliveries),
             ("email_deliveries", keep.email_deliveries),
             ("domain_checks", keep.domain_checks),
+            ("job_logs", keep.job_logs),
         ):
             try:
                 await self._partitions_of(parent, keep.partitions_ahead, keep_s)
@@ -214,6 +215,8 @@ class Retention:
         while await store.forget_audit(keep.audit, BATCH) == BATCH:
             continue
         while await store.forget_undo(keep.undo, BATCH) == BATCH:
+            continue
+        while await store.forget_batches(keep.batches, BATCH) == BATCH:
             continue
         while (await store.fetch(_SQL["fold"], BATCH))[0][0] == BATCH:
             continue

@@ -12,25 +12,32 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
+import asyncpg
+
+from daemon.batch_calls import BatchCalls
 from daemon.config import Config
 from daemon.finisher import Finisher
 from daemon.limits import Bucket
+from daemon.notes import Notes
 from daemon.observe import Observer
+from daemon.replies import CANCELLED_INSIDE, DONE, failed, meant
 from daemon.settle import Transition, hand_back, refuse, settle, unwanted
-from daemon.store import AWAY, Store
-from daemon.texts import plain
+from daemon.store import Store
+from daemon.texts import json_text, plain
+from daemon.transactions import Transactions
 from jobs.context import Context, Tools
-from jobs.model import Dead, Done, Job, Outcome, Policy, Retry
+from jobs.many import Many, Row
+from jobs.model import Dead, Job, Outcome, Policy, Retry
 from jobs.registry import Kind
-
-DONE = Done()
-"""Of all handlers that return nothing."""
 
 LEAK_GRACE_S = 5.0
 """A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
 
 SWEEP_S = 0.05
 """How late the end of an attempt's time may be noticed."""
+
+RESULT_MAX = 65_536
+"""Bytes of JSON that a handler may return; what is larger belongs elsewhere."""
 
 FAULT_PAUSE_S = 60.0
 """A row whose attempt failed by a fault of the daemon itself goes back uncharged, and not at once."""
@@ -62,7 +69,7 @@ _RULES_MAX = 10_000
 class Running:
     """One attempt in its slot."""
 
-    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why", "wish")
+    __slots__ = ("begun", "buckets", "deadline", "job", "said", "settled", "started", "task", "why", "wish")
 
     def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
         self.job = job
@@ -70,6 +77,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.deadline = inf
         self.why: str | None = None
+        self.said: Outcome | None = None  # what the handler, or its timeout, says of the destination
         self.wish: tuple[str | None, str | None] | None = None  # why nobody wants it any more, and who says so
         self.begun = False
         self.settled = False
@@ -79,22 +87,27 @@ class Running:
 class Runner:
     """Owns the running attempts: starts them, ends those that overstay, and counts the slots of each queue."""
 
-    def __init__(self, setup: Setup, store: Store, finisher: Finisher, observer: Observer) -> None:
+    def __init__(
+        self, setup: Setup, store: Store, finisher: Finisher, observer: Observer, conns: asyncpg.Pool | None = None
+    ) -> None:
+        """`conns`: for transactional handlers; those of all handlers, if there are no others."""
         self.setup = setup
+        self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
         self._rules: dict[tuple[str, str], Rules] = {}
         self._rules_of = setup
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
         self.on_said: Callable[[Job, Outcome | None], None] = lambda job, said: None
-        self._store = store
         self._finisher = finisher
         self._observer = observer
+        self.notes = Notes(store, observer, lambda: self.setup.config.log.job_lines)
         self._running: dict[tuple[int, int], Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._sweeping = False
         self._loop = asyncio.get_running_loop()
+        self._calls = BatchCalls()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -190,23 +203,54 @@ class Runner:
             outcome, args = _decode(rules.kind, job)
         if outcome is None:
             now = perf_counter()
-            context = Context(job, tools, self._observer.log_for(job), _Progress(self._store, job))
+            log, progress = self._observer.log_for(job, self.notes.line), _Progress(self.notes, job)
+            context = Context(job, tools, log, progress)
             self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
+            if rules.kind.transactional:
+                await self._in_transaction(running, rules, args, context)
+                return
             running.deadline = now + rules.timeout_s
             outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
+            running.said = outcome
         if running.settled:
             return
-        if outcome is DONE:
-            transition = Transition(job, "done", "done", keep=rules.keep_done)
-        elif outcome is None:
-            transition = hand_back(job)
+        self._settled(running, _transition(job, rules, context, outcome, trace))
+
+    async def _in_transaction(self, running: Running, rules: Rules, args: Any, context: Context) -> None:
+        """The handler's work and the row's end in one commit, or neither."""
+        job, written = running.job, perf_counter()
+        timeout_s = min(rules.timeout_s, self.setup.config.database.transaction_timeout)
+
+        async def call(conn: asyncpg.Connection) -> Transition:
+            nonlocal written
+            context.lend(conn)
+            running.deadline = perf_counter() + timeout_s
+            outcome, trace = await self._call(rules.kind, args, context, running, timeout_s)
+            running.said = outcome
+            context.lend(None)
+            if running.settled:  # given up meanwhile
+                return hand_back(job)
+            if running.why is None:
+                running.deadline = inf
+            t, written = _transition(job, rules, context, outcome, trace), perf_counter()
+            if t.state == "done":
+                self.notes.close_with(t)
+            return t
+
+        def instead(outcome: Outcome | None, delay_s: float | None) -> Transition:
+            running.said = outcome
+            if outcome is None:
+                return hand_back(job, delay_s=delay_s)
+            return _transition(job, rules, context, outcome, None)
+
+        t, fate = await self._transactions.run(call, instead, lambda: self._finisher.claims.ending([job]))
+        if running.settled:
+            return
+        if fate == "open":
+            self._settled(running, t)
         else:
-            transition = settle(job, outcome, rules.policy, job.max_attempts, random.random())  # noqa: S311  jitter
-            transition.trace = trace
-            transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
-        if context is not None and context.records:
-            transition.records = context.records
-        self._settled(running, transition, outcome)
+            self._said(running, t)
+            self._finisher.committed(t, perf_counter() - written, late=fate == "late")
 
     def _rules_for(self, job: Job) -> Rules:
         setup = self.setup
@@ -229,21 +273,32 @@ class Runner:
     ) -> tuple[Outcome | None, str | None]:
         """The handler's outcome, and the trace of what it raised; None when it was told to stop: the row goes back."""
         try:
-            reply = await kind.handler(args, context)
+            if kind.many is not None:
+                return await self._together(kind.many, args, context, running, timeout_s)
+            return meant(await kind.handler(args, context)), None
         except Outcome as said:
             return said, None
         except asyncio.CancelledError:
             if running.why == "timeout":
                 return Retry(f"no end within {timeout_s:g} s", code="timeout", lane_fault=True), None
             if running.why is None:  # not by us: something the handler waited for was cancelled under it
-                return Retry("cancelled from inside", code="cancelled_inside"), None
+                return CANCELLED_INSIDE, None
             return None, None
         except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
-            detail = {"class": type(error).__qualname__}
-            return Retry(plain(error) or detail["class"], code="exception", detail=detail), traceback.format_exc()
-        if reply is None:
-            return DONE, None
-        return (reply if isinstance(reply, Outcome) else Done(reply)), None
+            return failed(error), traceback.format_exc()
+
+    async def _together(
+        self, many: Many, args: Any, context: Context, running: Running, timeout_s: float
+    ) -> tuple[Outcome, str | None]:
+        """In a call with others of its kind and queue; its time begins with the call.  A row that failed before is
+        called alone: one that breaks every call it is in must not take its neighbours along each time."""
+        job = running.job
+        running.deadline = inf
+
+        def begin() -> None:
+            running.deadline = perf_counter() + timeout_s
+
+        return await self._calls.join(many, job.queue, Row(args, context), begin, alone=job.attempt > 1)
 
     def _sweep(self) -> None:
         """End the attempts whose time is over.  One timer for all: one for each is 7 % of what a no-op job costs."""
@@ -276,23 +331,30 @@ class Runner:
         policy = self._rules_for(running.job).policy
         reason = Retry("did not stop when its time was over", code="timeout", lane_fault=True)
         most = running.job.max_attempts or policy.max_attempts
-        self._settled(running, settle(running.job, reason, policy, most, random.random()), reason)  # noqa: S311  jitter
+        running.said = reason
+        self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
 
-    def _settled(self, running: Running, transition: Transition, said: Outcome | None = None) -> None:
+    def _settled(self, running: Running, transition: Transition) -> None:
+        self._finisher.add(self._said(running, transition))
+
+    def _said(self, running: Running, transition: Transition) -> Transition:
+        """Tell what comes of the attempt; with all that is to be written of it."""
         running.settled = True
         if running.job.lane is not None:
-            self.on_said(running.job, said)
+            self.on_said(running.job, running.said)
         t = transition
         if running.wish is not None and t.state == "ready":
             t = unwanted(t, *running.wish)
             queue = self.setup.config.queue(t.job.queue)
             t.keep = queue.keep_dead is None or queue.keep_dead > 0
+        if self.notes.open:
+            self.notes.close_with(t)
         if t.code == "invalid_args":
             self._observer.poison(t.job.id, t.job.kind, t.code)
         else:
             duration_s = perf_counter() - running.started
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
-        self._finisher.add(t)
+        return t
 
     def _ended(self, running: Running) -> None:
         """The slot is free.  An attempt that was cancelled before its first step has settled nothing."""
@@ -313,17 +375,45 @@ class Runner:
 class _Progress:
     """ctx.progress of one attempt."""
 
-    __slots__ = ("_job", "_store")
+    __slots__ = ("_job", "_notes")
 
-    def __init__(self, store: Store, job: Job) -> None:
-        self._store = store
+    def __init__(self, notes: Notes, job: Job) -> None:
+        self._notes = notes
         self._job = job
 
     async def __call__(self, percent: float, **fields: Any) -> None:
-        try:
-            await self._store.progress(self._job, {"percent": percent, **fields})
-        except AWAY:
-            return  # nobody can read it now; the next call may get through
+        self._notes.progress(self._job, {"percent": percent, **fields})
+
+
+def _transition(
+    job: Job, rules: Rules, context: Context | None, outcome: Outcome | None, trace: str | None
+) -> Transition:
+    """What is written of an attempt."""
+    if outcome is DONE:
+        transition = Transition(job, "done", "done", keep=rules.keep_done)
+    elif outcome is None:
+        transition = hand_back(job)
+    else:
+        most = job.max_attempts or rules.policy.max_attempts
+        transition = settle(job, outcome, rules.policy, most, random.random())  # noqa: S311  jitter
+        transition.trace = trace
+        transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
+    if context is not None and context.records:
+        transition.records = context.records
+    if transition.result is not None:
+        transition = _bounded(transition, rules)
+    return transition
+
+
+def _bounded(t: Transition, rules: Rules) -> Transition:
+    """The same with its result as it is stored; dead when that is too large: another attempt would return the same."""
+    t.result_json = json_text(t.result)
+    if (size := len(t.result_json.encode())) <= RESULT_MAX:
+        return t
+    says = f"its result has {size} bytes of JSON; {RESULT_MAX} are allowed: store it elsewhere and return where"
+    return Transition(
+        t.job, "dead", "dead", says, "result_too_large", failed=True, keep=rules.keep_dead, records=t.records
+    )
 
 
 def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:

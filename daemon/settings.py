@@ -47,6 +47,16 @@ class DatabaseSettings:
         maximum=1000,
         restart=True,
     )
+    transaction_pool_size: int = key(
+        5, "Connections for transactional handlers: so many run at once.", minimum=1, maximum=1000, restart=True
+    )
+    transaction_timeout: Duration = key(
+        duration("1m"),
+        "A transactional handler ends after this, whatever its timeout: its transaction holds locks.",
+        minimum=0.1,
+        maximum=3600,
+        restart=True,
+    )
     connect_timeout: Duration = key(
         duration("10s"), "Give up a connection attempt after this.", minimum=0.1, maximum=600, restart=True
     )
@@ -166,6 +176,9 @@ class LogSettings:
         "The level of job_started lines; job_completed and job_failed are always there.",
         choices=("debug", "info"),
     )
+    job_lines: int = key(
+        100, "Lines kept of each job, the newest, for `jobsd jobs logs`; 0: none.", minimum=0, maximum=10_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +193,8 @@ class RetentionSettings:
     webhook_deliveries: Duration = key(duration("30d"), "The log of webhook attempts.", minimum=0)
     email_deliveries: Duration = key(duration("30d"), "The log of e-mail attempts.", minimum=0)
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
+    job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
+    batches: Duration = key(duration("30d"), "Batches that are over, in job_batches.", minimum=0)
     audit: Duration = key(duration("365d"), "Who paused, retried, cancelled or deleted what.", minimum=0)
     undo: Duration = key(duration("7d"), "How long `jobsd undo` can take an operation back.", minimum=0)
     partitions_ahead: int = key(3, "Daily partitions made this many days ahead.", minimum=2, maximum=60)

@@ -20,7 +20,8 @@ class Transition:
     """What is to be written about one attempt.
 
     `state` done, dead or cancelled: the row moves to history.  `ready`: it goes back to its queue, `delay_s` from now
-    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.
+    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.  `progress` is written before,
+    where it is not on the row yet; `result_json` is `result` in the form in which it is stored.
     """
 
     job: Job
@@ -37,6 +38,8 @@ class Transition:
     failed: bool = False
     keep: bool = True
     records: list[tuple[Ledger, Mapping[str, Any]]] | None = None
+    progress: str | None = None
+    result_json: str | None = None
 
 
 def refuse(job: Job, max_attempts: int) -> Outcome | None:

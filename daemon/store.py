@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ _HOLDS = sql.load("holds.sql")
 _LEDGERS = sql.load("ledgers.sql")
 _LIMITS = sql.load("limits.sql")
 _SCHEDULES = sql.load("schedules.sql")
+_BATCHES = sql.load("batches.sql")
 
 _STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
 """As the finishing statement reads them."""
@@ -207,6 +208,17 @@ class Store:
         `ended_claims`: those whose last rows these are.  `again`: an earlier call may have been committed though its
         answer was lost.  Then an attempt that is no longer ours brings no ledger rows: most likely it has brought them.
         """
+        async with self._connection() as conn:
+            return await self._write(conn, batch, ended_claims, again=again, alone=True)
+
+    async def write_in(self, conn: Any, t: Transition, ended_claims: Sequence[int]) -> bool:
+        """Record how an attempt ended in the transaction that is open on `conn`; whether the row was still ours."""
+        return bool(await self._write(conn, [t], ended_claims, again=False, alone=False))
+
+    async def _write(
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], *, again: bool, alone: bool
+    ) -> set[int]:
+        """`alone`: in a transaction of its own."""
         # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
         batch = sorted(batch, key=_row_order)
         parts = [
@@ -215,19 +227,61 @@ class Store:
             for ready, write in ((False, self._finish), (True, self._put_back))
         ]
         parts = [(write, part) for write, part in parts if part]
-        ledgers = _ledger_rows(batch)
+        more = [t for t in batch if t.records or t.progress is not None or t.job.batch_id is not None]
+        if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
+            return await parts[0][0](conn, parts[0][1], ended_claims)
+        async with conn.transaction() if alone else nullcontext():
+            ours: set[int] = set()
+            children: dict[int, Transition] = {}
+            if said := [(t.job, t.progress) for t in more if t.progress is not None]:
+                await self._progress(conn, said)
+            for n, (write, part) in enumerate(parts):
+                written = await write(conn, part, ended_claims if n == 0 else ())
+                ours |= written
+                if more and write == self._finish:
+                    children |= {t.job.id: t for t in part if t.job.batch_id is not None and t.job.id in written}
+            ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
+            for ledger, rows in ledgers.items():
+                await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
+            if children:  # last, since it locks batches
+                await self._end_children(conn, list(children.values()))
+        return ours
+
+    async def _end_children(self, conn: Any, children: Sequence[Transition]) -> None:
+        await conn.execute(
+            _BATCHES["ended"],
+            [t.job.batch_id for t in children],
+            [t.job.id for t in children],
+            [t.state for t in children],
+            timeout=self._timeout_s,
+        )
+
+    async def settle_batches(self, after: int, most: int) -> tuple[int | None, int]:
+        """End batches that nobody ended, of the `most` open ones after this one; (the last of them, None when there are
+        no more, and how many were over)."""
+        (row,) = await self._fetch(_BATCHES["settle"], after, most)
+        return (row["last"] if row["looked"] == most else None), row["over"] or 0
+
+    async def forget_batches(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_BATCHES["forget"], keep_s, most))
+
+    async def say(self, progress: Sequence[tuple[Job, str]], lines: Sequence[Mapping[str, Any]]) -> None:
+        """Store how far running jobs are (JSON; of an attempt that is over nothing is written), and lines of theirs."""
         async with self._connection() as conn:
-            if len(parts) == 1 and not ledgers:  # the common case is one statement, and so its own transaction
-                return await parts[0][0](conn, parts[0][1], ended_claims)
-            async with conn.transaction():
-                ours: set[int] = set()
-                for n, (write, part) in enumerate(parts):
-                    ours |= await write(conn, part, ended_claims if n == 0 else ())
-                if again:
-                    ledgers = _ledger_rows([t for t in batch if t.job.id in ours])
-                for ledger, rows in ledgers.items():
-                    await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
-            return ours
+            if progress:
+                await self._progress(conn, progress)
+            if lines:
+                await conn.execute(_LEDGERS["job_logs"], json_text(lines), timeout=self._timeout_s)
+
+    async def _progress(self, conn: Any, progress: Sequence[tuple[Job, str]]) -> None:
+        said = sorted(progress, key=_job_order)
+        await conn.execute(
+            _QUEUE["progress"],
+            [job.id for job, _value in said],
+            [job.fence for job, _value in said],
+            [value for _job, value in said],
+            timeout=self._timeout_s,
+        )
 
     async def _finish(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
         plainly_done = all(_plainly_done(t) for t in batch)
@@ -238,7 +292,7 @@ class Store:
             None if plainly_done else [_STATES[t.state] for t in batch],
             None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
             None if plainly_done else [error_text(t) for t in batch],
-            None if plainly_done else [None if t.result is None else json_text(t.result) for t in batch],
+            None if plainly_done else [_result(t) for t in batch],
             None if plainly_done else [_lane(t.job) for t in batch],
             None if plainly_done else [_code(t) for t in batch],
             None if plainly_done else [t.keep for t in batch],
@@ -274,11 +328,6 @@ class Store:
     async def drop_claims(self, worker_id: int, known_claims: Sequence[int]) -> int:
         """Forget older claims of this worker that it does not know and that hold nothing any more."""
         return _rows(await self._execute(_QUEUE["drop_claims"], worker_id, known_claims))
-
-    async def progress(self, job: Job, value: Mapping[str, Any]) -> bool:
-        """Store how far a running job is; false when the row is no longer this attempt's."""
-        row = await self._value(_QUEUE["progress"], job.id, job.fence, json_text(value))
-        return row is not None
 
     async def lease(
         self, worker_id: int, asks: Sequence[tuple[Bucket, tuple[int, int]]], ahead_s: float
@@ -470,6 +519,14 @@ def _row_order(transition: Transition) -> tuple[int, int]:
     return transition.job.id, transition.job.fence
 
 
+def _job_order(said: tuple[Job, str]) -> tuple[int, int]:
+    return said[0].id, said[0].fence
+
+
+def _result(t: Transition) -> str | None:
+    return t.result_json if t.result_json is not None or t.result is None else json_text(t.result)
+
+
 def _number(row: asyncpg.Record) -> int:
     return row[0]  # type: ignore[no-any-return]  # a function's first column
 
@@ -495,21 +552,17 @@ def error_text(transition: Transition) -> str | None:
     return json_text(error)
 
 
+def whose(job: Job) -> dict[str, Any]:
+    """What all rows about a job have in common."""
+    return {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "correlation_id": job.correlation_id}
+
+
 def _ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
     """What the attempts recorded, with what every channel's log has in common."""
     found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
     for t in batch:
         for ledger, row in t.records or ():
-            found[ledger].append(
-                {
-                    **row,
-                    "job_id": t.job.id,
-                    "attempt": t.job.attempt,
-                    "org_id": t.job.org_id,
-                    "correlation_id": t.job.correlation_id,
-                    "retry_in_s": t.delay_s if t.state == "ready" else None,
-                }
-            )
+            found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
     return found
 
 

@@ -39,7 +39,7 @@ from daemon.work_settings import KindSettings, QueueSettings
 from jobs.clients import Wanted
 from jobs.context import Tools
 from jobs.model import Job
-from jobs.registry import Handler, Kind
+from jobs.registry import AnyHandler, Kind
 from jobs.testing.calls import Calls, is_fault
 from jobs.testing.engine import Worker
 from jobs.testing.ran import Ran
@@ -76,12 +76,14 @@ class Engine:
     async def migrate(self, dsn: str) -> None:
         await migrate(dsn)
 
-    def plan(self, config: Mapping[str, Any] | str, handlers: Sequence[str | Handler] | None, concurrency: int) -> Plan:
+    def plan(
+        self, config: Mapping[str, Any] | str, handlers: Sequence[str | AnyHandler] | None, concurrency: int
+    ) -> Plan:
         given = parse(config) if isinstance(config, str) else parse("", overrides=config)
         modules = [name for name in handlers or () if isinstance(name, str)]
         found = load_kinds((*given.daemon.handlers, *modules), given.daemon.kinds)
         if handlers is not None:
-            found = {n: kind for n, kind in found.items() if {kind.handler, kind.handler.__module__} & set(handlers)}
+            found = {n: k for n, k in found.items() if {k.registered, k.registered.__module__} & set(handlers)}
         return Plan(_calm(given, found, concurrency), found)
 
 
@@ -152,6 +154,7 @@ class Bench:
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(life.finisher.run())
             self._waits_s = await life.rounds()
+            await life.quiet()
             life.finisher.close()
             await writing
         if life.dead:
@@ -211,6 +214,10 @@ class _Life:
 
     def _lives_as(self) -> int | None:
         return None if self.dead else self._worker_id
+
+    async def quiet(self) -> None:
+        """Nothing more is said of running jobs."""
+        await self._runner.notes.aclose()
 
     async def _turn(self) -> bool:
         """Run what was claimed, in the order of the claim; whether that was anything."""
@@ -288,6 +295,11 @@ class _Finisher(Finisher):
     def add(self, transition: Transition) -> None:
         if not self.dead:
             super().add(transition)
+            self._ended(transition)
+
+    def committed(self, transition: Transition, seconds: float, *, late: bool) -> None:
+        if not self.dead:
+            super().committed(transition, seconds, late=late)
             self._ended(transition)
 
 

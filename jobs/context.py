@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
+from jobs.children import Callback, New, OnFailure, add, begin
 from jobs.model import Job
 
 if TYPE_CHECKING:
@@ -21,8 +23,10 @@ Ledger = NewType("Ledger", str)
 
 
 class Log(Protocol):
-    """A logger bound to one attempt; each call is one JSON line with the job's fields added."""
+    """A logger bound to one attempt; each call is one JSON line with the job's fields added, and is kept with the job
+    (`jobsd jobs logs`).  Called by itself it is `info`."""
 
+    def __call__(self, event: str, **fields: Any) -> None: ...
     def debug(self, event: str, **fields: Any) -> None: ...
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
@@ -47,7 +51,8 @@ class Tools(Protocol):
 
 
 class Progress(Protocol):
-    """Stores how far a job is: `percent` 0–100, and whatever else people should read."""
+    """Says how far a job is: `percent` 0–100, and whatever else people should read, up to 4 KiB of JSON.  Written at
+    most once a second; the last value always is."""
 
     async def __call__(self, percent: float, **fields: Any) -> None: ...
 
@@ -60,7 +65,7 @@ class Context:
     that can refuse a late writer.
     """
 
-    __slots__ = ("dry_run", "job", "log", "progress", "records", "tools")
+    __slots__ = ("_conn", "dry_run", "job", "log", "progress", "records", "tools")
 
     def __init__(self, job: Job, tools: Tools, log: Log, progress: Progress, *, dry_run: bool = False) -> None:
         self.job = job
@@ -69,6 +74,7 @@ class Context:
         self.progress = progress
         self.dry_run = dry_run
         self.records: list[tuple[Ledger, Mapping[str, Any]]] = []
+        self._conn: asyncpg.Connection | None = None
 
     @property
     def fence(self) -> int:
@@ -78,6 +84,17 @@ class Context:
     def db(self) -> asyncpg.Pool:
         """Connections for the handler's own statements; borrow one only while you use it."""
         return self.tools.db
+
+    @property
+    def conn(self) -> asyncpg.Connection:
+        """Of a transactional kind: the connection whose open transaction is committed with this row's end."""
+        if self._conn is None:
+            raise RuntimeError("ctx.conn is there for kinds registered with transactional=True, and while they run")
+        return self._conn
+
+    def lend(self, conn: asyncpg.Connection | None) -> None:
+        """Give the handler its transaction, or take it back; whoever calls the handler does."""
+        self._conn = conn
 
     @property
     def http(self) -> httpx2.AsyncClient:
@@ -90,6 +107,38 @@ class Context:
     @property
     def dns(self) -> Resolver:
         return self.tools.dns
+
+    async def batch(
+        self,
+        children: Iterable[New],
+        *,
+        then: Callback | None,
+        on_failure: OnFailure = "call",
+        key: str | None = None,
+        nested: bool = True,
+    ) -> int:
+        """Begin a batch: these rows, and `then` one more when all of them have ended; its id.  Called again for the
+        same job and `key` it begins nothing: the handler may run twice.  `nested`: if this job is a child itself, its
+        own batch waits for the new one.  In a transactional handler all of it is part of the transaction."""
+        job = self.job
+        return await begin(
+            self.db if self._conn is None else self._conn,
+            (child if child.org_id else replace(child, org_id=job.org_id) for child in children),
+            then=then,
+            on_failure=on_failure,
+            key=f"job-{job.id}" + (f"-{key}" if key else ""),
+            org_id=job.org_id,
+            parent_id=job.batch_id if nested else None,
+            correlation_id=job.correlation_id,
+        )
+
+    async def add(self, children: Iterable[New]) -> list[int]:
+        """More children for the batch that this job is a child of; their ids."""
+        job = self.job
+        if job.batch_id is None:
+            raise RuntimeError(f"job {job.id} is no child of a batch")
+        of_ours = (child if child.org_id else replace(child, org_id=job.org_id) for child in children)
+        return await add(self.db if self._conn is None else self._conn, job.batch_id, of_ours)
 
     def record(self, ledger: Ledger, row: Mapping[str, Any]) -> None:
         """Write `row` to a channel's log in the same commit as this attempt's outcome."""

@@ -42,6 +42,7 @@ class Job:
     crashes: int = 0
     worker_id: int | None = None
     claim_id: int | None = None
+    batch_id: int | None = None
 
 
 class Outcome(Exception):

@@ -16,18 +16,21 @@ with unwanted as materialized (
     order by id limit $1 for update skip locked
 ), gone as (
     delete from jobs where id = any (array(select id from unwanted)) returning *
+), kept as (
+    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
+        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
+    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'cancelled', attempt,
+        crashes, worker_id, started_at, now(), progress,
+        jsonb_build_object('code', 'cancelled', 'message', coalesce(cancel_asked ->> 'reason', 'cancelled'),
+                           'detail', cancel_asked),
+        coalesce(cancel_asked ->> 'reason', 'cancelled')
+    from gone
 )
-insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
-    crashes, worker_id, started_at, finished_at, progress, last_error, reason)
-select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'cancelled', attempt,
-    crashes, worker_id, started_at, now(), progress,
-    jsonb_build_object('code', 'cancelled', 'message', coalesce(cancel_asked ->> 'reason', 'cancelled'),
-                       'detail', cancel_asked),
-    coalesce(cancel_asked ->> 'reason', 'cancelled')
-from gone
-returning queue;
+select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+               from gone where batch_id is not null) as batches
+from gone;
 
 -- name: end_pauses
 -- Pauses whose time is over: of queues, kinds, organisations and lanes, and of schedules, whose ticks in the pause are over

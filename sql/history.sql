@@ -50,7 +50,8 @@ where partition = $1 and rules = $2;
 -- Rows in default partitions, counted up to 10,000 each, and how many days from today on have a partition: (table, rows,
 -- days).  A default partition is empty, or nearly: reads at most 10,000 rows of each
 select parent.relname as parent, coalesce(found.strays, 0) as rows, days.n as days
-from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_deliveries'), ('domain_checks'))
+from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_deliveries'), ('domain_checks'),
+             ('job_logs'))
     as parent (relname)
 left join job_strays(10000) as found on found.parent = parent.relname
 cross join lateral (

@@ -27,3 +27,25 @@ select job_id, attempt, org_id, correlation_id, domain, verdict, records, server
     now() + retry_in_s * interval '1 second'
 from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
     domain text, verdict text, records jsonb, servers jsonb, duration_ms real, retry_in_s float8);
+
+-- name: job_logs
+-- Lines that jobs logged.  One that may have more than `keep` of them in the table loses its oldest.  The time is the
+-- daemon's, but of today, for which a partition is there.
+-- index job_logs_job of each partition, for the jobs that have too many
+with said as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, fence int, n int, org_id text,
+        said_at float8, level text, event text, fields text, keep int)
+), full_ones as (
+    select job_id, greatest(min(keep) - count(*), 0) as room from said where keep is not null group by job_id
+), gone as (
+    delete from job_logs
+    using full_ones cross join lateral (
+        select fence, n from job_logs older where older.job_id = full_ones.job_id
+        order by fence desc, n desc offset full_ones.room limit 1
+    ) as first_out
+    where job_logs.job_id = full_ones.job_id and (job_logs.fence, job_logs.n) <= (first_out.fence, first_out.n)
+)
+insert into job_logs (job_id, attempt, fence, n, org_id, at, level, event, fields)
+select job_id, attempt, fence, n, org_id, least(greatest(to_timestamp(said_at), date_trunc('day', now(), 'UTC')), now()), level,
+    event, fields::jsonb
+from said;

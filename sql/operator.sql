@@ -31,7 +31,7 @@ set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, work
 where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt);
+          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt), batch_id;
 
 -- name: stay
 -- The session that holds the lock is idle while the job runs, and must not be ended for it.
@@ -112,6 +112,23 @@ select channel, row from (
      from domain_checks where job_id = $1 order by ended_at limit 100)
 ) as logged
 order by ended_at;
+
+-- name: logs
+-- Lines that job $1 logged after ($2 fence, $3 number), oldest first; $4 at most.  index job_logs_job of each partition
+select attempt, fence, n, at, level, event, fields from job_logs
+where job_id = $1 and (fence, n) > ($2::int, $3::int) order by fence, n limit $4;
+
+-- name: batch
+-- Batch $1, or that of live row $2; its open children are counted up to 10,000, and the first of them is named.
+-- index job_batches_pkey, jobs_pkey, jobs_batch
+select batch.*, child.open, child.first_open
+from job_batches as batch
+cross join lateral (
+    select count(*)::int as open, min(id) as first_open
+    from (select id from jobs
+          where batch_id is not null and batch_id = batch.id order by batch_id, id limit 10000) as bounded
+) as child
+where batch.id = coalesce($1::bigint, (select batch_id from jobs where id = $2::bigint));
 
 -- name: standing
 -- Everything about live row $1 that decides when it runs.

@@ -68,7 +68,9 @@ with waiting as materialized (
     insert into job_undo (operation_id, job_id, did, was)
     select $3::bigint, id, 'cancelled', jsonb_build_object('fence', fence) from gone
 )
-select id from gone order by id;
+select id, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+            from gone where batch_id is not null) as batches
+from gone order by id;
 
 -- name: ask
 -- Mark running rows that are to be stopped; their daemons are called after the commit.  One that is asked already, or is

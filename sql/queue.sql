@@ -108,7 +108,7 @@ where ctid = any (array(select place from picked where hold is distinct from sto
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
           job_lane(kind, args, lane) as lane, correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
-          (select id from receipt) as claim_id;
+          (select id from receipt) as claim_id, batch_id;
 
 -- name: ripen
 -- Rows whose time has come go back from the gate 'later' to their queue.  For each: $1 queue, $2 class; $3 rows of each at
@@ -366,5 +366,7 @@ where id = any (array(
     where not exists (select from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running')));
 
 -- name: progress
--- Store how far a running job is.  $1 id, $2 fence, $3 progress.  index jobs_pkey
-update jobs set progress = $3::text::jsonb where id = $1 and fence = $2 returning id;
+-- Store how far running jobs are.  $1 ids in ascending order, and for each: $2 fence, $3 progress; one that has ended or gone
+-- to somebody else stays as it is.  index jobs_pkey
+update jobs set progress = ($3::text[])[width_bucket(id, $1::bigint[])]::jsonb
+where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])];

@@ -6,15 +6,18 @@ with late as materialized (
     select id from jobs where expires_at <= now() and state = 'ready' order by expires_at limit $1 for update skip locked
 ), gone as (
     delete from jobs where id = any (array(select id from late)) returning *
+), kept as (
+    insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
+        crashes, worker_id, started_at, finished_at, progress, last_error, reason)
+    select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
+        idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
+        crashes, worker_id, started_at, now(), progress, last_error, 'expired'
+    from gone
 )
-insert into job_history (id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, state, attempt,
-    crashes, worker_id, started_at, finished_at, progress, last_error, reason)
-select id, kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key,
-    idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
-    crashes, worker_id, started_at, now(), progress, last_error, 'expired'
-from gone
-returning queue;
+select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
+            from gone where batch_id is not null) as batches
+from gone;
 
 -- name: partitions_make
 -- $1 parent table, $2 days ahead

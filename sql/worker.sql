@@ -91,7 +91,9 @@ with claimed as materialized (
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
 )
 select (select count(*) from back) as back, array(select queue::text from dead) as dead,
-       (select count(*) from job_claims where worker_id = $1) as claims;
+       (select count(*) from job_claims where worker_id = $1) as claims,
+       (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
+        from dead where batch_id is not null) as batches;
 
 -- name: drop_lost_claims
 -- Forget the claims of a lost worker ($1) that hold none of its rows any more; $2 at most.

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Literal, assert_never
 
 from jobs.context import Context
+from jobs.many import Many, Row
 from jobs.model import Outcome
 from jobs.registry import Handler, Kind
 from jobs.testing.cut import Cut, pauses
@@ -97,7 +98,23 @@ class Calls:
             finally:
                 call.duration_s = perf_counter() - started
 
-        return replace(kind, handler=handler)
+        if (spoilt := kind.many) is None:
+            return replace(kind, handler=handler)
+
+        async def many(rows: list[Row[Any]]) -> Any:
+            calls, started = [Call() for _ in rows], perf_counter()
+            self._made.update({(row.ctx.job.id, row.ctx.fence): call for row, call in zip(rows, calls, strict=True)})
+            try:
+                return await self._call(replace(kind, handler=_all_of(spoilt, rows)), None, rows[0].ctx)
+            except BaseException as error:
+                for call in calls:
+                    call.error = error
+                raise
+            finally:
+                for call in calls:
+                    call.duration_s = perf_counter() - started
+
+        return replace(kind, handler=handler, many=replace(spoilt, handler=many))
 
     async def _call(self, kind: Kind, args: Any, ctx: Context) -> Any:
         faults = self._faults[kind.name]
@@ -152,6 +169,16 @@ class Calls:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+def _all_of(many: Many, rows: list[Row[Any]]) -> Handler:
+    """A call with all of these rows; with an older fence each, when it is called for one that has lost its row."""
+
+    async def handler(_args: Any, ctx: Context) -> Any:
+        earlier = ctx is not rows[0].ctx
+        return await many.handler([Row(row.args, _earlier(row.ctx)) for row in rows] if earlier else rows)
+
+    return handler
 
 
 async def _again(handler: Handler, args: Any, ctx: Context) -> Any:

@@ -11,7 +11,7 @@ import asyncpg
 
 from jobs.clients import Wanted
 from jobs.context import Tools
-from jobs.registry import Handler, Kind
+from jobs.registry import AnyHandler, Kind
 from jobs.testing.calls import Calls
 from jobs.testing.ran import Ran
 
@@ -61,7 +61,9 @@ class Engine(Protocol):
 
     async def migrate(self, dsn: str) -> None: ...
 
-    def plan(self, config: Mapping[str, Any] | str, handlers: Sequence[str | Handler] | None, concurrency: int) -> Plan:
+    def plan(
+        self, config: Mapping[str, Any] | str, handlers: Sequence[str | AnyHandler] | None, concurrency: int
+    ) -> Plan:
         """`handlers`: the functions, and modules to import, whose kinds alone are served; None: all that there are."""
         ...
 

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 import sql
-from jobs.registry import Handler
+from jobs.registry import AnyHandler
 from jobs.testing import clock
 from jobs.testing.calls import At, Calls, Crash, Fail, Twice
 from jobs.testing.clock import Clock
@@ -221,7 +221,7 @@ class Queue(Expect):
         return self._calls.reached
 
 
-Module = str | ModuleType | Handler
+Module = str | ModuleType | AnyHandler
 
 
 @asynccontextmanager
@@ -259,7 +259,7 @@ async def queue(
         await place.drop(database)
 
 
-def _handler(given: Module) -> str | Handler:
+def _handler(given: Module) -> str | AnyHandler:
     return given.__name__ if isinstance(given, ModuleType) else given
 
 

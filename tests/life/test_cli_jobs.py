@@ -301,3 +301,32 @@ async def test_a_cancelled_job_is_in_the_history_and_a_running_one_is_asked_to_s
     await pool.execute("update jobs set worker_id = (select max(id) from job_workers)")
     assert (await explained(terminal, running))[0] == "cancelling"
     await terminal.ok("jobs", "retry", waiting)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_says_how_far_it_is_and_a_child_which_batch_it_is_of(
+    terminal: Terminal, pool: asyncpg.Pool
+) -> None:
+    ids = await pool.fetch(
+        """with batch as (
+               insert into job_batches (key, callback_kind) values ('nightly', 'heartbeat') returning id
+           )
+           insert into jobs (kind, batch_id) select 'webhook', id from batch, generate_series(1, 3)
+           returning id, batch_id"""
+    )
+    child, batch_id = ids[0]
+    told = (await terminal.ok("jobs", "batch", batch_id)).out
+    assert [line.split() for line in told.splitlines() if line.startswith(("key", "open", "done", "callback"))] == [
+        ["key", "nightly"], ["open", "3"], ["done", "0"], ["callback", "heartbeat", "when", "it", "is", "over"]
+    ]  # fmt: skip
+    explained = await terminal.ok("jobs", "explain", child)
+    assert explained.out.endswith(f"child of batch {batch_id}, of which 3 rows are open\n")
+    as_json = (await terminal.ok("jobs", "explain", child, "--json")).json
+    assert as_json["batch"] == {"id": batch_id, "open": 3, "done": 0, "failed": 0, "cancelled": 0}
+    assert (await terminal.ok("jobs", "cancel", *[row[0] for row in ids], "--yes")).code == 0
+    over = (await terminal.ok("jobs", "batch", batch_id, "--json")).json
+    assert (over["open"], over["cancelled"], over["first_open"]) == (0, 3, None)
+    assert over["callback_id"] == await pool.fetchval("select id from jobs where kind = 'heartbeat'")
+    assert (await terminal("jobs", "batch", 404)).err == "jobsd: no batch 404\n"

@@ -38,6 +38,8 @@ select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_seri
 insert into job_keys select 'noop', n::text, n, now() - n * interval '1 s' from generate_series(1, 20000) as n;
 insert into job_audit (at, actor, action, subject) select now() - n * interval '1 s', '', '', ''
 from generate_series(1, 20000) as n;
+insert into job_batches (key, ended_at) select 'k' || n, case when n % 20 > 0 then now() - n * interval '1 s' end
+from generate_series(1, 20000) as n;
 analyze"""
 _HISTORY = """
 insert into job_history (id, kind, args, queue, priority, run_at, created_at, state, attempt, crashes, finished_at)

@@ -26,13 +26,13 @@ async def test_history_keeps_every_column_of_the_row(pool: Pool, store: Store, w
            returning *"""
     )
     (job,) = await claim(store, await worker(), queue="q")
-    await store.progress(job, {"percent": 50})
+    await store.say([(job, '{"percent": 50}')], [])
     (running,) = await pool.fetch("select * from jobs")
     assert await store.write([ended(job, Done({"n": 2}))]) == {job.id}
     (after,) = await pool.fetch("select * from job_history")
     engine = {"state": "done", "attempt": 1, "worker_id": running["worker_id"], "started_at": running["started_at"]}
     engine |= {"progress": '{"percent": 50}', "result": '{"n": 2}', "reason": None}
-    gone = {"fence", "gate", "cancel_asked"}  # mean nothing any more
+    gone = {"fence", "gate", "cancel_asked", "batch_id"}  # mean nothing any more
     expected = {**{name: value for name, value in before.items() if name not in gone}, **engine}
     assert {name: value for name, value in after.items() if name != "finished_at"} == expected
     assert after["finished_at"] >= after["started_at"]
@@ -148,7 +148,7 @@ class TestLateWriter:
         await store.rescue(lost, 3, 10)
         for outcome in (Done(), Dead("x"), Retry("x"), Snooze("x", after=0)):
             assert await store.write([ended(job, outcome)]) == set()
-        assert not await store.progress(job, {"percent": 99})
+        await store.say([(job, '{"percent": 99}')], [])
         (row,) = await pool.fetch("select * from jobs")
         assert (row["state"], row["fence"], row["progress"], row["last_error"]) == ("ready", 2, None, None)
         assert await pool.fetchval("select count(*) from job_attempts where outcome <> 'crashed'") == 0

@@ -31,6 +31,8 @@ EXPECTED: dict[str, tuple[tuple[str, ...], set[str], int]] = {
     "attempts": (("3",), {"_job_id_ended_at_idx"}, 60),
     "deliveries": (("3",), {"_job_id_idx"}, 60),
     "ending": (("50",), {"_id_idx"}, 60),
+    "logs": (("3", "0", "0", "1000"), {"_job_id_fence_n_idx"}, 60),
+    "batch": (("null", "3"), {"jobs_pkey", "jobs_batch"}, 60),
     "states": ((IDS,), {"jobs_pkey", "_id_idx"}, 120),
     "dead": (
         ("'infinity'", TOP, "'infinity'", "'rare'", "null", "null", "null", "100", "50", *NONE * 4),
@@ -48,11 +50,13 @@ insert into email_deliveries (job_id, attempt, recipient, outcome)
 select n, 1, '', 'delivered' from generate_series(1, 5000) as n;
 insert into domain_checks (job_id, attempt, domain, verdict, records)
 select n, 1, '', 'match', '[]' from generate_series(1, 5000) as n;
+insert into job_logs (job_id, attempt, fence, n, level, event)
+select n / 5, 1, 1, n % 5, 'info', '' from generate_series(1, 25000) as n;
 insert into job_undo (operation_id, job_id, did, was)
 select o, id, (array['cancelled', 'retried', 'postponed'])[o - 6], to_jsonb(job_history) || '{"fence": 0}'
 from generate_series(7, 9) as o, job_history where id <= 5000;
 update jobs set cancel_asked = '{}' where id in (2, 5, 8);
-analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks, job_undo, jobs"""
+analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks, job_logs, job_undo, jobs"""
 UNBOUND = {
     "jobs",
     "job_undo",
@@ -63,6 +67,8 @@ UNBOUND = {
     "webhook_deliveries",
     "email_deliveries",
     "domain_checks",
+    "job_logs",
+    "job_batches",
 }
 
 

@@ -78,7 +78,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "waiting": (("'q1'", "''", "0", "''", "1000"), {"jobs_shares"}),
         "held": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
         "drop_claims": (("5", "'{1,2}'"), {"job_claims_worker", "jobs_pkey"}),
-        "progress": (("2", "1", "'{}'"), {"jobs_pkey"}),
+        "progress": ((IDS, _each("1"), _each("'{}'::text")), {"jobs_pkey"}),
     },
     "worker.sql": {
         "register": (("'w'", "'0'", "'{noop}'", "'{*}'", "30"), set()),
@@ -140,7 +140,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
         "pass_over": (("'s'", "now()"), set()),
     },
-    "ledgers.sql": {name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks")},
+    "ledgers.sql": {
+        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+    },
+    "batches.sql": {
+        "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
+        "known": (("'k'", "null"), {"job_batches_key"}),
+        "add": (("7", "'[]'"), set()),
+        "ended": (("'{7}'", "'{14}'", "'{done}'"), set()),
+        "settle": (("0", "1000"), {"jobs_batch"}),
+        "forget": (("86400", "1000"), {"job_batches_ended"}),
+    },
     "email.sql": {"delivered": (("7",), set())},
 }  # fmt: skip
 

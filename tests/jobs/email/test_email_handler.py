@@ -41,6 +41,9 @@ class Silent:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
+    def __call__(self, event: str, **fields: Any) -> None:
+        self.info(event, **fields)
+
     def debug(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
