@@ -30,8 +30,8 @@ async def sleep(args: dict[str, Any], ctx: Context) -> None:
 
 @job("bench_journal", args=dict[str, Any])
 async def journal(args: dict[str, Any], ctx: Context) -> None:
-    """Write the moment of the first line to a file: kept though the daemon be killed right after."""
-    os.write(_journal(), f"{time.time():.6f}\n".encode())
+    """Write the moment of the first line to a file, and whose: kept though the daemon be killed right after."""
+    os.write(_journal(), f"{time.time():.6f} {ctx.job.id} {ctx.job.fence}\n".encode())
 
 
 @cache

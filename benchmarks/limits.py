@@ -24,7 +24,7 @@ FAST = 5_000
 INSERT = "insert into jobs (kind) select 'bench_journal' from generate_series(1, $1)"
 STATEMENTS = """select coalesce(sum(calls), 0) from pg_stat_user_functions
                 where funcname in ('job_limits_lease', 'job_limits_return')"""
-UPDATES = "select coalesce(sum(n_tup_upd), 0) from pg_stat_user_tables where relname = any ($1::text[])"
+UPDATES = "select coalesce(sum(n_tup_upd), 0) from pg_stat_user_tables where relname = 'job_limits'"
 
 
 class Fleet:
@@ -76,19 +76,22 @@ async def windows(place: Lab, conn: asyncpg.Connection, seconds: float, restarts
     for _ in range(DAEMONS):
         await fleet.start()
     await until_at_the_gate(conn)
-    before = await counted(conn, ["jobs"])
+    before, fences = await counted(conn), await fences_of(conn)
     began, dice = time(), random.Random(7)  # the same each time
     for n in range(restarts):
         await asyncio.sleep(max(0.0, began + (n + 0.5) * seconds / restarts - time()))
         await fleet.replace(dice.randrange(DAEMONS), kill=n % 2 == 0)
     await asyncio.sleep(max(0.0, began + seconds - time()))
-    after = await counted(conn, ["jobs"])
+    after, waiting = await counted(conn), await fences_of(conn)
     ended = time()
     await fleet.stop()
-    starts = sorted(at for at in map(float, journal.read_text().split()))
+    notes = sorted((float(at), int(job), int(fence)) for at, job, fence in map(str.split, journal.open()))
+    starts = [at for at, _job, _fence in notes]
     counted_starts = [at for at in starts if began <= at < ended]
     share = len(counted_starts) / (RATE * (ended - began))
-    updates = (after[1] - before[1]) / max(1, len(counted_starts))
+    # each claim and each return is an update and takes the next fence
+    last = {job: fence for at, job, fence in notes if began <= at < ended} | waiting
+    updates = sum(fence - fences.get(job, 0) for job, fence in last.items()) / max(1, len(counted_starts))
     statements = (after[0] - before[0]) / (ended - began)
     print(
         f"limit of {RATE}/s, burst {BURST}, {DAEMONS} daemons, {ended - began:.0f} s, {restarts} restarts, every other"
@@ -112,9 +115,9 @@ async def cost(place: Lab, conn: asyncpg.Connection, seconds: float) -> bool:
         await fleet.start()
     await conn.execute(INSERT, int(FAST * (seconds + 20)))
     await until_at_the_gate(conn)
-    before, rows_before, began = await counted(conn, ["job_limits"]), await ended_rows(conn), perf_counter()
+    before, rows_before, began = await counted(conn), await ended_rows(conn), perf_counter()
     await asyncio.sleep(seconds)
-    after, rows_after = await counted(conn, ["job_limits"]), await ended_rows(conn)
+    after, rows_after = await counted(conn), await ended_rows(conn)
     took_s = perf_counter() - began
     await fleet.stop()
     print(f"limit of {FAST:,}/s, 2 daemons: {(rows_after - rows_before) / took_s:,.0f} rows/s")
@@ -132,11 +135,15 @@ async def until_at_the_gate(conn: asyncpg.Connection) -> None:
         await asyncio.sleep(0.05)
 
 
-async def counted(conn: asyncpg.Connection, tables: list[str]) -> tuple[int, int]:
-    """Calls of the limits' functions, and updates of these tables, up to now."""
+async def fences_of(conn: asyncpg.Connection) -> dict[int, int]:
+    return {row["id"]: row["fence"] for row in await conn.fetch("select id, fence from jobs")}
+
+
+async def counted(conn: asyncpg.Connection) -> tuple[int, int]:
+    """Calls of the limits' functions, and updates of the buckets, up to now."""
     await asyncio.sleep(1.1)  # backends report once a second
     await conn.execute("select pg_stat_clear_snapshot()")
-    return int(await conn.fetchval(STATEMENTS)), int(await conn.fetchval(UPDATES, tables))
+    return int(await conn.fetchval(STATEMENTS)), int(await conn.fetchval(UPDATES))
 
 
 async def ended_rows(conn: asyncpg.Connection) -> int:
