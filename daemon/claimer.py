@@ -83,6 +83,7 @@ class Claimer:
         self._sources.lane_room = lanes.may_claim
         lanes.on_probe, lanes.on_open, lanes.sweep.on_arrived = self._probe, self._lane_opened, self._arrived
         runner.on_said = lanes.saw
+        crew.store.on_freed = self._sources.freed
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
         finisher.on_written = self._written
@@ -160,9 +161,6 @@ class Claimer:
             self._sources.hinted()
         if ripening := self._sources.ripening(now):
             self._sources.ripened(await self._store.ripen(ripening, RIPEN_MAX), monotonic(), RIPEN_MAX)
-        if keys := set(self._sources.ended_keys):
-            self._sources.freed(await self._store.succeed(keys))
-            self._sources.ended_keys -= keys
         self._sources.suspect_runs = self._suspect_runs()
         asks = self._sources.wanted(monotonic(), self._slots, BATCH_MAX)
         got = await self._claim(asks, worker_id) if asks else 0
@@ -262,8 +260,6 @@ class Claimer:
                 self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
             elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
-                if t.job.ordering_key is not None:
-                    self._sources.ended_keys.add((t.job.kind, t.job.ordering_key))
         if news:
             self._wake.set()
 

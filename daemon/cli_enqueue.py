@@ -24,6 +24,11 @@ from daemon.operator_store import NewRow
 @click.option("--expires-at", type=moment, metavar="TIME|+DURATION", help="Not after: then it is dead.")
 @click.option("--max-attempts", type=click.IntRange(1, 1000), help="So many attempts; else its kind's policy.")
 @click.option("--unique-key", metavar="KEY", help="At most one unfinished job per kind and key.")
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(("refuse", "ignore", "replace", "postpone", "replace_and_postpone")),
+    help="What becomes of a waiting job with the same unique key; refuse and ignore: it stays.",
+)
 @click.option("--idempotency-key", metavar="KEY", help="At most one job ever per kind and key.")
 @click.option("--ordering-key", metavar="KEY", help="One at a time, in id order, per kind and key.")
 @click.option("--lane", metavar="NAME", help="The destination whose limits apply; else found from its args.")
@@ -33,7 +38,8 @@ def enqueue(config_file: Path | None, as_json: bool, **columns: Any) -> None:
     """Inserts one row and prints its id; a daemon runs it when it is due.
 
     Where the unique or the idempotency key is taken, no row is added: the id of the job that has it is printed, and
-    standard error says so. TIME is like 2026-12-31T23:00Z, DURATION like 30m.
+    standard error says so. With --on-duplicate that job may have changed: docs/identity.md says how. TIME is like
+    2026-12-31T23:00Z, DURATION like 30m.
     """
     row = NewRow(**columns)
 

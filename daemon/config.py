@@ -14,6 +14,7 @@ from daemon.config_doubts import doubts, exposed_secrets
 from daemon.config_env import CONFIG_VARIABLE
 from daemon.config_layers import environment_layer, override_layer, profile_of, shipped_layer, systemd_layer
 from daemon.config_tree import FILE_RANK, Origin, Table, file_table
+from daemon.ordering import order_wait_s
 from daemon.pattern import is_pattern, most_specific
 from daemon.retry_policy import retry_policy
 from daemon.settings import AdminSettings, DaemonSettings, DatabaseSettings, LogSettings, RetentionSettings
@@ -128,6 +129,10 @@ class Config:
             if timeout is not None:
                 return timeout
         return DEFAULT_TIMEOUT_S
+
+    def order_wait_s(self, kind: str, queue: str) -> float | None:
+        """How long a failed job holds up those of its ordering key behind it; None: until it ends."""
+        return order_wait_s(self.kinds.get(kind), self.queue(queue))
 
     def _find_queue(self, name: str) -> QueueSettings:
         if name in self.queues and not is_pattern(name):

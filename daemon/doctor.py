@@ -18,8 +18,8 @@ HORIZON_S = 600.0
 
 TRIGGERS = {
     "jobs_hint": "daemons find new rows only at their next poll",
-    "jobs_idempotency": "a second row with the same idempotency key is not refused",
-    "jobs_idempotency_kept": "an idempotency key may be forgotten when a unique key was in its way",
+    "jobs_keys": "a second row with the same idempotency key is not refused, and on_duplicate means nothing",
+    "jobs_keys_kept": "an idempotency key may be forgotten when a unique key was in its way",
     "jobs_engine_columns": "producers can insert rows that no daemon can claim",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="

@@ -57,6 +57,7 @@ class Keeper:
         self._on_rescued = on_rescued
         self._sample = sample
         self._strays = strays
+        self._order_seen: tuple[str, str] = ("", "")
         self._batch_after = 0
         self._paused: set[str] = set()
         self._tallies = tallies
@@ -65,6 +66,7 @@ class Keeper:
             Task("rescue", 1.5, self.rescue),
             Task("control", 2.0, self.control),
             Task("expire", 5.0, self.expire),
+            Task("order", 5.0, self.order),
             Task("batches", 5.0, self.batches),
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
@@ -138,6 +140,14 @@ class Keeper:
             self._observer.expired(len(queues))
             if len(queues) < BATCH:
                 break
+
+    async def order(self) -> None:
+        """Rows behind one that blocks for too long, and those that an end could not open: some keys each time."""
+        stepped = await self._store.step_aside(BATCH)
+        seen, opened = await self._store.open_heads(self._order_seen, BATCH)
+        self._order_seen = seen or ("", "")
+        if stepped + opened:
+            self._on_rescued()
 
     async def batches(self) -> None:
         """Batches whose last children went by another way than an end, or ended while somebody was joining."""

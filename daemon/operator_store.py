@@ -54,6 +54,7 @@ class NewRow:
     expires_at: Moment | None = None
     max_attempts: int | None = None
     unique_key: str | None = None
+    on_duplicate: str | None = None
     idempotency_key: str | None = None
     ordering_key: str | None = None
     lane: str | None = None
@@ -108,6 +109,7 @@ class OperatorStore:
                 row.ordering_key,
                 row.lane,
                 row.correlation_id,
+                row.on_duplicate,
             )
             if added is not None:
                 return added, True

@@ -212,6 +212,8 @@ class Retention:
         keep, store = self._config().retention, self._store
         while await store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
             continue
+        while await store.forget_debounces(keep.idempotency_keys, BATCH) == BATCH:
+            continue
         while await store.forget_audit(keep.audit, BATCH) == BATCH:
             continue
         while await store.forget_undo(keep.undo, BATCH) == BATCH:

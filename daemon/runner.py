@@ -354,6 +354,8 @@ class Runner:
         else:
             duration_s = perf_counter() - running.started
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
+        if t.failed and t.job.ordering_key is not None:
+            t.order_wait_s = self.setup.config.order_wait_s(t.job.kind, t.job.queue)
         return t
 
     def _ended(self, running: Running) -> None:

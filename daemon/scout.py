@@ -8,7 +8,7 @@ from time import monotonic
 
 from daemon.observe import Observer
 from daemon.sources import MOST, SURVEY_S, Place, Sources
-from daemon.store import AWAY, Key, Mark, Store
+from daemon.store import AWAY, Mark, Store
 
 SHARE = 0.1
 """Of its time: a survey that took 3 ms is not made again for 30.  With ten thousand organisations, or a vacuum horizon
@@ -44,7 +44,6 @@ class Scout:
         self._known: list[Mark] = []  # what the pages of this look leave out
         self._cursor = FROM_THE_FIRST
         self._survey_at = 0.0
-        self._key: Key = ("", "")  # how far the walk over ordering keys has come
         self._orgs: dict[Place, tuple[int, str]] = {}  # how far the survey of a place with very many has come
         self.looked_at = monotonic()
 
@@ -95,17 +94,7 @@ class Scout:
         pause_s = self._poll_s() if to_the_end else 0.0
         self._look_at = now + max(pause_s, (now - started) / SHARE)
         self.looked_at = now
-        if to_the_end and self._sources.ordered:
-            await self._walk_keys()
         self._on_news()
-
-    async def _walk_keys(self) -> None:
-        """Rows at the gate `order` that wait for nothing: what was before them was buried, cancelled or deleted."""
-        keys = await self._store.keys(self._key, MOST)
-        self._key = keys[-1][0] if len(keys) == MOST else ("", "")
-        self._sources.ordered = len(keys) == MOST
-        if stuck := [key for key, waits in keys if waits]:
-            self._sources.freed(await self._store.succeed(stuck))
 
     async def _survey(self, place: Place) -> None:
         started = monotonic()

@@ -20,8 +20,9 @@ class Transition:
     """What is to be written about one attempt.
 
     `state` done, dead or cancelled: the row moves to history.  `ready`: it goes back to its queue, `delay_s` from now
-    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.  `progress` is written before,
-    where it is not on the row yet; `result_json` is `result` in the form in which it is stored.
+    (None: its run_at stays as it is), through `gate`, with its attempt charged or not.  `order_wait_s`: so long
+    from its first failure may it hold up the later rows of its ordering key (None: until it ends).  `progress` is
+    written before, where it is not on the row yet; `result_json` is `result` in the form in which it is stored.
     """
 
     job: Job
@@ -37,6 +38,7 @@ class Transition:
     gate: str = ""
     failed: bool = False
     keep: bool = True
+    order_wait_s: float | None = None
     records: list[tuple[Ledger, Mapping[str, Any]]] | None = None
     progress: str | None = None
     result_json: str | None = None

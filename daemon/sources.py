@@ -12,7 +12,7 @@ from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.shares import CLASSES, Ageing, Shares
-from daemon.store import Ask, Freed, Head, Key, Mark, Ripe, Waiting
+from daemon.store import Ask, Freed, Head, Mark, Ripe, Waiting
 from jobs.model import Job
 
 KIND_GATE = "kind:"
@@ -104,8 +104,6 @@ class Sources:
         self.passing: Callable[[str], int] = lambda gate: MOST
         """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
         self.more = False  # a ripe place was not asked, since the claim had no room for it
-        self.ended_keys: set[Key] = set()  # of rows that have ended: the next of each may go
-        self.ordered = False  # rows wait for others of their key
         self.serve(patterns, names, kinds)
 
     def serve(self, patterns: Iterable[str], names: Iterable[str], kinds: Iterable[str]) -> None:
@@ -156,7 +154,6 @@ class Sources:
                 self._later[head.queue, head.priority] = now + due_s
                 continue
             if head.gate == ORDER_GATE:
-                self.ordered = True
                 continue
             state = self._states.setdefault(place, _State(ripe=False))
             if place not in seen and place != after[:2]:
@@ -310,7 +307,7 @@ class Sources:
     # --- limits, returns, time --------------------------------------------------------------------------------------
 
     def returned(self, job: Job, gate: str, due_at: float | None) -> None:
-        """A row went back to its queue, due then (None: as before); or one ended, and the next of its key may go."""
+        """A row went back to its queue, due then (None: as before)."""
         if due_at is not None and gate == "":
             self.later(job.queue, job.priority, due_at)
             return
@@ -324,7 +321,7 @@ class Sources:
             state.due_at = due_at
 
     def freed(self, rows: Iterable[Freed]) -> None:
-        """Rows went back to their queue, since it is their turn."""
+        """It is these rows' turn in their ordering key, and they stand in the open queue."""
         for queue, priority, run_at in rows:
             if self._served((queue, "")):
                 self.arrived(queue, "", priority, run_at)

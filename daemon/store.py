@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from math import inf
@@ -23,6 +23,7 @@ from jobs.context import Ledger
 from jobs.model import Job
 
 _QUEUE = sql.load("queue.sql")
+_IDENTITY = sql.load("identity.sql")
 _WORKER = sql.load("worker.sql")
 _UPKEEP = sql.load("upkeep.sql")
 _CONTROL = sql.load("control.sql")
@@ -109,12 +110,9 @@ class Ripe(NamedTuple):
     next_s: float | None
 
 
-Key = tuple[str, str]
-"""A kind, and an ordering key of it."""
-
-
 class Freed(NamedTuple):
-    """A row that went back to this queue and class, and when it was due, seconds since 1970."""
+    """A row of this queue and class that may go, since what was before it in its ordering key has ended; when it was
+    due, seconds since 1970."""
 
     queue: str
     priority: int
@@ -150,6 +148,7 @@ class Store:
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float = 30.0) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self.on_freed: Callable[[Sequence[Freed]], None] = lambda rows: None
 
     async def claim(
         self, asks: Sequence[Ask], worker_id: int, kinds: Sequence[str], full: Sequence[str] = ()
@@ -180,15 +179,6 @@ class Store:
         queues, priorities = zip(*places, strict=True)
         return [Ripe(*row) for row in await self._fetch(_QUEUE["ripen"], queues, priorities, most)]
 
-    async def succeed(self, keys: Collection[Key]) -> list[Freed]:
-        """Bring the oldest row of each ordering key back from the gate `order`."""
-        kinds, names = zip(*keys, strict=True)
-        return [Freed(*row) for row in await self._fetch(_QUEUE["succeed"], kinds, names)]
-
-    async def keys(self, after: Key, most: int) -> list[tuple[Key, bool]]:
-        """Ordering keys in order, beginning after `after`, and whether the oldest row waits at the gate `order`."""
-        return [((row[0], row[1]), row[2]) for row in await self._fetch(_QUEUE["keys"], *after, most)]
-
     async def look(self, after: tuple[str, str, int], most: int, known: Sequence[Mark] = ()) -> list[Head]:
         """The heads of the (queue, gate, class) that have ready rows, in order, beginning after `after`.  Of those that
         are `known` only rows no older than their mark."""
@@ -203,21 +193,27 @@ class Store:
     async def write(
         self, batch: Sequence[Transition], ended_claims: Sequence[int] = (), *, again: bool = False
     ) -> set[int]:
-        """Record how attempts ended, in one commit; return the ids that were still ours.
+        """Record how attempts ended, in one commit; return the ids that were still ours.  `on_freed` hears of the rows
+        that may go now.
 
         `ended_claims`: those whose last rows these are.  `again`: an earlier call may have been committed though its
         answer was lost.  Then an attempt that is no longer ours brings no ledger rows: most likely it has brought them.
         """
         async with self._connection() as conn:
-            return await self._write(conn, batch, ended_claims, again=again, alone=True)
+            ours, freed = await self._write(conn, batch, ended_claims, again=again, alone=True)
+        if freed:
+            self.on_freed(freed)
+        return ours
 
-    async def write_in(self, conn: Any, t: Transition, ended_claims: Sequence[int]) -> bool:
-        """Record how an attempt ended in the transaction that is open on `conn`; whether the row was still ours."""
-        return bool(await self._write(conn, [t], ended_claims, again=False, alone=False))
+    async def write_in(self, conn: Any, t: Transition, ended_claims: Sequence[int]) -> tuple[bool, list[Freed]]:
+        """Record how an attempt ended in the transaction that is open on `conn`; whether the row was still ours, and
+        what `on_freed` is to hear after the commit."""
+        ours, freed = await self._write(conn, [t], ended_claims, again=False, alone=False)
+        return bool(ours), freed
 
     async def _write(
         self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], *, again: bool, alone: bool
-    ) -> set[int]:
+    ) -> tuple[set[int], list[Freed]]:
         """`alone`: in a transaction of its own."""
         # Of two attempts of one row in a batch the newer comes last, and counts: the older one's fence has moved on.
         batch = sorted(batch, key=_row_order)
@@ -229,15 +225,17 @@ class Store:
         parts = [(write, part) for write, part in parts if part]
         more = [t for t in batch if t.records or t.progress is not None or t.job.batch_id is not None]
         if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
-            return await parts[0][0](conn, parts[0][1], ended_claims)
+            return _told(await parts[0][0](conn, parts[0][1], ended_claims))
         async with conn.transaction() if alone else nullcontext():
             ours: set[int] = set()
+            freed: list[Freed] = []
             children: dict[int, Transition] = {}
             if said := [(t.job, t.progress) for t in more if t.progress is not None]:
                 await self._progress(conn, said)
             for n, (write, part) in enumerate(parts):
-                written = await write(conn, part, ended_claims if n == 0 else ())
+                written, free = _told(await write(conn, part, ended_claims if n == 0 else ()))
                 ours |= written
+                freed += free
                 if more and write == self._finish:
                     children |= {t.job.id: t for t in part if t.job.batch_id is not None and t.job.id in written}
             ledgers = _ledger_rows([t for t in more if t.job.id in ours] if again else more)
@@ -245,7 +243,7 @@ class Store:
                 await conn.execute(_LEDGERS[ledger], json_text(rows), timeout=self._timeout_s)
             if children:  # last, since it locks batches
                 await self._end_children(conn, list(children.values()))
-        return ours
+        return ours, freed
 
     async def _end_children(self, conn: Any, children: Sequence[Transition]) -> None:
         await conn.execute(
@@ -283,9 +281,11 @@ class Store:
             timeout=self._timeout_s,
         )
 
-    async def _finish(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
+    async def _finish(
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]
+    ) -> list[asyncpg.Record]:
         plainly_done = all(_plainly_done(t) for t in batch)
-        rows = await conn.fetch(
+        rows: list[asyncpg.Record] = await conn.fetch(
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
@@ -300,10 +300,12 @@ class Store:
             ended_claims,
             timeout=self._timeout_s,
         )
-        return {row[0] for row in rows}
+        return rows
 
-    async def _put_back(self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]) -> set[int]:
-        rows = await conn.fetch(
+    async def _put_back(
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]
+    ) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await conn.fetch(
             _QUEUE["put_back"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
@@ -316,9 +318,10 @@ class Store:
             [t.failed for t in batch],
             batch[0].job.worker_id,
             ended_claims,
+            [t.order_wait_s for t in batch],
             timeout=self._timeout_s,
         )
-        return {row[0] for row in rows}
+        return rows
 
     async def held(self, worker_id: int, known_claims: Sequence[int]) -> list[Job]:
         """Running rows of this worker, with their name and fence only, out of older claims it does not know."""
@@ -465,6 +468,19 @@ class Store:
     async def forget_audit(self, keep_s: float, most: int) -> int:
         return _rows(await self._execute(_UPKEEP["forget_audit"], keep_s, most))
 
+    async def step_aside(self, most: int) -> int:
+        """Let pass those behind a failed row whose time to block is over; how many such rows stepped aside."""
+        return len(await self._fetch(_IDENTITY["step_aside"], most))
+
+    async def open_heads(self, after: tuple[str, str], most: int) -> tuple[tuple[str, str] | None, int]:
+        """Open what an end left shut, in `most` ordering keys after this one; (the last key seen, rows that may go)."""
+        rows = await self._fetch(_IDENTITY["open_heads"], *after, most)
+        last = (rows[-1]["kind"], rows[-1]["ordering_key"]) if len(rows) == most else None
+        return last, sum(row["opened"] for row in rows)
+
+    async def forget_debounces(self, keep_s: float, most: int) -> int:
+        return _rows(await self._execute(_IDENTITY["forget_debounces"], keep_s, most))
+
     async def forget_buckets(self, unused_s: float, after: tuple[str, str], most: int) -> tuple[str, str] | None:
         """Forget unused ones of the `most` buckets of limits after this one; the last of them, None at the end."""
         rows = await self._fetch(_UPKEEP["forget_buckets"], unused_s, *after, most)
@@ -508,6 +524,14 @@ class Store:
 
 def _claim_order(job: Job) -> tuple[int, float, int]:
     return job.priority, job.run_at, job.id
+
+
+def _told(written: Sequence[asyncpg.Record]) -> tuple[set[int], list[Freed]]:
+    """The ids among what a statement has returned, and what comes after them: which rows may go now."""
+    ours = {row[0] for row in written}
+    if None not in ours:
+        return ours, []
+    return ours - {None}, [Freed(*row[1:]) for row in written if row[0] is None]
 
 
 def _plainly_done(t: Transition) -> bool:

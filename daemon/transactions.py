@@ -11,7 +11,7 @@ import asyncpg
 
 from daemon.replies import failed
 from daemon.settle import Transition
-from daemon.store import Store
+from daemon.store import Freed, Store
 from jobs.model import Outcome, Retry
 
 UNKNOWN = (
@@ -57,9 +57,11 @@ class Transactions:
         transaction = conn.transaction()
         try:
             await transaction.start()
-            t, fate = await self._attempt(conn, call, instead, ending)
+            t, fate, freed = await self._attempt(conn, call, instead, ending)
             if fate == "committed":
                 await transaction.commit()
+                if freed:
+                    self._store.on_freed(freed)
             else:
                 await _roll_back(conn, transaction)
         except UNKNOWN:
@@ -79,13 +81,14 @@ class Transactions:
 
     async def _attempt(
         self, conn: Any, call: Call, instead: Instead, ending: Callable[[], list[int]]
-    ) -> tuple[Transition, Fate]:
+    ) -> tuple[Transition, Fate, list[Freed]]:
         t = await call(conn)
         if t.state != "done":
-            return t, "open"
+            return t, "open", []
         if not conn.is_in_transaction():
-            return instead(LEFT_BY_HANDLER, None), "open"
-        return t, "committed" if await self._store.write_in(conn, t, ending()) else "late"
+            return instead(LEFT_BY_HANDLER, None), "open", []
+        ours, freed = await self._store.write_in(conn, t, ending())
+        return t, "committed" if ours else "late", freed
 
 
 async def _roll_back(conn: Any, transaction: Any) -> None:

@@ -42,8 +42,19 @@ class RetrySettings:
         minimum=0,
         maximum=1,
     )
+    ordering: str | None = key(
+        None,
+        "block: a failed job that is to be tried again holds up the later ones of its ordering key; skip: they go on "
+        "without it; unset: block.",
+        choices=("block", "skip"),
+    )
+    ordering_wait: Duration | None = key(
+        None, "So long at most, from its first failure, does it hold them up; unset: until it ends.", minimum=0.001
+    )
 
     def __post_init__(self) -> None:
+        if self.ordering == "skip" and self.ordering_wait is not None:
+            raise ValueError("ordering_wait: means nothing where ordering is skip; take one of them away")
         if self.retry and (self.backoff or self.delay is not None or self.max_delay is not None):
             raise ValueError("retry: a ladder says every wait by itself; take away backoff, delay and max_delay")
         if self.delay is not None and self.max_delay is not None and self.delay > self.max_delay:

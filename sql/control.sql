@@ -9,7 +9,8 @@ order by id limit $2;
 
 -- name: end_asked
 -- Rows that came back although somebody wanted them stopped (their worker died, or their attempt failed at that very moment)
--- have waited at the gate 'cancel', which nobody claims from, and end here.  $1 rows at most.  index jobs_cancel_asked
+-- have waited at the gate 'cancel', which nobody claims from, and end here.  $1 rows at most.
+-- index jobs_cancel_asked; job_next for each ordering key
 with unwanted as materialized (
     select id from jobs
     where cancel_asked is not null and worker_id is null and state = 'ready'
@@ -27,10 +28,13 @@ with unwanted as materialized (
                            'detail', cancel_asked),
         coalesce(cancel_asked ->> 'reason', 'cancelled')
     from gone
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
 select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
                from gone where batch_id is not null) as batches
-from gone;
+from gone cross join opened;
 
 -- name: end_pauses
 -- Pauses whose time is over: of queues, kinds, organisations and lanes, and of schedules, whose ticks in the pause are over

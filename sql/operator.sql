@@ -4,14 +4,14 @@
 -- name: enqueue
 -- One row as any producer would insert it; no row returned: its unique or idempotency key is taken.
 -- $1 kind, $2 args, $3 queue, $4 org_id, $5 priority, $6 run_at, $7 or seconds from now, $8 expires_at, $9 or seconds from
--- now, $10 max_attempts, $11 unique_key, $12 idempotency_key, $13 ordering_key, $14 lane, $15 correlation_id; null: the
--- column's default, said again here since a parameter cannot be `default`
+-- now, $10 max_attempts, $11 unique_key, $12 idempotency_key, $13 ordering_key, $14 lane, $15 correlation_id,
+-- $16 on_duplicate; null: the column's default, said again here since a parameter cannot be `default`
 insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, max_attempts, unique_key, idempotency_key,
-    ordering_key, lane, correlation_id)
+    ordering_key, lane, correlation_id, on_duplicate)
 values ($1::text, $2::text::jsonb, coalesce($3::text, 'default'), $4, coalesce($5::smallint, 2),
     coalesce($6::timestamptz, now() + $7::float8 * interval '1 second', now()),
     coalesce($8::timestamptz, now() + $9::float8 * interval '1 second'),
-    $10, $11, $12, $13, $14, $15)
+    $10, $11, $12, $13, $14, $15, $16::text)
 on conflict do nothing
 returning id;
 
@@ -27,7 +27,8 @@ with receipt as (
     insert into job_claims (worker_id, ids) values ($2, array[$1::bigint]) returning id
 )
 update jobs
-set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now()
+set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now(),
+    unique_key = case when on_duplicate <> 'ignore' then null else unique_key end
 where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
@@ -145,6 +146,7 @@ select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_a
               and other.id <> job.id),
            (select other.id from jobs other
             where other.kind = job.kind and other.ordering_key = job.ordering_key and other.id < job.id
+              and not other.aside and not job.aside
             order by other.id limit 1)) as behind,
        (select coalesce(sum(class.n), 0)::int
         from (values (1::smallint), (2::smallint), (3::smallint), (4::smallint)) as c (priority)

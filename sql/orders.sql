@@ -51,7 +51,7 @@ select job_audit_add_up($1, $2, $3, $4::bigint[]);
 
 -- name: cancel
 -- Move waiting rows to history as cancelled.  A row that somebody is claiming just now is skipped, as are running ones.
--- $1 ids, $2 reason, $3 operation.  index jobs_pkey
+-- $1 ids, $2 reason, $3 operation.  index jobs_pkey; job_next for each ordering key
 with waiting as materialized (
     select id from jobs where id = any ($1::bigint[]) and state = 'ready' for update skip locked
 ), gone as (
@@ -67,10 +67,13 @@ with waiting as materialized (
 ), noted as (
     insert into job_undo (operation_id, job_id, did, was)
     select $3::bigint, id, 'cancelled', jsonb_build_object('fence', fence) from gone
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
 select id, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
             from gone where batch_id is not null) as batches
-from gone order by id;
+from gone cross join opened order by id;
 
 -- name: ask
 -- Mark running rows that are to be stopped; their daemons are called after the commit.  One that is asked already, or is
@@ -156,11 +159,17 @@ from unnest($1::bigint[], $2::text[], $3::smallint[], $4::smallint[]) as asked (
 where jobs.id = asked.id;
 
 -- name: purge_live
--- Delete waiting rows for good; running ones and rows that are being claimed are skipped.  $1 ids.  index jobs_pkey
+-- Delete waiting rows for good; running ones and rows that are being claimed are skipped.  $1 ids.
+-- index jobs_pkey; job_next for each ordering key
 with waiting as materialized (
     select id from jobs where id = any ($1::bigint[]) and state = 'ready' for update skip locked
+), gone as (
+    delete from jobs where id = any (array(select id from waiting)) returning id, kind, ordering_key
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
-delete from jobs where id = any (array(select id from waiting)) returning id;
+select id from gone cross join opened;
 
 -- name: purge_dead
 -- Delete dead letters for good.  $1 ids, $2 and $3 bounds of their finished_at.  index job_history_id of the partitions
@@ -212,7 +221,7 @@ select id, idempotency_key, attempt, crashes from asked where (id in (select id 
 -- name: undo_retry
 -- Rows that nobody has claimed since they were retried go back to the history as they were.  Where the day they ended on has
 -- been dropped meanwhile, they ended now: the default partition is never pruned.
--- $1 operation, $2 ids.  index job_undo_pkey, jobs_pkey
+-- $1 operation, $2 ids.  index job_undo_pkey, jobs_pkey; job_next for each ordering key
 with meant as materialized (
     select job_id, was from job_undo
     where operation_id = $1 and job_id = any ($2::bigint[]) and did = 'retried'
@@ -222,7 +231,7 @@ with meant as materialized (
     for update of jobs skip locked
 ), gone as (
     delete from jobs using same where jobs.id = same.id
-    returning jobs.id, jobs.args, same.was
+    returning jobs.id, jobs.kind, jobs.ordering_key, jobs.args, same.was
 ), kept as (
     insert into job_history
     select row.*
@@ -235,8 +244,11 @@ with meant as materialized (
             else (was ->> 'finished_at')::timestamptz end)) as row
 ), used as (
     delete from job_undo where operation_id = $1 and job_id = any (array(select id from gone))
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
-select id from gone order by id;
+select id from gone cross join opened order by id;
 
 -- name: undo_postpone
 -- Rows that nobody has claimed or moved since are due again when they were.  $1 operation, $2 ids.

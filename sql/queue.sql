@@ -15,10 +15,9 @@
 -- a lane job_lane does not know: such rows are judged once they are claimed.
 -- index jobs_ready, one probe for each source and class; jobs_shares, one for each organisation.  Rows are updated by their
 -- place (ctid), which the lock keeps: looking them up by id would cost more the larger the table is, and a join lets the
--- planner scan it.  Of an ordering key only the oldest row may run, while none does: jobs_ordered, jobs_ordered_running,
--- which raises 23505 should two claimers see it differently; the claim is made again.  The oldest is the first of the index
--- from the key on: asked whether `exists` an older one, the planner read the whole table where most rows were of one key,
--- and asked whether one that runs `exists` it did so where the table was empty when it planned.
+-- planner scan it.  Which rows of ordering keys may run is asked of job_order, for all of them at once: those it does not
+-- name are left as they are.  jobs_ordered_running raises 23505 should two claimers see it differently; the claim is made
+-- again.  A debounced row gives its unique key up as it starts, so that a later insert is a row of its own.
 -- A lost claim is only claimed again, so its commit need not be synchronous; a worker whose lease ran out gets nothing.
 -- Args are cut where the table's check on their size ends, since a few bytes like 1e131071 print to as many digits: what is
 -- cut is no JSON any more, and dies as such.  (As varchar: left() counts characters.)
@@ -38,7 +37,7 @@ with relaxed as materialized (
     union all
     select unnest($12::text[])
 ), picked as materialized (
-    select due.place, due.id, source.gate as stood,
+    select due.place, due.id, due.ordering_key, source.gate as stood,
            case when due.kind <> all ($11::text[]) then 'kind:' || due.kind
                 when 'kind:' || due.kind <> source.gate and 'kind:' || due.kind in (select gate from job_holds)
                 then 'kind:' || due.kind
@@ -46,15 +45,6 @@ with relaxed as materialized (
                 then 'org:' || due.org_id
                 when due.lane_gate <> source.gate and due.lane_gate in (select gate from shut)
                 then due.lane_gate
-                when due.ordering_key is not null
-                     and ((select other.id from jobs other
-                           where other.ordering_key is not null
-                             and (other.kind, other.ordering_key, other.id) >= (due.kind, due.ordering_key, 0)
-                           order by other.kind, other.ordering_key, other.id limit 1) <> due.id
-                          or (select other.id from jobs other
-                              where other.kind = due.kind and other.ordering_key = due.ordering_key
-                                and other.state = 'running' limit 1) is not null)
-                then 'order'
            end as hold
     from source
     cross join lateral (
@@ -88,23 +78,34 @@ with relaxed as materialized (
         ) as ripe
         limit source.slots
     ) as due
+), turn as materialized (
+    select job_id, runs
+    from (select array_agg(id) as ids from picked
+          where ordering_key is not null and hold is null having count(*) > 0) as ordered
+    cross join lateral job_order(ordered.ids)
+), held as materialized ( -- and where to; nowhere: it is left as it is
+    select place, stood,
+           coalesce(hold, case when id = any (array(select job_id from turn where not runs)) then 'order' end) as hold
+    from picked
+    where hold is not null or ordering_key is not null and id <> all (array(select job_id from turn where runs))
 ), receipt as (
     insert into job_claims (worker_id, ids)
-    select $10, array_agg(id) from picked where hold is null having count(*) > 0
+    select $10, array_agg(id) from picked where place <> all (array(select place from held)) having count(*) > 0
     returning id
 )
 update jobs
-set state      = case when ctid = any (array(select place from picked where hold is not null)) then 'ready' else 'running' end,
-    gate       = case when ctid = any (array(select place from picked where hold is not null))
-                      then (array(select hold from picked where hold is not null))[
-                               array_position(array(select place from picked where hold is not null), ctid)]
+set state      = case when ctid = any (array(select place from held)) then 'ready' else 'running' end,
+    gate       = case when ctid = any (array(select place from held))
+                      then (array(select hold from held))[array_position(array(select place from held), ctid)]
                       else gate end,
-    attempt    = attempt + (ctid <> all (array(select place from picked where hold is not null)))::int,
-    fence      = fence + (ctid <> all (array(select place from picked where hold is not null)))::int,
-    worker_id  = case when ctid = any (array(select place from picked where hold is not null)) then null else $10::bigint end,
-    started_at = case when ctid = any (array(select place from picked where hold is not null)) then null
-                      else coalesce($13::timestamptz, now()) end
-where ctid = any (array(select place from picked where hold is distinct from stood))
+    attempt    = attempt + (ctid <> all (array(select place from held)))::int,
+    unique_key = case when on_duplicate <> 'ignore' and ctid <> all (array(select place from held)) then null
+                      else unique_key end,
+    fence      = fence + (ctid <> all (array(select place from held)))::int,
+    worker_id  = case when ctid = any (array(select place from held)) then null else $10::bigint end,
+    started_at = case when ctid = any (array(select place from held)) then null else coalesce($13::timestamptz, now()) end
+where ctid = any (array(select place from picked
+                        where place <> all (array(select place from held where hold is null or hold = stood))))
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
           job_lane(kind, args, lane) as lane, correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
@@ -143,42 +144,6 @@ left join lateral (
     order by run_at, id limit 1
 ) as next on true;
 
--- name: succeed
--- Of these ordering keys ($1 kinds, $2 keys), the oldest row goes back from the gate 'order' to its queue.  Claims ask nothing
--- of that gate: behind one key with many rows they would find no other.  Where each went, and when it was due.
--- index jobs_ordered, one probe for each key; jobs_pkey
-with first as materialized (
-    select oldest.id
-    from unnest($1::text[], $2::text[]) as asked (kind, ordering_key)
-    cross join lateral (
-        select id, kind, ordering_key, gate from jobs
-        where ordering_key is not null and (kind, ordering_key, id) >= (asked.kind, asked.ordering_key, 0)
-        order by kind, ordering_key, id limit 1
-    ) as oldest
-    where oldest.kind = asked.kind and oldest.ordering_key = asked.ordering_key and oldest.gate = 'order'
-)
-update jobs set gate = '' where id = any (array(select id from first)) and gate = 'order'
-returning queue, priority, date_part('epoch', run_at);
-
--- name: keys
--- Ordering keys that have live rows, and whether the oldest row of each stands at the gate 'order', where nobody fetches it:
--- what was before it is gone by another way than its end, or ended while a claim was moving it.  In order, beginning after
--- ($1 kind, $2 key), $3 at most.  index jobs_ordered, walked loosely: one probe for each
-with recursive head as (
-    (select kind, ordering_key, gate from jobs
-     where ordering_key is not null and (kind, ordering_key) > ($1, $2)
-     order by kind, ordering_key, id limit 1)
-    union all
-    select next.kind, next.ordering_key, next.gate
-    from head
-    cross join lateral (
-        select kind, ordering_key, gate from jobs
-        where ordering_key is not null and (kind, ordering_key) > (head.kind, head.ordering_key)
-        order by kind, ordering_key, id limit 1
-    ) as next
-)
-select kind, ordering_key, gate = 'order' from head limit $3;
-
 -- name: finish
 -- Move rows that ended into history, and write the attempt of those that failed.  A row whose fence has moved on (it was
 -- rescued meanwhile) stays: the late writer loses.
@@ -186,9 +151,10 @@ select kind, ordering_key, gate = 'order' from head limit $3;
 -- element of an array of texts is found by walking to it; null: all done), $4 reason, $5 error, $6 result, $7 lane, $8 code,
 -- $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were claimed by
 -- (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by another),
--- $11 claims that end with them
--- index jobs_pkey.  No predicate here may match a partial index, or the planner walks its dead entries; width_bucket
--- finds an id's place in the arrays by bisection.
+-- $11 claims that end with them.  Returned: the ids, and then without an id which rows may go now since what was before them
+-- in their ordering key has ended.
+-- index jobs_pkey; job_next for each row with an ordering key.  No predicate here may match a partial index, or the planner
+-- walks its dead entries; width_bucket finds an id's place in the arrays by bisection.
 with gone as (
     delete from jobs
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])] and worker_id = $10
@@ -214,16 +180,20 @@ with gone as (
 ), ended as (
     delete from job_claims where id = any ($11::bigint[])
 )
-select id from gone;
+select id, null::text as queue, null::smallint as priority, null::float8 as run_at from gone
+union all
+select null, next.* from gone cross join lateral job_next(kind, ordering_key) as next where ordering_key is not null;
 
 -- name: put_back
 -- Return rows to their queue: to be retried, snoozed, handed back untouched or held at a gate.  Fenced as in finish.
 -- $1 ids in ascending order, and for each: $2 fence, $3 seconds to wait (null: run_at stays), $4 whether the attempt is
 -- charged, $5 gate, $6 error, $7 lane, $8 code, $9 whether it failed (and is written to job_attempts, with the worker and
 -- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
--- $11 claims that end with them.  A row of the open queue that must wait stands at the gate 'later' until its time; one that
--- somebody wants stopped goes to the gate 'cancel', for end_asked.
--- index jobs_pkey
+-- $11 claims that end with them, $12 seconds from its first failure for which it may hold up the later rows of its ordering
+-- key (null: until it ends).  One that would be tried again only after that steps aside at once: to wait until then would
+-- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time; one that somebody wants
+-- stopped goes to the gate 'cancel', for end_asked.  Returned as in finish.
+-- index jobs_pkey; job_next for each row with an ordering key
 with back as (
     update jobs
     set state      = 'ready',
@@ -237,11 +207,18 @@ with back as (
         fence      = fence + 1,
         worker_id  = null,
         started_at = null,
+        blocks_until = case when ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
+                            then coalesce(blocks_until, now() + ($12::float8[])[width_bucket(id, $1::bigint[])]
+                                                                * interval '1 second') else blocks_until end,
+        aside      = aside or ordering_key is not null and ($9::bool[])[width_bucket(id, $1::bigint[])]
+                     and coalesce(coalesce(blocks_until, now() + ($12::float8[])[width_bucket(id, $1::bigint[])]
+                                                                 * interval '1 second')
+                                  < now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second', false),
         lane       = coalesce(lane, ($7::text[])[width_bucket(id, $1::bigint[])]),
         last_error = coalesce(($6::text[])[width_bucket(id, $1::bigint[])]::jsonb, last_error)
     where id = any ($1::bigint[]) and fence = ($2::int[])[width_bucket(id, $1::bigint[])]
       and worker_id = $10
-    returning id, kind, queue, org_id, correlation_id, attempt, run_at, width_bucket(id, $1::bigint[]) as n
+    returning id, kind, queue, org_id, correlation_id, ordering_key, attempt, run_at, width_bucket(id, $1::bigint[]) as n
 ), failed as (
     insert into job_attempts (job_id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, ended_at, outcome,
         code, error, retry_at)
@@ -253,7 +230,9 @@ with back as (
 ), ended as (
     delete from job_claims where id = any ($11::bigint[])
 )
-select id from back;
+select id, null::text as queue, null::smallint as priority, null::float8 as run_at from back
+union all
+select null, next.* from back cross join lateral job_next(kind, ordering_key) as next where ordering_key is not null;
 
 -- name: look
 -- The head of each (queue, gate, class) that has ready rows: when it is due, in seconds since 1970, and the database's clock.

@@ -1,7 +1,7 @@
 -- What the daemons do about the tables themselves.  Leaderless: each statement is safe to run from any daemon at any time.
 
 -- name: expire
--- Bury ready rows whose expires_at has passed.  $1 rows at most.  index jobs_expiring
+-- Bury ready rows whose expires_at has passed.  $1 rows at most.  index jobs_expiring; job_next for each with an ordering key
 with late as materialized (
     select id from jobs where expires_at <= now() and state = 'ready' order by expires_at limit $1 for update skip locked
 ), gone as (
@@ -14,10 +14,13 @@ with late as materialized (
         idempotency_key, ordering_key, lane, correlation_id, traceparent, actor_id, project_id, created_at, 'dead', attempt,
         crashes, worker_id, started_at, now(), progress, last_error, 'expired'
     from gone
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, false)
 )
 select queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
             from gone where batch_id is not null) as batches
-from gone;
+from gone cross join opened;
 
 -- name: partitions_make
 -- $1 parent table, $2 days ahead

@@ -57,7 +57,7 @@ union
 -- the cause than the victim.  $1 worker, $2 crash limit, $3 claims at most.  Called until no claim is left.  Two daemons at
 -- the same work take different claims; a claim goes when none of its rows is the worker's any more, as its own snapshot
 -- shows it: the call after the one that returned them.
--- index job_claims_worker, jobs_pkey
+-- index job_claims_worker, jobs_pkey; job_next for each buried row with an ordering key
 with claimed as materialized (
     select id, ids from job_claims where worker_id = $1 order by id limit $3 for update skip locked
 ), lost as materialized (
@@ -89,11 +89,15 @@ with claimed as materialized (
     from back join lost using (id)
     union all
     select id, attempt, kind, queue, org_id, correlation_id, worker_id, started_at, now(), 'crashed', 'crashed' from dead
+), opened as (
+    select count(*) from (select distinct kind, ordering_key from dead where ordering_key is not null) as ended
+    cross join lateral job_next(kind, ordering_key, true)
 )
 select (select count(*) from back) as back, array(select queue::text from dead) as dead,
        (select count(*) from job_claims where worker_id = $1) as claims,
        (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('dead'::text))
-        from dead where batch_id is not null) as batches;
+        from dead where batch_id is not null) as batches, opened.count as opened
+from opened;
 
 -- name: drop_lost_claims
 -- Forget the claims of a lost worker ($1) that hold none of its rows any more; $2 at most.

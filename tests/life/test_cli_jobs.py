@@ -90,6 +90,18 @@ async def test_a_second_row_with_the_same_key_is_the_first_one(
     assert await pool.fetchval("select count(*) from jobs") == 1
 
 
+@pytest.mark.req("OR-08")
+async def test_a_second_row_can_change_the_first_one_that_waits(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    row = ("enqueue", "webhook", "--unique-key", "k", "--on-duplicate", "replace", "--args")
+    first = await terminal.ok(*row, '{"n": 1}')
+    second = await terminal.ok(*row, '{"n": 2}')
+    assert second.out == first.out
+    assert [row[0] for row in await pool.fetch("select args ->> 'n' from jobs")] == ["2"]
+    alone = await terminal("enqueue", "webhook", "--on-duplicate", "replace")
+    assert alone.code == 2
+    assert "must hold: on duplicate has a unique key" in alone.err
+
+
 async def test_args_come_from_standard_input(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -33,8 +33,8 @@ PUT_BACK = sql.load("queue.sql")["put_back"]
 WAITING = sql.load("queue.sql")["waiting"]
 
 _BIG = f"""
-insert into jobs (kind, queue, org_id, run_at)
-select 'noop', 'q1', 'big', now() - interval '1 hour' from generate_series(1, {ROWS})"""
+insert into jobs (id, kind, queue, org_id, run_at) overriding system value
+select n - {ROWS}, 'noop', 'q1', 'big', now() - interval '1 hour' from generate_series(1, {ROWS}) as n"""
 _CROWD = """
 insert into jobs (kind, queue, org_id, run_at)
 select 'noop', 'crowd', 'o' || n % $1::int, now() - n * interval '1 ms' from generate_series(1, 10 * $1::int) as n"""
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], float]] = {
     "put 100 rows back": (
         PUT_BACK,
         (_IDS, _each("1"), _each("60.0::float8"), _each("true"), _each("''::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT,
-         _each("false"), "1", "'{1,2}'"),
+         _each("false"), "1", "'{1,2}'", _each("null::float8")),
         SCATTERED,
     ),
 }  # fmt: skip
@@ -100,9 +100,9 @@ async def many(embedded_server: Embedded, template: str) -> AsyncIterator[asyncp
 
 async def fill(conn: asyncpg.Connection, each: int, orgs: int) -> None:
     """So many rows ready, in the future, running and finished; so many organisations wait in the queue `crowd`."""
+    await conn.execute(_BIG)  # side by side in either table, not in the gaps that the other rows leave
     await seed(conn, each, queues=QUEUES, finished=each)
     await conn.execute("set session_replication_role = replica")
-    await conn.execute(_BIG)
     await conn.execute(_CROWD, orgs)
     await conn.execute("set session_replication_role = origin; analyze jobs")
 

@@ -9,7 +9,7 @@ import pytest
 
 import sql
 from daemon.settle import hand_back
-from daemon.store import Ask, Store
+from daemon.store import Ask, Freed, Store
 from jobs.model import Done, Retry
 from tests.sql.rows import KINDS, Insert, Pool, Worker, claim, claim_args, claims_of, ended, moved
 
@@ -205,45 +205,30 @@ class TestOrder:
     ) -> None:
         ids = await insert(3, ordering_key="k")
         worker_id = await worker()
-        done, gate = [], ""
-        while jobs := await claim(store, worker_id, gate=gate):
+        done = []
+        while jobs := await claim(store, worker_id):
             assert len(jobs) == 1
             await store.write([ended(job, Done()) for job in jobs], claims_of(jobs))
             done += [job.id for job in jobs]
-            gate = "order"
         assert done == ids
 
-    async def test_the_oldest_of_a_key_goes_back_to_its_queue_when_its_turn_has_come(
+    async def test_an_end_says_which_rows_may_go_now_and_since_when(
         self, pool: Pool, store: Store, worker: Worker, insert: Insert
     ) -> None:
-        first, second, third = await insert(3, ordering_key="k")
-        (other, _behind) = await insert(2, ordering_key="l", queue="b", priority=3)
+        """Their times lie before what claims ask for."""
+        freed: list[Freed] = []
+        store.on_freed = freed.extend
+        _first, second, third = await insert(3, ordering_key="k")
+        _other, behind = await insert(2, ordering_key="l", queue="b", priority=3)
+        await insert(2)
         worker_id = await worker()
-        await store.claim([Ask("default", "", 10), Ask("b", "", 10)], worker_id, KINDS)
-        assert await store.succeed([("noop", "k"), ("noop", "l"), ("noop", "nobody's")]) == []
-        due = await pool.fetchval("select date_part('epoch', run_at) from jobs where id = $1", second)
-        await pool.execute("delete from jobs where id = any ($1)", [first, other])
-        assert sorted(await store.succeed([("noop", "k"), ("noop", "l"), ("other", "k")]))[1] == ("default", 2, due)
+        rows = await store.claim([Ask("default", "", 10), Ask("b", "", 10)], worker_id, KINDS)
+        jobs = [job for job in rows if job.worker_id is not None]
+        due = {row[0]: row[1] for row in await pool.fetch("select id, date_part('epoch', run_at) from jobs")}
+        assert len(await store.write([ended(job, Done()) for job in jobs], claims_of(jobs))) == 4
+        assert sorted(freed) == [("b", 3, due[behind]), ("default", 2, due[second])]
         assert [job.id for job in await claim(store, worker_id)] == [second]
-        assert await store.succeed([("noop", "k")]) == []
         assert await pool.fetchval("select gate from jobs where id = $1", third) == "order"
-
-    @pytest.mark.parametrize("size", [1, 2, 10])
-    async def test_keys_whose_oldest_row_was_left_waiting_are_found(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert, size: int
-    ) -> None:
-        """An operator has deleted what was before it."""
-        firsts = {key: (await insert(2, ordering_key=key))[0] for key in ("a", "b", "c")}
-        await insert()
-        await store.claim([Ask("default", "", 10)], await worker(), KINDS)
-        await pool.execute("delete from jobs where id = any ($1)", [firsts["a"], firsts["c"]])
-        seen: list[tuple[tuple[str, str], bool]] = []
-        after = ("", "")
-        while page := await store.keys(after, size):
-            assert len(page) <= size
-            seen += page
-            after = page[-1][0]
-        assert seen == [(("noop", "a"), True), (("noop", "b"), False), (("noop", "c"), True)]
 
     async def test_a_key_stands_for_its_kind_alone(self, store: Store, worker: Worker, insert: Insert) -> None:
         await insert(ordering_key="k")

@@ -14,6 +14,21 @@ from daemon.store import Store, search_path
 from tests.sql.rows import Pool
 
 LONG_AGO = "select setval('jobs_hint_clock', 0)"
+BURST = """
+create function burst() returns int language plpgsql as $$
+declare
+    began timestamptz;
+    slow int := 0;
+begin
+    for n in 1 .. 100 loop
+        began := clock_timestamp();
+        perform setval('jobs_hint_clock', (date_part('epoch', began) * 1000)::bigint);
+        insert into jobs (kind) values ('noop');
+        slow := slow + (clock_timestamp() > began + interval '4 ms')::int;
+    end loop;
+    return slow;
+end $$;
+"""
 
 
 class Ear:
@@ -80,16 +95,15 @@ async def test_a_burst_within_five_milliseconds_sends_one_hint(database: str, po
     """The clock of the hints is set to now before each insert, as a neighbour's hint would."""
     async with listening(database) as ear, pool.acquire() as conn:
         await conn.execute("insert into jobs (kind) values ('noop')")
-        await conn.execute(
-            """do $$ begin for n in 1 .. 100 loop
-                 perform setval('jobs_hint_clock', (date_part('epoch', clock_timestamp()) * 1000)::bigint + 4);
-                 insert into jobs (kind) values ('noop');
-               end loop; end $$"""
-        )
-        assert await ear.count(pool, "jobsd:public") == 1
+        await conn.execute(BURST)
+        slow = await conn.fetchval(
+            "select burst()"
+        )  # a moment in which this machine did something else is no fault of ours
+        hints = await ear.count(pool, "jobsd:public")
+        assert 1 <= hints <= 1 + slow
         await conn.execute(LONG_AGO)
         await conn.execute("insert into jobs (kind) values ('noop')")
-        assert await ear.count(pool, "jobsd:public") == 2
+        assert await ear.count(pool, "jobsd:public") == hints + 1
 
 
 async def test_a_long_transaction_of_many_inserts_gathers_no_locks(pool: Pool) -> None:
@@ -114,7 +128,7 @@ async def test_clients_that_see_the_same_old_time_at_once_send_one_hint(database
             """create function nextval(text) returns bigint language sql as
                $$ select pg_catalog.nextval($1::regclass); select pg_catalog.nextval($1::regclass) $$"""
         )
-        await conn.execute("alter function jobs_hint() set search_path = public, pg_catalog, pg_temp")
+        await conn.execute("alter function job_hint() set search_path = public, pg_catalog, pg_temp")
         await conn.execute(LONG_AGO)
         await conn.execute("insert into jobs (kind) values ('noop')")
         assert await ear.count(pool, "jobsd:public") == 1

@@ -66,11 +66,9 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         ),
         "put_back": (
             (IDS, _each("1"), _each("60.0::float8"), _each("true"), _each("''::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT,
-             _each("true"), "1", "'{1,2}'"),
+             _each("true"), "1", "'{1,2}'", _each("60.0::float8")),
             {"jobs_pkey", "job_claims_pkey"},
         ),
-        "succeed": (("'{noop,noop}'", "'{k1,k2}'"), {"jobs_ordered"}),
-        "keys": (("''", "''", "1000"), {"jobs_ordered"}),
         "look": (
             ("''", "''", "0", "1000", "array['default', 'q1']", "array['', '']", "array[2, 2]", "array[1e9, 1e9]"),
             {"jobs_ready"},
@@ -151,6 +149,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "settle": (("0", "1000"), {"jobs_batch"}),
         "forget": (("86400", "1000"), {"job_batches_ended"}),
     },
+    "identity.sql": {
+        "open_heads": (("''", "''", "1000"), {"jobs_in_order"}),
+        "step_aside": (("1000",), {"jobs_blocking"}),
+        "forget_debounces": (("10000", "1000"), set()),
+    },
     "email.sql": {"delivered": (("7",), set())},
 }  # fmt: skip
 
@@ -200,6 +203,8 @@ async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(back
         """insert into jobs (kind, queue, ordering_key)
            select 'noop', 'ordered', 'k' from generate_series(1, 20000); analyze jobs"""
     )
+    for mode in MODES:  # the first call of a function in a session reads the catalogue
+        await explain(backlog, statement, ask, mode)
     pages = [(await explain(backlog, statement, ask, mode)).buffers for mode in MODES]
     await transaction.rollback()
     assert max(pages) < 100

@@ -17,10 +17,34 @@ BOTH = """insert into jobs (kind, unique_key, idempotency_key) values ('noop', $
 
 
 @pytest.mark.req("OR-08")
-async def test_twenty_clients_with_one_key_make_one_row_and_no_error(pool: Pool) -> None:
-    ids = await asyncio.gather(*(pool.fetchval(INSERT, "order-7") for _ in range(20)))
-    assert len([found for found in ids if found is not None]) == 1
-    assert await pool.fetchval("select count(*) from jobs") == 1
+async def test_a_hundred_clients_with_one_key_make_one_row_and_no_error(pool: Pool, database: str) -> None:
+    """A hundred connections, all of them ready before the first inserts."""
+    async with asyncpg.create_pool(database, min_size=100, max_size=100) as clients:
+        ids = await asyncio.gather(*(clients.fetchval(INSERT, "order-7") for _ in range(100)))
+    (made,) = [found for found in ids if found is not None]
+    assert [row[0] for row in await pool.fetch("select id from jobs")] == [made]
+    assert await pool.fetchval("select job_id from job_keys where kind = 'noop' and key = 'order-7'") == made
+
+
+async def test_a_key_counts_in_copy_and_in_rows_selected(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await conn.copy_records_to_table(
+            "jobs", columns=["kind", "idempotency_key"], records=[("noop", "k"), ("noop", "k"), ("noop", "l")]
+        )
+    made = await pool.fetch(
+        """insert into jobs (kind, idempotency_key)
+           select 'noop', key from unnest('{k,l,m,m}'::text[]) as key returning idempotency_key"""
+    )
+    assert [row[0] for row in made] == ["m"]
+    assert await pool.fetchval("select count(*) from jobs") == 3
+
+
+async def test_a_key_counts_again_when_its_time_is_over(pool: Pool, store: Store) -> None:
+    await pool.execute(INSERT, "k")
+    assert await store.forget_keys(3600, 100) == 0
+    await pool.execute("update job_keys set created_at = now() - interval '2 hours'")
+    assert await store.forget_keys(3600, 100) == 1
+    assert await pool.fetchval(INSERT, "k") is not None
 
 
 async def test_a_key_counts_for_its_kind_only_and_within_one_statement(pool: Pool) -> None:
