@@ -15,6 +15,7 @@ import uvloop
 
 import sql
 from benchmarks.lab import PAYLOAD, Lab, cpu_s, daemon, lab, median, rss_mib, until_empty, verdict
+from daemon.database import ENGINE_PLANS
 
 INSERT = "insert into jobs (kind, args) select 'bench_noop', $1::text::jsonb from generate_series(1, $2::int)"
 RATE = "select count(*) / extract(epoch from max(finished_at) - min(started_at)) from job_history"
@@ -24,7 +25,7 @@ BATCH = 500
 async def main(rows: int = 200_000, rounds: int = 3) -> bool:
     ours, bare, daemon_us, server_us = [], [], [], []
     async with lab() as place:
-        conn = await asyncpg.connect(place.dsn, server_settings={"plan_cache_mode": "force_generic_plan"})
+        conn = await asyncpg.connect(place.dsn, server_settings=ENGINE_PLANS)
         for _ in range(rounds):
             bare.append(await bare_loop(place, conn, rows))
             await seed(conn, rows)

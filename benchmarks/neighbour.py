@@ -16,6 +16,7 @@ import asyncpg
 import uvloop
 
 from benchmarks.lab import Lab, daemon, lab, median, percentile, verdict
+from daemon.database import ENGINE_PLANS
 from daemon.shares import Shares
 from daemon.store import Ask, Store
 
@@ -100,9 +101,7 @@ async def claim_ms(place: Lab, conn: asyncpg.Connection) -> list[float]:
         ORGANISATIONS,
     )
     await conn.execute("vacuum analyze jobs")
-    pool = await asyncpg.create_pool(
-        place.dsn, min_size=1, max_size=1, server_settings={"plan_cache_mode": "force_generic_plan"}
-    )
+    pool = await asyncpg.create_pool(place.dsn, min_size=1, max_size=1, server_settings=ENGINE_PLANS)
     store = Store(pool)
     worker_id = await store.register("bench", "0", ["bench_pause"], ["*"], 3600)
     shares = Shares()

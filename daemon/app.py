@@ -25,6 +25,8 @@ from daemon.finisher import WRITE_S, Finisher
 from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
 from daemon.lag import probe
+from daemon.lane_store import LaneStore
+from daemon.lanes import Lanes
 from daemon.lease import Lease
 from daemon.lender import Lender
 from daemon.listener import Listener
@@ -148,8 +150,14 @@ class Daemon:
         )
         self._lease.running = lambda: self._runner.busy
         self._unregistered = asyncio.Event()
+        self._lanes = Lanes(
+            LaneStore(self._pool, timeout_s=answer_limit_s(setup.config.database.statement_timeout)),
+            lambda lane: self._config.lane(lane),
+            self._worker_id,
+            observer,
+        )
         crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
-        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._claimer_beat)
+        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._lanes, self._claimer_beat)
         self._controls = Controls(store, self._runner, observer, self._worker_id)
         self._listener = Listener(
             self._database.connect,
@@ -200,6 +208,7 @@ class Daemon:
                     ("controls", self._controls.run()),
                     ("keeper", self._keeper.run()),
                     ("scheduler", self._scheduler.run()),
+                    ("lanes", self._lanes.run()),
                     ("watchdog", self._watchdog.run()),
                     ("lag", probe(self._observer)),
                     ("membership", self._stay_registered()),

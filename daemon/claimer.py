@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 
 import asyncpg
 
 from daemon.admission import Admission
 from daemon.crew import Crew
+from daemon.lane_admission import LaneAdmission
+from daemon.lanes import LANE_GATE, Lanes
 from daemon.lender import Lender
 from daemon.limits import GATE
 from daemon.runner import Running
@@ -37,6 +39,9 @@ KEPT = 16
 RIPEN_MAX = 1000
 """Rows of a (queue, class) that come back from the gate `later` in one transaction."""
 
+MET_MANY = 50
+"""Rows of one queue that one claim had to move to the gates of lanes: there are most likely more like them."""
+
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
 
@@ -54,12 +59,13 @@ LINGER_S = 0.002
 class Claimer:
     """One loop: work out what to ask for, claim it, pass limits, start it, sleep until there is a reason to look."""
 
-    def __init__(self, crew: Crew, lender: Lender, beat: Callable[[], None]) -> None:
+    def __init__(self, crew: Crew, lender: Lender, lanes: Lanes, beat: Callable[[], None]) -> None:
         self._store = crew.store
         self._runner = runner = crew.runner
         self._finisher = finisher = crew.finisher
         self._observer = crew.observer
         self._worker_id = crew.worker_id
+        self._lanes = lanes
         self._beat = beat
         self._wake = asyncio.Event()
         self._closing = False
@@ -70,9 +76,13 @@ class Claimer:
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
         self.scout = Scout(
-            crew.store, self._sources, crew.observer, lambda: runner.setup.config.daemon.poll_interval, self._wake.set
+            crew.store, self._sources, crew.observer, lambda: runner.setup.config.daemon.poll_interval, self._looked
         )
         self.admission = Admission(crew, lender, self._sources, self._wake.set)
+        self._lane_admission = LaneAdmission(lanes, self.admission, runner, finisher)
+        self._sources.lane_room = lanes.may_claim
+        lanes.on_probe, lanes.on_open, lanes.sweep.on_arrived = self._probe, self._lane_opened, self._arrived
+        runner.on_said = lanes.saw
         crew.store.on_freed = self._sources.freed
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
@@ -82,6 +92,7 @@ class Claimer:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
         config = self._runner.setup.config
         self.admission.reload()
+        self._lanes.reload()
         self._sources.serve(config.daemon.queues, config.queues, self._runner.setup.kinds)
         self.look_again()
 
@@ -164,7 +175,7 @@ class Claimer:
         started = perf_counter()
         served = self._runner.setup.kinds
         try:
-            rows = await self._store.claim(asks, worker_id, list(served))
+            rows = await self._store.claim(asks, worker_id, list(served), self._lanes.full())
         except asyncpg.UniqueViolationError:
             await asyncio.sleep(LINGER_S)
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
@@ -177,13 +188,13 @@ class Claimer:
         jobs = rows
         if any(job.worker_id is None for job in rows):
             jobs = [job for job in rows if job.worker_id is not None]
-            self._say_moved(job for job in rows if job.worker_id is None)
+            self._moved([job for job in rows if job.worker_id is None])
         self._finisher.claims.taken(jobs)
         if self._closing or self._worker_id() != worker_id or self._runner.setup.kinds is not served:
             for job in jobs:  # a stop, a reload or the loss of the lease came while the claim was on the wire
                 self._finisher.add(hand_back(job, gate=job.gate))
             return 0
-        for job, buckets in await self.admission.admit(self._apart(jobs), worker_id):
+        for job, buckets in await self._lane_admission.admit(self._apart(jobs), worker_id):
             self._runner.start(job, buckets)
         return len(rows)
 
@@ -199,7 +210,8 @@ class Claimer:
             self._sources.set_aside(place, monotonic() + UNCLAIMABLE_S)
         return 0
 
-    def _say_moved(self, jobs: Iterable[Job]) -> None:
+    def _moved(self, jobs: Sequence[Job]) -> None:
+        """Rows that the claim had to move to a gate: say so, and have those like them moved before they are met."""
         served = self._runner.setup.kinds
         for (gate, queue), count in Counter((job.gate, job.queue) for job in jobs).items():
             kind = gate.removeprefix(KIND_GATE)
@@ -207,6 +219,9 @@ class Claimer:
                 self._observer.parked(kind, queue, count)
             elif gate != ORDER_GATE:  # to wait for one's turn is nothing to be told of
                 self._observer.held(gate, queue, count)
+        for queue, count in Counter(job.queue for job in jobs if job.gate.startswith(LANE_GATE)).items():
+            if count >= MET_MANY:
+                self._lanes.met(queue)
 
     def _apart(self, jobs: list[Job]) -> list[Job]:
         """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
@@ -215,7 +230,8 @@ class Claimer:
         suspects = [job for job in jobs if 0 < last <= job.crashes]
         if not suspects:
             return jobs
-        alone = len(suspects) == 1 and suspects[0].gate == SUSPECT_GATE and not self._suspect_runs()
+        own_gate = suspects[0].gate == SUSPECT_GATE or suspects[0].gate.startswith(LANE_GATE)  # else a probe never ran
+        alone = len(suspects) == 1 and own_gate and not self._suspect_runs()
         self._suspects.update((job.id, job.fence) for job in suspects)
         if alone:
             return jobs
@@ -229,19 +245,35 @@ class Claimer:
             self._suspects &= self._runner.known() | self._finisher.known()
         return bool(self._suspects)
 
+    def _looked(self) -> None:
+        self._lanes.waits(self._sources.at_lanes())
+        self._wake.set()
+
     def _written(self, batch: Sequence[Transition]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         news = False
         for t in batch:
             if t.state == "ready":
                 news = True
-                if t.gate.startswith((GATE, SUSPECT_GATE)):
+                if t.gate.startswith((GATE, SUSPECT_GATE, LANE_GATE)):
                     self._sources.opened(t.job.queue, t.gate)
                 self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
             elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
         if news:
             self._wake.set()
+
+    def _probe(self, queue: str, gate: str) -> None:
+        self._sources.probe(queue, gate)
+        self._wake.set()
+
+    def _lane_opened(self, gate: str) -> None:
+        self._sources.gate_opened(gate)
+        self._wake.set()
+
+    def _arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
+        self._sources.arrived(queue, gate, priority, run_at)
+        self._wake.set()
 
     def _freed(self, running: Running) -> None:
         if running.buckets:

@@ -1,4 +1,4 @@
-"""`jobsd kinds`, `jobsd orgs`, `jobsd lanes`; and the commands that pause and resume anything a gate can hold."""
+"""`jobsd kinds`, `jobsd orgs`; and the commands that pause and resume anything a gate can hold."""
 
 from __future__ import annotations
 
@@ -160,11 +160,6 @@ def orgs() -> None:
     """Organisations: the org_id of jobs, in whatever queue they stand."""
 
 
-@click.group(short_help="Destinations: pause and resume them.")
-def lanes() -> None:
-    """Destinations: the lane of jobs, a host or a domain, in whatever queue they stand."""
-
-
-for _group, _noun in ((kinds, KINDS), (orgs, ORGS), (lanes, LANES)):
+for _group, _noun in ((kinds, KINDS), (orgs, ORGS)):
     for _make in (list_command, pause_command, resume_command):
         _group.add_command(_make(_noun))

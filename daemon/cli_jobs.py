@@ -188,7 +188,8 @@ async def _gates(session: Session, job_id: int) -> list[Gate]:
         if worker["lives"] and worker["queues"] and not worker["draining"]
     ]
     bucket = await _bucket(session, standing.gate) if standing.gate.startswith(GATE) else None
-    return gates(standing, daemons, config.queue(standing.queue).concurrency, bucket)
+    lane = await store.lane_holds(job_id)
+    return gates(standing, daemons, config.queue(standing.queue).concurrency, bucket, lane)
 
 
 async def _bucket(session: Session, gate: str) -> BucketState | None:

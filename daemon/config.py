@@ -19,7 +19,7 @@ from daemon.pattern import is_pattern, most_specific
 from daemon.retry_policy import retry_policy
 from daemon.settings import AdminSettings, DaemonSettings, DatabaseSettings, LogSettings, RetentionSettings
 from daemon.toml_source import MAX_BYTES, TomlError, TomlSource, read_toml
-from daemon.work_settings import KindSettings, LimitSettings, QueueSettings, ScheduleSettings
+from daemon.work_settings import KindSettings, LaneSettings, LimitSettings, QueueSettings, ScheduleSettings
 from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
@@ -64,6 +64,10 @@ class Config:
     limits: dict[str, LimitSettings] = key(
         doc="At most so many jobs a second, or at once, exact over all daemons; of the jobs that all selectors match."
     )
+    lanes: dict[str, LaneSettings] = key(
+        doc='When a destination that fails is left alone; under a pattern like "*.example.com" each one it matches, '
+        '"*" is all. As with queues, the most specific section counts alone.'
+    )
     webhook: WebhookSettings = key(doc="Webhooks, and the HTTP client that handlers get.")
     email: EmailSettings = key(doc="E-mail.")
     dns: DnsSettings = key(doc="DNS checks.")
@@ -73,6 +77,7 @@ class Config:
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
     _queues: dict[str, QueueSettings] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _lanes: dict[str, LaneSettings] = field(default_factory=dict, init=False, compare=False, repr=False)
     _policies: dict[tuple[str, str], tuple[Policy | None, Policy]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -83,6 +88,15 @@ class Config:
         if found is None:
             _bound(self._queues)
             found = self._queues[name] = self._find_queue(name)
+        return found
+
+    def lane(self, name: str) -> LaneSettings:
+        """The section of that name, else of the most specific pattern, else the defaults."""
+        found = self._lanes.get(name)
+        if found is None:
+            _bound(self._lanes)
+            pattern = name if name in self.lanes and not is_pattern(name) else most_specific(self.lanes, name)
+            found = self._lanes[name] = LaneSettings() if pattern is None else self.lanes[pattern]
         return found
 
     @property

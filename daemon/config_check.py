@@ -120,9 +120,9 @@ class Checker:
                 if close
                 else f"unknown section; there are {' '.join(known)}"
             )
-        if close:
-            return f"unknown key; did you mean {close[0]}?"
         homes = [f"[{key.name}]" for key in keys_of(self._root).values() if _has(key, name)]
+        if close and not (homes and not path):  # no section has keys of its own name: a key lost its section
+            return f"unknown key; did you mean {close[0]}?"
         if homes:
             return f"unknown key in {here}; it belongs in {' or '.join(homes)}"
         return f"unknown key; {here} has {', '.join(keys)}"

@@ -60,7 +60,13 @@ EXAMPLES = {
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
 
-NAMES = {"kinds": "webhook", "schedules": "heartbeat", "limits": "example_com", "relays": "main"}
+NAMES = {
+    "kinds": "webhook",
+    "schedules": "heartbeat",
+    "limits": "example_com",
+    "lanes": "*.example.com",
+    "relays": "main",
+}
 """What the example of a named section is called."""
 
 
@@ -80,7 +86,7 @@ def env_template() -> str:
         "#JOBSD_SECRET_NAME=",
     ]
     names = Table(DEFAULT)
-    for section in (("queues",), ("kinds",), ("schedules",), ("limits",), ("email", "relays")):
+    for section in (("queues",), ("kinds",), ("schedules",), ("limits",), ("lanes",), ("email", "relays")):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):
         value = _env_text(key, dotted(path).replace(".name.", ".NAME."))

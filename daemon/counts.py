@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sql
+from daemon.lanes import LANE_GATE
 from daemon.sources import KIND_GATE
 
 _SQL = sql.load("history.sql")
@@ -52,11 +53,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All queues that have a number, and rows parked for want of a handler by kind; `cut`: there are more pairs of
-    queue and gate than are counted one by one."""
+    """All queues that have a number, rows parked for want of a handler by kind, and rows at the gates of lanes; `cut`:
+    there are more pairs of queue and gate than are counted one by one."""
 
     queues: dict[str, Queue]
     parked: dict[str, int]
+    lanes: dict[str, Number]
     cut: bool = False
 
 
@@ -106,6 +108,7 @@ def assemble(
     """What was asked, by queue.  Pure."""
     queues: defaultdict[str, Queue] = defaultdict(Queue)
     parked: defaultdict[str, int] = defaultdict(int)
+    lanes: dict[str, Number] = {}
     seen = {(found.queue, found.gate): found for found in sample}
     cut = len(waiting) >= PAIRS
     for row in (*waiting, *_beyond(waiting, seen)) if cut else waiting:
@@ -118,6 +121,9 @@ def assemble(
             queue.parked = _sum(queue.parked, both)
             parked[row.gate.removeprefix(KIND_GATE)] += both.n
             continue
+        if row.gate.startswith(LANE_GATE):
+            lane = row.gate.removeprefix(LANE_GATE)
+            lanes[lane] = _sum(lanes.get(lane, ZERO), ready)
         queue.ready, queue.scheduled = _sum(queue.ready, ready), _sum(queue.scheduled, scheduled)
         queue.oldest_s = max(queue.oldest_s, row.oldest_s)
     for name, n in running.items():
@@ -127,7 +133,7 @@ def assemble(
         queues[name].dead = _number(n, newest >= EXACT_DEAD, n / newest * dead_about)
     for name, outcome, n in ended:
         queues[name].ended[outcome] = n
-    return Survey(dict(queues), dict(parked), cut)
+    return Survey(dict(queues), dict(parked), lanes, cut)
 
 
 def _beyond(waiting: Sequence[Waiting], seen: Iterable[tuple[str, str]]) -> list[Waiting]:

@@ -14,6 +14,10 @@ from daemon.store import AWAY, search_path
 
 T = TypeVar("T")
 
+ENGINE_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""Statements are planned once, most likely while table jobs is empty: a plan that reads it whole would be kept when
+100,000 rows have come, until something analyzes it."""
+
 TRANSACTION_GRACE_S = 10.0
 """So much later than the daemon the server ends a transaction that takes too long."""
 
@@ -41,7 +45,7 @@ class Database:
 
     async def engine_pool(self) -> asyncpg.Pool:
         """Its statements are few and named; planning them anew for each call is a tenth of what a claim costs."""
-        return await self._pool(2, ENGINE_CONNECTIONS, "", reset=_as_it_is, plan_cache_mode="force_generic_plan")
+        return await self._pool(2, ENGINE_CONNECTIONS, "", reset=_as_it_is, **ENGINE_PLANS)
 
     async def handler_pool(self) -> asyncpg.Pool:
         """Handlers' connections are their own, so that no handler can keep the engine from its work."""

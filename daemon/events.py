@@ -36,7 +36,7 @@ FIELDS: dict[str, str] = {
     "dead": "rows that became dead letters",
     "pending": "results kept in memory until Postgres takes them",
     "suppressed": "lines of this event left out since the last one; at most one a second is written",
-    "cause": "why the rows were taken back",
+    "cause": "why the rows were taken back; of a lane: `breaker`, `retry_after` or `quota`",
     "worker_id": "the daemon's row in `job_workers`",
     "running": "attempts running at that moment",
     "handed_back": "rows given back unfinished; it costs them no attempt",
@@ -51,6 +51,8 @@ FIELDS: dict[str, str] = {
     "count": "how many ticks",
     "policy": "`skip`, `one` or `all`",
     "limit": "the limit's name",
+    "lane": "the destination: host, relay or domain",
+    "result": "`well`, `failed` or `unknown`",
     "retry_in_s": "seconds until the next try",
     "path": "the file, or the address asked for",
     "hash": "a digest of the effective configuration, without secrets",
@@ -143,6 +145,18 @@ ROWS_RESCUED = _event(
     "rows_rescued", "warning", "Rows of a silent daemon were taken back.", "worker_id", "rows", "dead", "cause"
 )
 LIMITED = _event("limited", "debug", "Rows wait for a limit.", "limit", "rows", "retry_in_s")
+LANE_CLOSED = _event(
+    "lane_closed",
+    "warning",
+    "A destination is left alone: its rows are not claimed.",
+    "lane",
+    "cause",
+    "seconds",
+    "reason",
+    "suppressed",
+)
+LANE_PROBED = _event("lane_probed", "debug", "One row tried a closed destination.", "lane", "result")
+LANE_OPENED = _event("lane_opened", "info", "A destination is sent to again, at first a little.", "lane", "suppressed")
 PAUSED = _event("paused", "info", "A kind, an organisation or a lane is no longer claimed.", "name", "actor", "reason")
 RESUMED = _event("resumed", "info", "A kind, an organisation or a lane is claimed again.", "name")
 QUEUE_PAUSED = _event("queue_paused", "info", "A queue is no longer claimed from.", "queue", "actor", "reason")

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.explain_lanes import LaneHold, busy_lane, lane_gates
+from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import matches
 from daemon.sources import KIND_GATE, SUSPECT_GATE
@@ -78,14 +80,20 @@ class Gate:
     opens: str = ""
 
 
-def gates(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketState | None) -> list[Gate]:
+def gates(
+    row: Standing,
+    daemons: Sequence[Daemon],
+    slots: int,
+    bucket: BucketState | None,
+    lane: Sequence[LaneHold] = (),
+) -> list[Gate]:
     """Every gate that is shut, the one that holds the row now first; never empty.
 
-    `slots`: how many jobs of the row's queue one daemon runs at once, by this config.
+    `slots`: how many jobs of the row's queue one daemon runs at once, by this config.  `lane`: what holds its lane.
     """
     if row.state == "running":
         return [_running(row)]
-    return list(_shut(row, daemons, slots, bucket)) or [_due(row)]
+    return list(_shut(row, daemons, slots, bucket, lane)) or [_due(row)]
 
 
 def _running(row: Standing) -> Gate:
@@ -108,7 +116,13 @@ def _running(row: Standing) -> Gate:
     )
 
 
-def _shut(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketState | None) -> Iterator[Gate]:
+def _shut(
+    row: Standing,
+    daemons: Sequence[Daemon],
+    slots: int,
+    bucket: BucketState | None,
+    lane: Sequence[LaneHold],
+) -> Iterator[Gate]:
     if row.cancel_asked:
         yield Gate("cancelling", "somebody wants it stopped", opens="never: within seconds it ends as cancelled")
     if row.expires_at is not None and row.expires_at <= row.now:
@@ -120,6 +134,11 @@ def _shut(row: Standing, daemons: Sequence[Daemon], slots: int, bucket: BucketSt
     if row.paused_at is not None:
         yield _paused(row)
     yield from _unserved(row, daemons)
+    for found in lane_gates(lane, row.now):
+        yield Gate(found.name, found.says, found.opens_at, found.opens)
+    if row.gate.startswith(LANE_GATE) and not lane and row.paused_at is None:
+        busy = busy_lane(row.gate.removeprefix(LANE_GATE))
+        yield Gate(busy.name, busy.says, opens=busy.opens)
     if row.gate.startswith(GATE):
         yield _limited(row, bucket)
     if row.gate == SUSPECT_GATE:

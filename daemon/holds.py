@@ -31,6 +31,10 @@ class Holds:
         """False when it was not paused.  Daemons look at once."""
         return await self._resume("resume", gate, order)
 
+    async def reset(self, gate: str, order: Order) -> bool:
+        """Open a lane that daemons have closed.  False when it was not."""
+        return await self._resume("reset", gate, order)
+
     async def paused(self, noun: str) -> dict[str, Row]:
         """By name, what is paused of a noun ('queue', 'kind', 'org', 'lane'): since, until, actor, reason."""
         rows = await self._conn.fetch(_SQL["pauses"], f"{noun}:")

@@ -24,7 +24,8 @@ LABELS: dict[str, str] = {
     "outcome": "`done`, `retry`, `snooze`, `dead`, `cancelled`, `handed_back`, `parked`",
     "code": "a word of a bounded vocabulary: `timeout`, `http_503`",
     "reason": "a word of a bounded vocabulary: `expired`, `attempts_spent`",
-    "cause": "why rows were taken from a daemon",
+    "cause": "why rows were taken from a daemon; why a lane was closed: `breaker`, `retry_after`, `quota`",
+    "result": "`well`, `failed` or `unknown`",
     "schedule": "the schedule's name",
     "action": "what was done: `run` or `skip` a missed tick, `created` or `dropped` a partition",
     "limit": "the limit's name",
@@ -109,6 +110,9 @@ class Metrics:
         self.limit_wait = self._distributions(
             "rate_limit_wait_seconds", "How long a limit makes rows wait.", WAIT_S, "limit"
         )
+
+        self.lanes_closed = self._counts("lane_closings_total", "Times this daemon closed a destination.", "cause")
+        self.lane_probes = self._counts("lane_probes_total", "Rows that tried a closed destination.", "result")
 
         # --- the table, as the last sample saw it
         self.ready = self._levels(

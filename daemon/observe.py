@@ -175,6 +175,20 @@ class Observer:
         if self.log.writes("debug"):
             self._say(events.LIMITED, limit=limit, rows=rows, retry_in_s=retry_in_s)
 
+    def lane_closed(self, lane: str, cause: str, seconds: float, reason: str) -> None:
+        self.metrics.lanes_closed.child(cause).inc()
+        self._say_seldom(
+            events.LANE_CLOSED, lane, lane=lane, cause=cause, seconds=round(seconds, 3), reason=reason[:500]
+        )
+
+    def lane_probed(self, lane: str, result: Literal["well", "failed", "unknown"]) -> None:
+        self.metrics.lane_probes.child(result).inc()
+        if self.log.writes("debug"):
+            self._say(events.LANE_PROBED, lane=lane, result=result)
+
+    def lane_opened(self, lane: str) -> None:
+        self._say_seldom(events.LANE_OPENED, lane, lane=lane)
+
     # --- rows in numbers --------------------------------------------------------------------------------------------
 
     def parked(self, kind: str, queue: str, rows: int) -> None:

@@ -13,9 +13,11 @@ import orjson
 import sql
 from daemon import counts
 from daemon.counts import Survey
+from daemon.explain_lanes import LaneHold
 from daemon.picking import EVER, Which
 
 _SQL = sql.load("operator.sql")
+_LANES = sql.load("lanes.sql")
 
 WINDOW = 10_000
 """Rows one listing statement looks at."""
@@ -209,6 +211,16 @@ class OperatorStore:
 
     async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
         return [dict(row) for row in await self._conn.fetch(statement, *parameters)]
+
+    # --- lanes ------------------------------------------------------------------------------------------------------
+
+    async def lanes(self, most: int) -> list[Row]:
+        """Holds of lanes: gate, cause, since, until, actor, reason, rung, and the daemon that probes."""
+        return await self._rows(_LANES["list"], most)
+
+    async def lane_holds(self, job_id: int) -> list[LaneHold]:
+        """What holds the lane of a live row."""
+        return [LaneHold(**row) for row in await self._rows(_LANES["of_job"], job_id)]
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 

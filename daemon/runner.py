@@ -69,7 +69,7 @@ _RULES_MAX = 10_000
 class Running:
     """One attempt in its slot."""
 
-    __slots__ = ("begun", "buckets", "deadline", "job", "settled", "started", "task", "why", "wish")
+    __slots__ = ("begun", "buckets", "deadline", "job", "said", "settled", "started", "task", "why", "wish")
 
     def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
         self.job = job
@@ -77,6 +77,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.deadline = inf
         self.why: str | None = None
+        self.said: Outcome | None = None  # what the handler, or its timeout, says of the destination
         self.wish: tuple[str | None, str | None] | None = None  # why nobody wants it any more, and who says so
         self.begun = False
         self.settled = False
@@ -97,6 +98,7 @@ class Runner:
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
+        self.on_said: Callable[[Job, Outcome | None], None] = lambda job, said: None
         self._finisher = finisher
         self._observer = observer
         self.notes = Notes(store, observer, lambda: self.setup.config.log.job_lines)
@@ -125,6 +127,7 @@ class Runner:
         """
         if (job.id, job.fence) in self._running:
             self._finisher.claims.written([job])  # its own claim stays until nothing of it runs here
+            self.on_said(job, None)
             return
         running = Running(job, buckets)
         self.busy[job.queue] += 1
@@ -208,6 +211,7 @@ class Runner:
                 return
             running.deadline = now + rules.timeout_s
             outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
+            running.said = outcome
         if running.settled:
             return
         self._settled(running, _transition(job, rules, context, outcome, trace))
@@ -222,6 +226,7 @@ class Runner:
             context.lend(conn)
             running.deadline = perf_counter() + timeout_s
             outcome, trace = await self._call(rules.kind, args, context, running, timeout_s)
+            running.said = outcome
             context.lend(None)
             if running.settled:  # given up meanwhile
                 return hand_back(job)
@@ -233,6 +238,7 @@ class Runner:
             return t
 
         def instead(outcome: Outcome | None, delay_s: float | None) -> Transition:
+            running.said = outcome
             if outcome is None:
                 return hand_back(job, delay_s=delay_s)
             return _transition(job, rules, context, outcome, None)
@@ -274,7 +280,7 @@ class Runner:
             return said, None
         except asyncio.CancelledError:
             if running.why == "timeout":
-                return Retry(f"no end within {timeout_s:g} s", code="timeout"), None
+                return Retry(f"no end within {timeout_s:g} s", code="timeout", lane_fault=True), None
             if running.why is None:  # not by us: something the handler waited for was cancelled under it
                 return CANCELLED_INSIDE, None
             return None, None
@@ -323,8 +329,9 @@ class Runner:
             self._settled(running, hand_back(running.job))
             return
         policy = self._rules_for(running.job).policy
-        reason = Retry("did not stop when its time was over", code="timeout")
+        reason = Retry("did not stop when its time was over", code="timeout", lane_fault=True)
         most = running.job.max_attempts or policy.max_attempts
+        running.said = reason
         self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
 
     def _settled(self, running: Running, transition: Transition) -> None:
@@ -333,6 +340,8 @@ class Runner:
     def _said(self, running: Running, transition: Transition) -> Transition:
         """Tell what comes of the attempt; with all that is to be written of it."""
         running.settled = True
+        if running.job.lane is not None:
+            self.on_said(running.job, running.said)
         t = transition
         if running.wish is not None and t.state == "ready":
             t = unwanted(t, *running.wish)

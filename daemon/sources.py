@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
+from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import is_pattern, matches
 from daemon.shares import CLASSES, Ageing, Shares
@@ -97,6 +98,8 @@ class Sources:
         self._later: dict[tuple[str, int], float] = {}  # when the next row of (queue, class) is due
         self._served_names: dict[Place, bool] = {}
         self._turn = 0
+        self._probes: set[Place] = set()
+        self.lane_room: Callable[[str], int | None] = lambda gate: None
         self.suspect_runs = False
         self.passing: Callable[[str], int] = lambda gate: MOST
         """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
@@ -185,8 +188,11 @@ class Sources:
     def wanted(self, now: float, slots: Callable[[str], Slots], most: int) -> list[Ask]:
         """What to ask of the ripe places.  The free `slots` of a queue are shared by its gates.  Queues take turns to
         be first: a claim may have no room for all."""
-        asks: list[Ask] = []
+        asks = self._probing()
+        probed = {(ask.queue, ask.gate) for ask in asks}
+        most -= len(asks)
         room: dict[str, int] = {}
+        lanes: dict[str, int | None] = {}
         passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
         self.more = False
@@ -204,11 +210,29 @@ class Sources:
             elif gate.startswith(GATE):  # rows of several queues may stand at one limit
                 count = min(count, passing.setdefault(gate, self.passing(gate)))
                 passing[gate] -= count
+            elif gate.startswith(LANE_GATE):
+                count = 0 if place in probed else self._through(gate, count, lanes)
             if count > 0:
                 asks += state.asks(place, count, of_queue, now)
-                room[queue] -= count if gate else 0
+                room[queue] -= count
                 most -= count
+            elif left <= 0 < of_queue.free:  # others of its queue come first; should they have no rows, it is next
+                self.more = True
         return asks
+
+    def _probing(self) -> list[Ask]:
+        """One row of each destination that is to be tried, however busy its queue is."""
+        probes, self._probes = self._probes, set()
+        return [Ask(*place, 1) for place in sorted(probes) if self.lane_room(place[1])]
+
+    def _through(self, gate: str, count: int, lanes: dict[str, int | None]) -> int:
+        """How many of `count` rows at the gate of a lane may start; `lanes`: what is left of each, over all queues."""
+        passing = lanes[gate] if gate in lanes else self.lane_room(gate)
+        if passing is not None:
+            count = min(count, passing)
+            passing -= count
+        lanes[gate] = passing
+        return count
 
     def _in_turn(self, now: float) -> list[tuple[Place, _State]]:
         ripe: dict[str, list[Place]] = {}
@@ -236,6 +260,8 @@ class Sources:
         for job in rows:
             if job.worker_id is None:
                 moved[job.queue].append(job)
+                if job.gate.startswith(LANE_GATE):
+                    self.arrived(job.queue, job.gate, job.priority, job.run_at)
             else:
                 got.setdefault((job.queue, job.gate), []).append(job)
         for place, each in asks.items():
@@ -298,8 +324,7 @@ class Sources:
         """It is these rows' turn in their ordering key, and they stand in the open queue."""
         for queue, priority, run_at in rows:
             if self._served((queue, "")):
-                self.opened(queue, "")
-                self._states[queue, ""].lower(priority, run_at)
+                self.arrived(queue, "", priority, run_at)
 
     def later(self, queue: str, priority: int, due_at: float) -> None:
         """A row waits for its time."""
@@ -321,12 +346,29 @@ class Sources:
             else:
                 self._later.pop((queue, priority), None)
             if run_at is not None:
-                self.opened(queue, "")
-                self._states[queue, ""].lower(priority, run_at)
+                self.arrived(queue, "", priority, run_at)
 
     def opened(self, queue: str, gate: str) -> None:
         """Rows now stand at this gate and may be claimed."""
         self._states.setdefault((queue, gate), _State()).ripe = True
+
+    def arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
+        """A row that is so old now stands at this gate."""
+        self.opened(queue, gate)
+        self._states[queue, gate].lower(priority, run_at)
+
+    def at_lanes(self) -> list[Place]:
+        """Where rows wait for their destination."""
+        return [place for place in self._states if place[1].startswith(LANE_GATE)]
+
+    def gate_opened(self, gate: str) -> None:
+        """Rows at this gate of whatever queue may be claimed."""
+        for (_queue, other), state in self._states.items():
+            state.ripe = state.ripe or other == gate
+
+    def probe(self, queue: str, gate: str) -> None:
+        """One row is wanted from here."""
+        self._probes.add((queue, gate))
 
     def set_aside(self, place: Place, until: float) -> None:
         """Ask this place for nothing until then."""

@@ -151,9 +151,11 @@ class Store:
         self.on_freed: Callable[[Sequence[Freed]], None] = lambda rows: None
 
     async def claim(
-        self, asks: Sequence[Ask], worker_id: int, kinds: Sequence[str], probing: Sequence[str] = ()
+        self, asks: Sequence[Ask], worker_id: int, kinds: Sequence[str], full: Sequence[str] = ()
     ) -> list[Job]:
-        """Take due rows as asked; a row that must not run comes back without a worker, at the gate it was moved to."""
+        """Take due rows as asked; a row that must not run comes back without a worker, at the gate it was moved to.
+
+        `full`: gates of lanes of which this daemon may start nothing more."""
         queues, gates, slots, first, orgs, after = zip(*asks, strict=True)
         rows = await self._fetch(
             _QUEUE["claim"],
@@ -165,7 +167,7 @@ class Store:
             *zip(*after, strict=True),
             worker_id,
             kinds,
-            probing,
+            full,
             None,
         )
         claimed = [Job(*row) for row in rows]

@@ -24,6 +24,8 @@ from daemon.embedded import Embedded
 from daemon.finisher import Finisher
 from daemon.handlers import load_kinds
 from daemon.keeper import Keeper
+from daemon.lane_store import LaneStore
+from daemon.lanes import Lanes
 from daemon.lender import Lender
 from daemon.log import Logger
 from daemon.migrate import migrate
@@ -168,7 +170,7 @@ class _Life:
     def __init__(
         self,
         setup: Setup,
-        store: Store,
+        store: LaneStore,
         observer: Observer,
         calls: Calls,
         worker_id: int,
@@ -184,10 +186,12 @@ class _Life:
         self._written = asyncio.Event()
         self.finisher = _Finisher(store, observer, self._written.set, self._ended)
         self._runner = _Turns(setup, store, self.finisher, observer)
-        crew = Crew(store, self._runner, self.finisher, observer, lambda: None if self.dead else worker_id)
+        self._worker_id = worker_id
+        crew = Crew(store, self._runner, self.finisher, observer, self._lives_as)
+        self._lanes = Lanes(store, setup.config.lane, self._lives_as, observer)
         # the database's clock stands still: what is not due now is not due before the end of this life
         self._lender = Lender(store, self._runner.places, ahead_s=0.0, clock=lambda: 0.0)
-        self._claimer = Claimer(crew, self._lender, lambda: None)
+        self._claimer = Claimer(crew, self._lender, self._lanes, lambda: None)
         calls.die = self._die
 
     async def rounds(self) -> float | None:
@@ -196,6 +200,7 @@ class _Life:
         while quiet < QUIET_ROUNDS and idle < IDLE_ROUNDS_MAX and not (self.stopped or self.dead):
             self._claimer.look_again()
             await self._claimer.scout.step()
+            await self._lanes.step()
             await self._claimer.admission.step(self._at_once)
             pause_s = await self._claimer.step()
             ran = await self._turn()
@@ -206,6 +211,9 @@ class _Life:
         self._claimer.close()
         await self._claimer.admission.step()
         return waits_s
+
+    def _lives_as(self) -> int | None:
+        return None if self.dead else self._worker_id
 
     async def quiet(self) -> None:
         """Nothing more is said of running jobs."""
@@ -295,7 +303,7 @@ class _Finisher(Finisher):
             self._ended(transition)
 
 
-class _Store(Store):
+class _Store(LaneStore):
     """Loses the answer to one commit, if asked to."""
 
     loses = False

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from daemon.cron import Missed, parse
-from jobs.values import Duration, Rate, key
+from jobs.values import Duration, Rate, duration, key
 
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
 QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 QUEUE_PATTERN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9_.:@*-]{0,127}")
 """What the checks of table `jobs` let through; a queue's settings may also stand under a pattern."""
+LANE_PATTERN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,33 @@ class LimitSettings:
         if self.rate is None:
             return 0
         return self.burst or max(1, math.ceil(self.rate.per_second))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSettings:
+    """A destination (host, relay, domain), or under a pattern each one it matches; see Config.lane."""
+
+    NAMES: ClassVar = (LANE_PATTERN, "a host, relay or domain, and * for any characters")
+
+    enabled: bool = key(True, "false: never closed by its failures or its Retry-After; a pause still holds.")
+    failures: int = key(5, "Closed after so many failures in a row, of the destination and not of a row.", minimum=1)
+    ratio: float = key(0.7, "Closed too when this share of its attempts failed within window.", minimum=0.01, maximum=1)
+    ratio_of: int = key(10, "The share counts once there were so many.", minimum=2, maximum=10**6)
+    window: Duration = key(duration("5m"), "How far back the share looks.", minimum=1)
+    open: Duration = key(duration("30s"), "Closed for so long; doubled each time a probe fails.", minimum=0.1)
+    open_max: Duration = key(duration("10m"), "Never closed for longer than this without a probe.", minimum=0.1)
+    jitter: float = key(0.2, "Spread these times by this share up and down.", minimum=0, maximum=0.9)
+    probe_timeout: Duration = key(
+        duration("60s"), "A probe without an answer after this died with its daemon; another may be made.", minimum=1
+    )
+    start: int = key(
+        10, "Attempts at once in one daemon until the destination has answered; more with each answer.", minimum=1
+    )
+    concurrency: int | None = key(None, "Attempts at once in one daemon, however well it answers.", minimum=1)
+
+    def __post_init__(self) -> None:
+        if self.open > self.open_max:
+            raise ValueError("open_max: is shorter than open")
 
 
 SHIPPED: dict[str, dict[str, Any]] = {

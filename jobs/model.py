@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from jobs.values import Duration, duration
 
@@ -59,19 +59,42 @@ class Done(Outcome):
         self.result = result
 
 
+Closing = Literal["retry_after", "quota"]
+"""Why a destination wants to be left alone until a time that it names."""
+
+
 class Failure(Outcome):
     """What Retry and Dead share: `reason` for people, `code` a word of a bounded vocabulary for metrics and filters
-    (`timeout`, `http_503`, `relay_refused`), `detail` (JSON-able) for the record."""
+    (`timeout`, `http_503`, `relay_refused`), `detail` (JSON-able) for the record.
 
-    def __init__(self, reason: str = "", *, code: str = "", detail: Mapping[str, Any] | None = None) -> None:
+    What it says about the row's lane: `lane_fault` true, the destination is to blame (it does not answer, or says that
+    it cannot); false, it is well, and it is this row that failed; None, nothing.  `lane_after_s`: it asks that none of
+    its rows be sent for so long.
+    """
+
+    lane_after_s: Duration | None = None
+    lane_cause: Closing = "retry_after"
+
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        code: str = "",
+        detail: Mapping[str, Any] | None = None,
+        lane_fault: bool | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
         self.detail = detail
+        self.lane_fault = lane_fault
 
 
 class Retry(Failure):
-    """It may work later: tried again after the kind's next delay, and not before `after` (a Retry-After header)."""
+    """It may work later: tried again after the kind's next delay, and not before `after` (a Retry-After header).
+
+    `lane_after` keeps every row of its lane from being claimed for so long; see Failure for `lane_fault`.
+    """
 
     __match_args__ = ("reason", "after_s")
 
@@ -82,13 +105,18 @@ class Retry(Failure):
         after: str | float | timedelta | None = None,
         code: str = "retry",
         detail: Mapping[str, Any] | None = None,
+        lane_fault: bool | None = None,
+        lane_after: str | float | timedelta | None = None,
+        lane_cause: Closing = "retry_after",
     ) -> None:
-        super().__init__(reason, code=code, detail=detail)
+        super().__init__(reason, code=code, detail=detail, lane_fault=lane_fault)
         self.after_s: Duration | None = None if after is None else duration(after)
+        self.lane_after_s = None if lane_after is None else duration(lane_after)
+        self.lane_cause = lane_cause
 
 
 class Snooze(Failure):
-    """Not now, through no fault of the job: tried again later and no attempt is charged."""
+    """Not now, through no fault of the job: tried again later and no attempt is charged.  `lane_…` as in Retry."""
 
     __match_args__ = ("reason", "after_s")
 
@@ -100,8 +128,13 @@ class Snooze(Failure):
         until: datetime | None = None,
         code: str = "snoozed",
         detail: Mapping[str, Any] | None = None,
+        lane_fault: bool | None = None,
+        lane_after: str | float | timedelta | None = None,
+        lane_cause: Closing = "retry_after",
     ) -> None:
-        super().__init__(reason, code=code, detail=detail)
+        super().__init__(reason, code=code, detail=detail, lane_fault=lane_fault)
+        self.lane_after_s = None if lane_after is None else duration(lane_after)
+        self.lane_cause = lane_cause
         if (after is None) == (until is None):
             raise ValueError("Snooze takes either after= or until=")
         if until is not None:
@@ -115,9 +148,15 @@ class Dead(Failure):
     __match_args__ = ("reason",)
 
     def __init__(
-        self, reason: str, *, code: str = "failed", detail: Mapping[str, Any] | None = None, result: Any = None
+        self,
+        reason: str,
+        *,
+        code: str = "failed",
+        detail: Mapping[str, Any] | None = None,
+        result: Any = None,
+        lane_fault: bool | None = None,
     ) -> None:
-        super().__init__(reason, code=code, detail=detail)
+        super().__init__(reason, code=code, detail=detail, lane_fault=lane_fault)
         self.result = result
 
 

@@ -172,7 +172,8 @@ left join job_workers as worker on worker.id = job.worker_id
 left join lateral (
     select gate, since, until, actor, reason from job_holds
     where cause = 'pause'
-      and gate in ('queue:' || job.queue, 'kind:' || job.kind, 'org:' || job.org_id, 'lane:' || job.lane)
+      and gate in ('queue:' || job.queue, 'kind:' || job.kind, 'org:' || job.org_id,
+                   'lane:' || job_lane(job.kind, job.args, job.lane), job.gate)
     order by until desc nulls first limit 1
 ) as pause on true
 where job.id = $1;

@@ -9,8 +9,10 @@
 -- (an operator's undo goes by that).  One that stands there already stays as it is.
 -- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
 -- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
--- $10 worker, $11 kinds served, $12 gates to be claimed from though they are held (a probe: as many as it has slots for,
--- while rows that come by another way are moved there), $13 now (null: the database's)
+-- $10 worker, $11 kinds served, $12 gates of lanes of which this daemon may start nothing more: their rows are moved there,
+-- $13 now (null: the database's).  From a gate that is held nothing is taken, but by the worker that probes it, for as many
+-- rows as it asks for; rows of its lane that come by another way are moved there.  What a handler's own function tells of
+-- a lane job_lane does not know: such rows are judged once they are claimed.
 -- index jobs_ready, one probe for each source and class; jobs_shares, one for each organisation.  Rows are updated by their
 -- place (ctid), which the lock keeps: looking them up by id would cost more the larger the table is, and a join lets the
 -- planner scan it.  Which rows of ordering keys may run is asked of job_order, for all of them at once: those it does not
@@ -28,7 +30,12 @@ with relaxed as materialized (
                   as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
     where exists (select from job_workers where id = $10 and lease_until > now())
       and 'queue:' || asked.queue not in (select gate from job_holds)
-      and (asked.gate = '' or asked.gate = any ($12::text[]) or asked.gate not in (select gate from job_holds))
+      and (asked.gate = ''
+           or asked.gate not in (select gate from job_holds where (detail ->> 'probe')::bigint is distinct from $10::bigint))
+), shut as materialized (
+    select gate from job_holds where gate like 'lane:%'
+    union all
+    select unnest($12::text[])
 ), picked as materialized (
     select due.place, due.id, due.ordering_key, source.gate as stood,
            case when due.kind <> all ($11::text[]) then 'kind:' || due.kind
@@ -36,12 +43,13 @@ with relaxed as materialized (
                 then 'kind:' || due.kind
                 when 'org:' || due.org_id <> source.gate and 'org:' || due.org_id in (select gate from job_holds)
                 then 'org:' || due.org_id
-                when 'lane:' || due.lane <> source.gate and 'lane:' || due.lane in (select gate from job_holds)
-                then 'lane:' || due.lane
+                when due.lane_gate <> source.gate and due.lane_gate in (select gate from shut)
+                then due.lane_gate
            end as hold
     from source
     cross join lateral (
-        select ripe.*
+        select ripe.place, ripe.id, ripe.kind, ripe.org_id, ripe.ordering_key,
+               case when exists (select from shut) then 'lane:' || job_lane(ripe.kind, ripe.args, ripe.lane) end as lane_gate
         from (select class.priority, to_timestamp(class.after) as after
               from (values (1::smallint, source.after1), (2::smallint, source.after2), (3::smallint, source.after3),
                            (4::smallint, source.after4)) as class (priority, after)
@@ -49,7 +57,7 @@ with relaxed as materialized (
               order by class.priority <> source.first, class.priority) as class
         cross join lateral (
             select * from (
-                select ctid as place, id, kind, org_id, lane, ordering_key from jobs
+                select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
                 where source.org_id is null and queue = source.queue and gate = source.gate
                   and priority = class.priority and state = 'ready'
                   and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
@@ -59,7 +67,7 @@ with relaxed as materialized (
             ) as of_all
             union all
             select * from (
-                select ctid as place, id, kind, org_id, lane, ordering_key from jobs
+                select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
                 where source.org_id is not null and queue = source.queue and gate = source.gate
                   and priority = class.priority and coalesce(org_id, '') = source.org_id and state = 'ready'
                   and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
@@ -99,8 +107,8 @@ set state      = case when ctid = any (array(select place from held)) then 'read
 where ctid = any (array(select place from picked
                         where place <> all (array(select place from held where hold is null or hold = stood))))
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
-          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
-          correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
+          date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key,
+          job_lane(kind, args, lane) as lane, correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id,
           (select id from receipt) as claim_id, batch_id;
 
 -- name: ripen

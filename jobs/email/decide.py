@@ -8,6 +8,9 @@ from jobs.email.judge import Verdict
 from jobs.model import Dead, Done, Outcome, Retry, Snooze, spread
 
 _DEFERRED_S = 30.0
+_OURS = ("relay_rate", "relay_busy")
+"""We are at a limit of our own; the relay knows nothing of it."""
+
 _GREYLIST_S = (300.0, 900.0)
 """Before attempts 2 and 3 after greylisting: Postfix's first retry is after 5 min too, and 15 suffice nearly always."""
 
@@ -17,7 +20,8 @@ def decide(
 ) -> Outcome:
     """What the row comes to, given the verdict of every recipient, those of earlier attempts included.
 
-    `after_s`: how long the relay is to be left alone.  `asked_before`: recipients whose hand-over once before ended
+    `after_s`: how long the relay is to be left alone, and none of its rows claimed.  A relay that took its rows or
+    refused them for their own sake is well.  `asked_before`: recipients whose hand-over once before ended
     without an answer; a second time is the last.  `dice` in [0, 1) spreads those that wait for the same relay.
     """
     detail = {"recipients": {r: v.code for r, v in verdicts.items()}}
@@ -30,17 +34,28 @@ def decide(
         detail["possible_duplicate"] = {r: verdicts[r].code for r in doubtful}
         return Retry(reason, code="unknown_after_dot", detail=detail)
     if of["deferred"]:
-        wait_s = max(_wait_s(verdicts, of["deferred"]), after_s) or _DEFERRED_S
+        asked_s = max(_wait_s(verdicts, of["deferred"]), after_s)
         reason = _reason("the relay does not take mail now", of["deferred"], verdicts)
-        return Snooze(reason, after=spread(wait_s * 1.1, 0.1 / 1.1, dice), code=verdicts[of["deferred"][0]].code)
+        code = verdicts[of["deferred"][0]].code
+        return Snooze(
+            reason,
+            after=spread((asked_s or _DEFERRED_S) * 1.1, 0.1 / 1.1, dice),
+            code=code,
+            lane_fault=None if code in _OURS else True,
+            lane_after=None if code in _OURS or not asked_s else asked_s,
+            lane_cause="quota" if code == "relay_quota" else "retry_after",
+        )
     if of["soft"]:
         code = verdicts[of["soft"][0]].code
         grey = code == "greylisted" and attempt <= len(_GREYLIST_S)
         reason = _reason("not taken now", of["soft"], verdicts)
-        return Retry(reason, after=_GREYLIST_S[attempt - 1] if grey else None, code=code, detail=detail)
+        well = None if code.startswith("connection_") else False
+        after = _GREYLIST_S[attempt - 1] if grey else None
+        return Retry(reason, after=after, code=code, detail=detail, lane_fault=well)
     if lost := of["hard"] + of["unknown"]:
         reason = _reason("not delivered", lost, verdicts)
-        return Dead(reason, code=verdicts[lost[0]].code, detail=detail, result=detail)
+        well = None if of["unknown"] else False
+        return Dead(reason, code=verdicts[lost[0]].code, detail=detail, result=detail, lane_fault=well)
     return Done(detail)
 
 

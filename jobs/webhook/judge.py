@@ -34,24 +34,39 @@ class Verdict:
 
 
 def judge_status(status: int, headers: Mapping[str, str], settings: WebhookSettings, now: datetime) -> Verdict:
-    """Only 2xx is success (Standard Webhooks).  410, and what the operator lists, end the job; all else may pass."""
+    """Only 2xx is success (Standard Webhooks).  410, and what the operator lists, end the job; all else may pass.
+
+    A receiver that answers 5xx or 429 is not well; where it says for how long with 429 or 503, none of its rows is sent
+    until then.  Any other status is about this row alone: whoever answers it is up.
+    """
     code = f"http_{status}"
     if 200 <= status <= 299:
         return Verdict("ok", code, Done({"status": status}))
     detail = {"status": status}
     if status == 410:
-        return Verdict("dead", code, Dead("the receiver says it is gone for good", code=code, detail=detail))
+        gone = Dead("the receiver says it is gone for good", code=code, detail=detail, lane_fault=False)
+        return Verdict("dead", code, gone)
     if status in settings.permanent_statuses:
-        return Verdict("dead", code, Dead(f"the receiver answered {status}", code=code, detail=detail))
+        refused = Dead(f"the receiver answered {status}", code=code, detail=detail, lane_fault=False)
+        return Verdict("dead", code, refused)
     after_s = retry_after_s(headers.get("retry-after"), now, settings.retry_after_max)
     if 300 <= status <= 399:
         reason = f"{_REDIRECT}: {_host(headers.get('location', ''))}"
-        return Verdict("retry", _REDIRECT, Retry(reason, after=after_s, code=_REDIRECT, detail=detail))
-    return Verdict("retry", code, Retry(f"the receiver answered {status}", after=after_s, code=code, detail=detail))
+        moved = Retry(reason, after=after_s, code=_REDIRECT, detail=detail, lane_fault=False)
+        return Verdict("retry", _REDIRECT, moved)
+    later = Retry(
+        f"the receiver answered {status}",
+        after=after_s,
+        code=code,
+        detail=detail,
+        lane_fault=status >= 500 or status == 429,
+        lane_after=after_s if status in (429, 503) else None,
+    )
+    return Verdict("retry", code, later)
 
 
 def judge_fault(fault: Fault, *, sent: bool) -> Verdict:
-    """No answer.  `sent`: bytes of the request may have left."""
+    """No answer.  `sent`: bytes of the request may have left.  Being stopped says nothing of the receiver."""
     code, reason = fault.code, str(fault)
     if code == "blocked":
         return Verdict("blocked", code, Dead(reason, code=code))
@@ -59,7 +74,8 @@ def judge_fault(fault: Fault, *, sent: bool) -> Verdict:
         return Verdict("dead", code, Dead(reason, code=code))
     if code in OURS:
         return Verdict("retry", code, Snooze(reason, after=_OURS_AGAIN_S, code=code))
-    return Verdict("unknown" if sent else "retry", code, Retry(reason, code=code))
+    silent = Retry(reason, code=code, lane_fault=None if code == "interrupted" else True)
+    return Verdict("unknown" if sent else "retry", code, silent)
 
 
 def _host(location: str) -> str:

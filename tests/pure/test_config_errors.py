@@ -80,7 +80,7 @@ config.toml:6: daemon.drain_timeout: '2 minutes' is not a duration; write one li
 or "1h30m"
 config.toml:7: daemon.crash_limit: 0 is too small; at least 1
 config.toml:8: daemon.handlers: 'shop handlers' is no module; write it like "shop.handlers"
-config.toml:10: database.concurrency: unknown key in [database]; it belongs in [queues] or [limits] or [dns]
+config.toml:10: database.concurrency: unknown key in [database]; it belongs in [queues] or [limits] or [lanes] or [dns]
 config.toml:11: database.pool_size: the string "ten" stands where an integer belongs
 config.toml:12: database.dsn: is neither "embedded" nor an address like "postgresql://user@host/name"
 config.toml:13: queues: "two words" cannot be a name here: letters, digits and _ . : @ -, and * for any characters
@@ -99,7 +99,7 @@ config.toml:32: limits.nothing.rate: give rate, concurrency or both; this limits
 config.toml:34: limits.nobody.per: say which jobs: queue, kind, org_id, lane, "args.KEY", or per
 config.toml:37: limits.odd.per: 'host' is none of queue, kind, org_id, lane, "args.KEY"
 config.toml:39: jobs: unknown section; there are [database] [daemon] [admin] [log] [queues] [kinds] [schedules] \
-[limits] [webhook] [email] [dns] [retention]
+[limits] [lanes] [webhook] [email] [dns] [retention]
 config.toml:42: admin.listen: '9464' is no address; write one like "127.0.0.1:9464"
 config.toml:44: dns.resolvers: 'resolver.example' is not a resolver; write an address like "127.0.0.1:5353", \
 "9.9.9.9" or "[::1]:53"

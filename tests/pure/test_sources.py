@@ -14,6 +14,7 @@ from jobs.model import Job
 OPEN: Place = ("q", "")
 TOKENS: Place = ("q", "limit:rate:")
 PLACES: Place = ("q", "limit:slots:")
+LANE: Place = ("q", "lane:example.com")
 FROM_THE_FIRST = ("", "", 0)
 
 
@@ -527,3 +528,69 @@ def test_a_place_that_is_set_aside_is_asked_again_when_its_time_is_over() -> Non
 
 def total(asked: Sequence[Ask]) -> int:
     return sum(ask.slots for ask in asked)
+
+
+class TestLanes:
+    """Rows at the gate of a destination are asked for as it lets them through."""
+
+    def known(self, room: dict[str, int | None]) -> Sources:
+        known = sources("p", "q")
+        empty(known, ("p", ""), OPEN)
+        known.lane_room = lambda gate: room.get(gate)
+        return known
+
+    def test_no_more_is_asked_than_may_start_over_all_queues(self) -> None:
+        known = self.known({LANE[1]: 3})
+        known.opened(*LANE)
+        known.opened("p", LANE[1])
+        assert sum(wanted(known, 0.0).values()) == 3
+        known.lane_room = lambda gate: 0
+        assert wanted(known, 0.0) == {}
+        known.lane_room = lambda gate: None
+        assert wanted(known, 0.0) == {LANE: 10, ("p", LANE[1]): 10}
+
+    def test_a_probe_is_asked_for_however_busy_the_queue_is_and_once(self) -> None:
+        known = self.known({LANE[1]: 1})
+        known.opened(*LANE)
+        known.probe(*LANE)
+        assert wanted(known, 0.0, free=0) == {LANE: 1}
+        assert wanted(known, 0.0, free=0) == {}
+
+    def test_a_probe_comes_alone(self) -> None:
+        known = self.known({LANE[1]: 1})
+        known.opened(*LANE)
+        known.probe(*LANE)
+        assert wanted(known, 0.0) == {LANE: 1}
+
+    def test_a_probe_that_was_given_up_meanwhile_is_not_asked_for(self) -> None:
+        known = self.known({LANE[1]: 0})
+        known.probe(*LANE)
+        assert wanted(known, 0.0) == {}
+
+    def test_rows_that_a_claim_moved_there_are_asked_for_however_old_they_are(self) -> None:
+        known = self.known({})
+        known.opened(*LANE)
+        known.claimed([Ask(*LANE, 1)], [row(LANE, run_at=1_000.0)])
+        old = row(LANE, 7, run_at=10.0)
+        old.worker_id = None
+        known.claimed([Ask(*OPEN, 10)], [old])
+        (ask,) = asks(known, 0.0)
+        assert (ask.queue, ask.gate, ask.after[1]) == (*LANE, 10.0)
+
+    def test_a_lane_that_opens_is_asked_in_all_queues(self) -> None:
+        known = self.known({})
+        for place in (LANE, ("p", LANE[1]), ("q", "lane:other.example")):
+            known.opened(*place)
+            empty(known, place)
+        assert known.at_lanes() == [LANE, ("p", LANE[1]), ("q", "lane:other.example")]
+        known.gate_opened(LANE[1])
+        assert set(wanted(known, 0.0)) == {LANE, ("p", LANE[1])}
+
+
+def test_all_gates_of_a_queue_together_are_asked_for_no_more_than_it_has_slots() -> None:
+    known = sources()
+    for gate in ("kind:noop", "org:7", "lane:example.com"):
+        known.opened("q", gate)
+    for _turn in range(8):
+        assert sum(wanted(known, 0.0).values()) == 10
+        assert known.more, "those left out are asked next, should the others have no rows"

@@ -20,8 +20,14 @@ CLAIM = sql.load("queue.sql")["claim"]
 HOUR = timedelta(hours=1)
 
 
-async def hold(pool: Pool, gate: str, cause: str = "pause") -> None:
-    await pool.execute("insert into job_holds (gate, cause) values ($1, $2)", gate, cause)
+async def hold(pool: Pool, gate: str, cause: str = "pause", *, prober: int | None = None) -> None:
+    """`prober`: the worker that may find out whether it is well again."""
+    await pool.execute(
+        "insert into job_holds (gate, cause, detail) values ($1, $2, jsonb_build_object('probe', $3::bigint))",
+        gate,
+        cause,
+        prober,
+    )
 
 
 class TestHolds:
@@ -75,11 +81,13 @@ class TestHolds:
         self, pool: Pool, store: Store, worker: Worker, insert: Insert, gate: str, columns: dict[str, Any]
     ) -> None:
         ids = await insert(3, **columns)
-        await hold(pool, gate, "breaker")
-        worker_id = await worker()
+        worker_id, other = await worker(), await worker()
+        await hold(pool, gate, "breaker", prober=worker_id)
         await moved(store, worker_id)
         newer = await insert(2, **columns)
-        rows = await store.claim([Ask("default", "", 10), Ask("default", gate, 1)], worker_id, SERVED, [gate])
+        both = [Ask("default", "", 10), Ask("default", gate, 1)]
+        rows = await store.claim(both, worker_id, SERVED)
+        assert await store.claim(both, other, SERVED) == []
         assert [job.id for job in rows if job.worker_id is not None] == ids[:1]
         assert {job.id: job.gate for job in rows if job.worker_id is None} == dict.fromkeys(newer, gate)
 
@@ -87,14 +95,34 @@ class TestHolds:
         self, pool: Pool, store: Store, worker: Worker, insert: Insert
     ) -> None:
         await insert(2, org_id="7", lane="example.com")
-        for gate in ("org:7", "lane:example.com"):
-            await hold(pool, gate)
         worker_id = await worker()
+        await hold(pool, "org:7", "breaker", prober=worker_id)
+        await hold(pool, "lane:example.com")
         await moved(store, worker_id)
-        probe = [Ask("default", "org:7", 1)]
-        (row,) = await store.claim(probe, worker_id, KINDS, ["org:7"])
+        (row,) = await store.claim([Ask("default", "org:7", 1)], worker_id, KINDS)
         assert (row.gate, row.worker_id) == ("lane:example.com", None)
-        assert await store.claim([Ask("default", "lane:example.com", 1)], worker_id, KINDS, ["org:7"]) == []
+        assert await store.claim([Ask("default", "lane:example.com", 1)], worker_id, KINDS) == []
+
+    async def test_what_is_paused_is_not_probed_either(
+        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+    ) -> None:
+        await insert(1, lane="example.com")
+        worker_id = await worker()
+        await hold(pool, "lane:example.com", "breaker", prober=worker_id)
+        await hold(pool, "lane:example.com", "pause")
+        await moved(store, worker_id)
+        assert await store.claim([Ask("default", "lane:example.com", 1)], worker_id, KINDS) == []
+
+    async def test_rows_of_a_lane_that_is_full_here_wait_at_its_gate_where_others_may_claim_them(
+        self, store: Store, worker: Worker, insert: Insert
+    ) -> None:
+        ids = await insert(2, lane="example.com")
+        others = await insert(1, lane="example.net")
+        gate, worker_id = "lane:example.com", await worker()
+        rows = await store.claim([Ask("default", "", 10)], worker_id, KINDS, [gate])
+        assert [job.id for job in rows if job.worker_id == worker_id] == others
+        assert {job.id: job.gate for job in rows if job.worker_id is None} == dict.fromkeys(ids, gate)
+        assert [job.id for job in await claim(store, await worker(), gate=gate)] == ids
 
     async def test_of_several_holds_a_row_waits_at_one_and_then_at_the_next(
         self, pool: Pool, store: Store, worker: Worker, insert: Insert

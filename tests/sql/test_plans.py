@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 import sql
+from daemon.database import ENGINE_PLANS
 from daemon.embedded import Embedded
 from tests.sql.plans import ORGS, QUEUES, explain, planned, scratch, seed
 
@@ -122,6 +123,16 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "give_back": (("1", "'{a}'", "'{b}'", *["'{1}'"] * 8), set()),
         "true_up": (("1", "'{a}'", "'{b}'", "'{1}'"), set()),
     },
+    "lanes.sql": {
+        "close": (("'{lane:a}'", "'{breaker}'", "'{30}'", "'{0}'", "'{x}'", "1"), set()),
+        "park": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
+        "holds": (("'{lane:a}'", "'{60}'", "1", "20"), set()),
+        "open": (("'{lane:a}'", "1"), set()),
+        "give_up": (("'{lane:a}'", "1"), set()),
+        "forget": (("3600", "1000"), set()),
+        "list": (("1000",), set()),
+        "of_job": (("2",), {"jobs_pkey"}),
+    },
     "schedules.sql": {
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
@@ -165,6 +176,21 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
     for table in ("jobs", "job_keys", "job_audit", *({"job_claims"} if name not in READS_CLAIMS else ())):
         assert not plan.scanned(table)
     assert indexes <= plan.indexes
+
+
+@pytest.mark.parametrize("place", ["queue.sql/claim", "queue.sql/finish", "queue.sql/put_back", "lanes.sql/park"])
+async def test_a_plan_made_while_the_table_is_empty_does_not_read_it_whole(
+    embedded_server: Embedded, template: str, place: str
+) -> None:
+    """The engine's pool keeps its plans, and nothing analyzes the table in the minute in which 100,000 rows come."""
+    file, _, name = place.partition("/")
+    async with scratch(embedded_server, template, "empty") as conn:
+        for setting, value in ENGINE_PLANS.items():
+            await conn.execute(f"set {setting} = {value}")
+        plan = await planned(conn, sql.load(file)[name])
+    assert not plan.scanned("jobs")
+    rows = [node["Index Name"] for node in plan.nodes if node.get("Alias") == "jobs" and "Index Name" in node]
+    assert set(rows) <= {"jobs_pkey", "jobs_ready"}
 
 
 async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(backlog: asyncpg.Connection) -> None:

@@ -75,3 +75,39 @@ def test_an_unanswered_message_is_not_sent_a_third_time() -> None:
     said = outcome(DELIVERED, UNKNOWN, asked_before=["1@x.example"])
     assert isinstance(said, Dead)
     assert said.code == "lost_after_dot"
+
+
+@pytest.mark.parametrize("verdict", [SOFT, HARD, GREY])
+def test_a_relay_that_refuses_a_row_for_its_own_sake_is_well(verdict: Verdict) -> None:
+    said = outcome(verdict)
+    assert isinstance(said, Retry | Dead)
+    assert said.lane_fault is False
+
+
+def test_a_relay_that_breaks_off_or_never_answers_tells_nothing() -> None:
+    for verdict in (UNKNOWN, Verdict("soft", "connection_lost")):
+        said = outcome(verdict)
+        assert isinstance(said, Retry)
+        assert (said.lane_fault, said.lane_after_s) == (None, None)
+
+
+def test_a_relay_in_trouble_is_left_alone_by_all_rows() -> None:
+    said = outcome(DEFERRED, after_s=40.0)
+    assert isinstance(said, Snooze)
+    assert (said.lane_fault, said.lane_after_s, said.lane_cause) == (True, 40.0, "retry_after")
+    at_once = outcome(DEFERRED)
+    assert isinstance(at_once, Snooze)
+    assert (at_once.lane_fault, at_once.lane_after_s) == (True, None)
+
+
+def test_a_spent_quota_is_said_to_be_one() -> None:
+    said = outcome(Verdict("deferred", "relay_quota", 3600.0))
+    assert isinstance(said, Snooze)
+    assert (said.lane_after_s, said.lane_cause) == (3600.0, "quota")
+
+
+@pytest.mark.parametrize("code", ["relay_rate", "relay_busy"])
+def test_a_limit_of_our_own_tells_nothing_of_the_relay(code: str) -> None:
+    said = outcome(Verdict("deferred", code), after_s=5.0)
+    assert isinstance(said, Snooze)
+    assert (said.lane_fault, said.lane_after_s) == (None, None)
