@@ -138,7 +138,7 @@ async def _claims(conns: dict[str, asyncpg.Connection], rounds: int, rows: int) 
 
 async def _drain(conn: asyncpg.Connection, worker: int, rows: int) -> None:
     ask = (["default"], [""], [None], [1], [rows], *[[-inf]] * 4)
-    claimed = await conn.fetch(_QUEUE["claim"], *ask, worker, ["bench_noop"], [], None)
+    claimed = await conn.fetch(_QUEUE["claim"], *ask, worker, ["bench_noop"], [], None, [0], [0])
     claimed.sort(key=lambda row: row[0])
     ids, fences = [row[0] for row in claimed], [row[1] for row in claimed]
     await conn.fetch(_QUEUE["finish"], ids, fences, *[None] * 7, worker, [])

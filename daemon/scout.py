@@ -41,6 +41,7 @@ class Scout:
         self._closing = False
         self._look_at = 0.0
         self._whole_at = 0.0
+        self._doubts = False  # rows may be older than what was claimed last
         self._known: list[Mark] = []  # what the pages of this look leave out
         self._cursor = FROM_THE_FIRST
         self._survey_at = 0.0
@@ -50,6 +51,7 @@ class Scout:
     def look_again(self) -> None:
         """Take nothing for granted."""
         self._look_at = 0.0
+        self._doubts = True
         self._wake.set()
 
     def wake(self) -> None:
@@ -89,10 +91,13 @@ class Scout:
         to_the_end = len(heads) < MOST
         if not self._known:
             self._whole_at = now + (now - started) / WHOLE_SHARE
+            self._doubts = self._doubts and not to_the_end
         self._sources.found(heads, now, after, to_the_end=to_the_end)
         self._cursor = FROM_THE_FIRST if to_the_end else heads[-1][:3]
         pause_s = self._poll_s() if to_the_end else 0.0
         self._look_at = now + max(pause_s, (now - started) / SHARE)
+        if self._doubts:
+            self._look_at = min(self._look_at, max(self._whole_at, now + (now - started) / SHARE))
         self.looked_at = now
         self._on_news()
 

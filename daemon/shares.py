@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
-from daemon.store import FROM_THE_START, Ask, Waiting
-
-CLASSES = (1, 2, 3, 4)
+from daemon.low_water import CLASSES, Start
+from daemon.store import Ask, Waiting
 
 AGED = 16
 """One row in so many is taken from the lower classes in turn while higher ones wait too, so that none is starved."""
@@ -136,7 +135,7 @@ class Shares:
         for priority in CLASSES:
             count -= self._give(priority, count, given)
         return [
-            Ask(queue, gate, rows, priority, org_id, self._after(priority, org_id))
+            Ask(queue, gate, rows, priority, org_id, self._start(priority, org_id))
             for (priority, org_id), rows in given.items()
         ]
 
@@ -192,6 +191,6 @@ class Shares:
         if len(self._marks) > MARKS_MAX:
             self._marks.popitem(last=False)
 
-    def _after(self, priority: int, org_id: str) -> tuple[float, float, float, float]:
+    def _start(self, priority: int, org_id: str) -> Start:
         mark = self._marks.get((priority, org_id))
-        return FROM_THE_START if mark is None else (mark, mark, mark, mark)
+        return Start() if mark is None else Start((mark, mark, mark, mark))

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
+from daemon.low_water import MARGIN_S, LowWater
 from daemon.pattern import is_pattern, matches
-from daemon.shares import CLASSES, Ageing, Shares
+from daemon.shares import Ageing, Shares
 from daemon.store import Ask, Freed, Head, Mark, Ripe, Waiting
 from jobs.model import Job
 
@@ -27,11 +28,6 @@ CANCEL_GATE = "cancel"
 """Where rows end that came back although somebody wants them stopped; nobody claims from it."""
 MOST = 1000
 """Places known at once; the rest is found when these are empty."""
-
-MARGIN_S = 1.0
-"""How much older than the newest claimed row one may be and still be found at once: it was inserted by a longer
-transaction.  Still older ones are found by the next look.  What is passed over are dead entries, which cost a claim
-some 0.2 µs each and stay for as long as any transaction pins the vacuum horizon."""
 
 SURVEY_S = 0.25
 """How often to ask who waits at a place with more rows than slots, when nobody inserts; hints make it sooner."""
@@ -57,7 +53,7 @@ class _State:
     due_at: float | None = None  # when its next row is due
     shut_until: float = 0.0  # set aside until then
     full: bool = False  # the last claim gave all it was asked for: others may wait
-    marks: list[float] = field(default_factory=lambda: [-inf] * 4)  # nothing older is ready, by class
+    marks: LowWater = field(default_factory=LowWater)
     classes: set[int] = field(default_factory=set)  # that the last look saw
     ageing: Ageing = field(default_factory=Ageing)
     shares: Shares | None = None
@@ -77,15 +73,10 @@ class _State:
             self.shares = None
         if self.full:
             count -= kept
-        one, two, three, four = self.marks
-        after = (one, two, three, four)
+        start = self.marks.start(now, full=self.full)
         aged, lower = self.ageing.due(count, self.classes) if self.full else (0, 1)
-        asks = [Ask(*place, count - aged, 1, None, after)] if count > aged else []
-        return [*asks, Ask(*place, aged, lower, None, after)] if aged else asks
-
-    def lower(self, priority: int, run_at: float) -> None:
-        """A row that is so old is ready."""
-        self.marks[priority - 1] = min(self.marks[priority - 1], run_at)
+        asks = [Ask(*place, count - aged, 1, None, start)] if count > aged else []
+        return [*asks, Ask(*place, aged, lower, None, start)] if aged else asks
 
 
 class Sources:
@@ -159,7 +150,7 @@ class Sources:
             if place not in seen and place != after[:2]:
                 state.classes.clear()
             state.classes.add(head.priority)
-            state.lower(head.priority, head.run_at)
+            state.marks.lower(head.priority, head.run_at)
             if due_s <= 0:
                 state.ripe = True
             elif state.due_at is None or now + due_s < state.due_at:
@@ -176,12 +167,7 @@ class Sources:
 
     def marks(self) -> list[Mark]:
         """Below what time nothing is ready, unless it was inserted by a long transaction."""
-        return [
-            Mark(*place, priority, mark)
-            for place, state in self._states.items()
-            for priority, mark in zip(CLASSES, state.marks, strict=True)
-            if mark > -inf
-        ]
+        return [Mark(*place, priority, mark) for place, state in self._states.items() for priority, mark in state.marks]
 
     # --- claims -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +259,9 @@ class Sources:
             state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
             if each[0].org_id is None:
                 state.ripe = state.full
-                _mark(state, jobs)
+                state.marks.claimed(jobs)
+                if not state.full and state.marks.narrow:  # a row of a longer transaction may stand before these
+                    state.due_at = min(state.marks.wide_at, state.due_at or inf)
             elif state.shares is not None:
                 _claimed_shares(state.shares, each, jobs, moved[place[0]])
                 state.ripe, state.full = True, True  # until nobody is left; then it is asked as a whole again
@@ -314,7 +302,7 @@ class Sources:
         state = self._states.get((job.queue, gate))
         if state is None:
             return
-        state.lower(job.priority, job.run_at)
+        state.marks.lower(job.priority, job.run_at)
         if due_at is None:
             state.ripe = True
         elif state.due_at is None or due_at < state.due_at:
@@ -355,7 +343,7 @@ class Sources:
     def arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
         """A row that is so old now stands at this gate."""
         self.opened(queue, gate)
-        self._states[queue, gate].lower(priority, run_at)
+        self._states[queue, gate].marks.lower(priority, run_at)
 
     def at_lanes(self) -> list[Place]:
         """Where rows wait for their destination."""
@@ -390,14 +378,6 @@ class Sources:
         times += [state.shut_until for state in self._states.values() if state.ripe and state.shut_until > now]
         times += self._later.values()
         return min(times, default=None)
-
-
-def _mark(state: _State, jobs: Sequence[Job]) -> None:
-    """Rows come in order of time within a class: the next ones are not much older than the last."""
-    for priority in CLASSES:
-        newest = max((job.run_at for job in jobs if job.priority == priority), default=None)
-        if newest is not None:
-            state.marks[priority - 1] = max(state.marks[priority - 1], newest - MARGIN_S)
 
 
 def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], moved: Sequence[Job]) -> None:

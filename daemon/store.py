@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
-from math import inf
 from typing import Any, NamedTuple
 
 import asyncpg
 
 import sql
 from daemon.limits import Bucket
+from daemon.low_water import Start
 from daemon.settle import Transition
 from daemon.slices import Leased, Return
 from daemon.texts import json_text, plain
@@ -56,20 +56,17 @@ AWAY = (
 LEFT_MAX = 1_000
 """Claims that a worker hands back as it leaves; were there more, the rescue would return them."""
 
-FROM_THE_START = (-inf, -inf, -inf, -inf)
-
 
 class Ask(NamedTuple):
     """What a claim asks one place for: its rows in order of class and time, class `first` before the others; or those
-    of one organisation (`""`: of none) in class `first` alone.  Nothing older than `after` (seconds since 1970, by
-    class) is ready there."""
+    of one organisation (`""`: of none) in class `first` alone.  `start`: where in the order of time."""
 
     queue: str
     gate: str
     slots: int
     first: int = 1
     org_id: str | None = None
-    after: tuple[float, float, float, float] = FROM_THE_START
+    start: Start = Start()
 
 
 class Head(NamedTuple):
@@ -156,7 +153,8 @@ class Store:
         """Take due rows as asked; a row that must not run comes back without a worker, at the gate it was moved to.
 
         `full`: gates of lanes of which this daemon may start nothing more."""
-        queues, gates, slots, first, orgs, after = zip(*asks, strict=True)
+        queues, gates, slots, first, orgs, starts = zip(*asks, strict=True)
+        after, after_in, after_id = zip(*starts, strict=True)
         rows = await self._fetch(
             _QUEUE["claim"],
             queues,
@@ -169,6 +167,8 @@ class Store:
             kinds,
             full,
             None,
+            after_in,
+            after_id,
         )
         claimed = [Job(*row) for row in rows]
         claimed.sort(key=_claim_order)

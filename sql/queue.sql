@@ -8,7 +8,8 @@
 -- why, where it costs later claims nothing; its attempt is not charged, and its fence stays, since nobody has begun with it
 -- (an operator's undo goes by that).  One that stands there already stays as it is.
 -- For each source: $1 queue, $2 gate, $3 organisation ('': rows without one), $4 the class to look at first, $5 free slots,
--- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries.
+-- $6 to $9 the low-water marks of classes 1 to 4 (seconds since 1970): nothing that is ready is older, only dead entries; in
+-- class $14 nothing up to id $15 either, of what is as old as the mark: many rows may have been inserted at one moment.
 -- $10 worker, $11 kinds served, $12 gates of lanes of which this daemon may start nothing more: their rows are moved there,
 -- $13 now (null: the database's).  From a gate that is held nothing is taken, but by the worker that probes it, for as many
 -- rows as it asks for; rows of its lane that come by another way are moved there.  What a handler's own function tells of
@@ -26,8 +27,8 @@ with relaxed as materialized (
 ), source as materialized ( -- first, or rows of a queue that stands still would be locked and then left
     select asked.*
     from relaxed, unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::float8[], $7::float8[],
-                         $8::float8[], $9::float8[])
-                  as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4)
+                         $8::float8[], $9::float8[], $14::smallint[], $15::bigint[])
+                  as asked (queue, gate, org_id, first, slots, after1, after2, after3, after4, after_in, after_id)
     where exists (select from job_workers where id = $10 and lease_until > now())
       and 'queue:' || asked.queue not in (select gate from job_holds)
       and (asked.gate = ''
@@ -50,7 +51,8 @@ with relaxed as materialized (
     cross join lateral (
         select ripe.place, ripe.id, ripe.kind, ripe.org_id, ripe.ordering_key,
                case when exists (select from shut) then 'lane:' || job_lane(ripe.kind, ripe.args, ripe.lane) end as lane_gate
-        from (select class.priority, to_timestamp(class.after) as after
+        from (select class.priority, to_timestamp(class.after) as after,
+                     case when class.priority = source.after_in then source.after_id else 0 end as after_id
               from (values (1::smallint, source.after1), (2::smallint, source.after2), (3::smallint, source.after3),
                            (4::smallint, source.after4)) as class (priority, after)
               where source.org_id is null or class.priority = source.first
@@ -60,7 +62,7 @@ with relaxed as materialized (
                 select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
                 where source.org_id is null and queue = source.queue and gate = source.gate
                   and priority = class.priority and state = 'ready'
-                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                  and (run_at, id) > (class.after, class.after_id) and run_at <= coalesce($13::timestamptz, now())
                 order by run_at, id
                 limit source.slots
                 for update skip locked
@@ -70,7 +72,7 @@ with relaxed as materialized (
                 select ctid as place, id, kind, org_id, lane, ordering_key, args from jobs
                 where source.org_id is not null and queue = source.queue and gate = source.gate
                   and priority = class.priority and coalesce(org_id, '') = source.org_id and state = 'ready'
-                  and run_at >= class.after and run_at <= coalesce($13::timestamptz, now())
+                  and (run_at, id) > (class.after, class.after_id) and run_at <= coalesce($13::timestamptz, now())
                 order by run_at, id
                 limit source.slots
                 for update skip locked

@@ -312,7 +312,7 @@ class TestMarks:
         shares.claimed(asked, {(2, "a"): rows}, {(2, "a"): newest} if rows else {})
 
     def after(self, shares: Shares) -> Iterable[float]:
-        return {ask.after[1] for ask in shares.ask("q", "", 8, 0, busy) if ask.org_id == "a"}
+        return {ask.start.after[1] for ask in shares.ask("q", "", 8, 0, busy) if ask.org_id == "a"}
 
     def shares(self) -> Shares:
         shares = Shares()
@@ -354,5 +354,5 @@ class TestMarks:
             asked = shares.ask("q", "", 8, 0, busy)
             shares.claimed(asked, {(2, name): 1}, {(2, name): 9.0})
         shares.found(Waiting(2, name, 1.0) for name in names)
-        known = {ask.org_id for ask in shares.ask("q", "", 9, 0, busy) if ask.after[1] == 9.0}
+        known = {ask.org_id for ask in shares.ask("q", "", 9, 0, busy) if ask.start.after[1] == 9.0}
         assert known == set(names[-5:])

@@ -52,7 +52,8 @@ def claim_args(
 ) -> tuple[Any, ...]:
     """The arguments of the bare statement, for what the store does not do."""
     anything = [-inf]
-    return ([queue], [gate], [None], [1], [most], anything, anything, anything, anything, worker_id, KINDS, [], now)
+    start = [anything] * 4
+    return ([queue], [gate], [None], [1], [most], *start, worker_id, KINDS, [], now, [0], [0])
 
 
 async def rescued(store: Store, worker_id: int, claims: int = 1000, *, crash_limit: int = 3) -> tuple[int, int]:

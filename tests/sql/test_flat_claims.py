@@ -57,6 +57,8 @@ def claim(*asked: tuple[str, int]) -> tuple[str, ...]:
         "'{noop}'",
         "'{}'",
         "null",
+        fixed[1],
+        f"array[{', '.join('0::bigint' for _ in each)}]",
     )
 
 
