@@ -18,7 +18,7 @@ from daemon.runner import Running
 from daemon.settle import hand_back
 from daemon.slices import MANY
 from daemon.sources import Sources
-from daemon.store import AWAY
+from daemon.statements import AWAY
 from jobs.model import Job
 
 Admitted = Sequence[tuple[Job, tuple[Bucket, ...]]]

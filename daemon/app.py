@@ -29,16 +29,21 @@ from daemon.lane_store import LaneStore
 from daemon.lanes import Lanes
 from daemon.lease import Lease
 from daemon.lender import Lender
+from daemon.limit_store import LimitStore
 from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
 from daemon.outfit import secret_folders, wanted
 from daemon.runner import Runner, Setup
+from daemon.schedule_store import ScheduleStore
 from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.store import Store
 from daemon.strays import Strays
 from daemon.tallies import Tallies
+from daemon.upkeep_store import UpkeepStore
+from daemon.worker_store import WorkerStore
 from jobs.clients import Clients, open_clients
 from jobs.secrets import Secrets
 
@@ -127,7 +132,6 @@ class Daemon:
         stack.push_async_callback(self._close_pool, handler_pool)
         self._conns = await self._database.transaction_pool()
         stack.push_async_callback(self._close_pool, self._conns)
-        self._store = Store(self._pool, timeout_s=answer_limit_s(self._config.database.statement_timeout))
         kinds = load_kinds(self._config.daemon.handlers, self._config.daemon.kinds)
         self._secrets = Secrets(secret_folders(self._config))
         self._clients = open_clients(wanted(self._config), handler_pool, self._secrets)
@@ -137,7 +141,10 @@ class Daemon:
         return True
 
     def _build(self, setup: Setup) -> None:
-        watchdog, observer, store = self._watchdog, self._observer, self._store
+        watchdog, observer, pool = self._watchdog, self._observer, self._pool
+        answer_s = answer_limit_s(setup.config.database.statement_timeout)
+        store = Store(pool, timeout_s=answer_s)
+        self._workers = WorkerStore(pool, timeout_s=answer_s)
         self._finisher = Finisher(store, observer, lambda: watchdog.beat("finisher"))
         self._runner = Runner(setup, store, self._finisher, observer, self._conns)
         self._lease = Lease(
@@ -151,14 +158,15 @@ class Daemon:
         self._lease.running = lambda: self._runner.busy
         self._unregistered = asyncio.Event()
         self._lanes = Lanes(
-            LaneStore(self._pool, timeout_s=answer_limit_s(setup.config.database.statement_timeout)),
+            LaneStore(pool, timeout_s=answer_s),
             lambda lane: self._config.lane(lane),
             self._worker_id,
             observer,
         )
         crew = Crew(store, self._runner, self._finisher, observer, self._worker_id)
-        self._claimer = Claimer(crew, Lender(store, self._runner.places), self._lanes, self._claimer_beat)
-        self._controls = Controls(store, self._runner, observer, self._worker_id)
+        lender = Lender(LimitStore(pool, timeout_s=answer_s), self._runner.places)
+        self._claimer = Claimer(crew, lender, self._lanes, self._claimer_beat)
+        self._controls = Controls(self._workers, self._runner, observer, self._worker_id)
         self._listener = Listener(
             self._database.connect,
             self._database.channel,
@@ -171,9 +179,15 @@ class Daemon:
         tallies = Tallies(lambda: self._lease.worker_id)
         self._finisher.on_recorded = tallies.ended
         self._keeper = Keeper(
-            store, observer, lambda: self._config, self._claimer.look_again, self._sample, strays.check, tallies
+            UpkeepStore(pool, timeout_s=answer_s),
+            observer,
+            lambda: self._config,
+            self._claimer.look_again,
+            self._sample,
+            strays.check,
+            tallies,
         )
-        self._scheduler = Scheduler(store, observer, setup.config.schedules)
+        self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.schedules)
         observer.watch_slots(self._slots)
 
     async def _check_schema(self) -> None:
@@ -304,7 +318,7 @@ class Daemon:
         sent = monotonic()
         name = daemon.name or f"{gethostname()}:{os.getpid()}"
         async with asyncio.timeout(REGISTER_S):
-            worker_id = await self._store.register(name, version("jobsd"), kinds, daemon.queues, daemon.lease)
+            worker_id = await self._workers.register(name, version("jobsd"), kinds, daemon.queues, daemon.lease)
         self._lease.kinds = kinds
         self._lease.hold(worker_id, sent)
         self._observer.worker_registered(worker_id)
@@ -345,7 +359,7 @@ class Daemon:
 
     async def _leave(self, worker_id: int) -> None:
         try:
-            await self._store.leave(worker_id)
+            await self._workers.leave(worker_id)
         except AWAY as error:
             self._observer.heartbeat_failed(error)
 

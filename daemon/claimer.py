@@ -20,7 +20,8 @@ from daemon.runner import Running
 from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
 from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
-from daemon.store import AWAY, Ask
+from daemon.statements import AWAY
+from daemon.store import Ask
 from jobs.model import Job
 
 BATCH_MAX = 250

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from daemon.settings import DatabaseSettings
-from daemon.store import AWAY, search_path
+from daemon.statements import AWAY, search_path
 
 T = TypeVar("T")
 

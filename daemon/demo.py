@@ -26,7 +26,7 @@ from daemon.log import Logger, hear_libraries
 from daemon.migrate import SchemaError, migrate
 from daemon.pginstall import EmbeddedError
 from daemon.settle import Transition
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 DEADLINE_S = 60.0
 """The sample rows need eight seconds, most of it waiting for retries."""

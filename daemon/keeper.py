@@ -12,8 +12,9 @@ from daemon import counts
 from daemon.config import Config
 from daemon.observe import Observer
 from daemon.retention import Retention
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
 from daemon.tallies import Tallies
+from daemon.upkeep_store import UpkeepStore
 
 BATCH = 1000
 PAGES = 10
@@ -43,7 +44,7 @@ class Keeper:
 
     def __init__(
         self,
-        store: Store,
+        store: UpkeepStore,
         observer: Observer,
         config: Callable[[], Config],
         on_rescued: Callable[[], None],

@@ -10,7 +10,7 @@ from time import monotonic
 import asyncpg
 
 from daemon.observe import Observer
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 BEAT_S = 10.0
 BEAT_LIMIT_S = 5.0

@@ -11,7 +11,7 @@ import asyncpg
 import sql
 from daemon.role_store import put_right
 from daemon.roles import quoted
-from daemon.store import search_path
+from daemon.statements import search_path
 from sql import Migration
 
 _SQL = sql.load("migrate.sql")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import sql
 from daemon.config import Config
 from daemon.observe import Observer
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.upkeep_store import UpkeepStore
 
 _SQL = sql.load("history.sql")
 
@@ -132,7 +133,7 @@ def _longest(kept: Sequence[float | None]) -> float | None:
 class Retention:
     """Done by every daemon; what one does, the others find done."""
 
-    def __init__(self, store: Store, observer: Observer, config: Callable[[], Config]) -> None:
+    def __init__(self, store: UpkeepStore, observer: Observer, config: Callable[[], Config]) -> None:
         self._store = store
         self._observer = observer
         self._config = config

@@ -12,7 +12,8 @@ import asyncpg
 
 from daemon.cron import Cron, due, parse
 from daemon.observe import Observer
-from daemon.store import AWAY, Store
+from daemon.schedule_store import ScheduleStore
+from daemon.statements import AWAY
 from daemon.work_settings import ScheduleSettings
 
 REFRESH_S = 30.0
@@ -34,7 +35,7 @@ class _Clock:
 class Scheduler:
     """One loop over all schedules.  Times are the database's: ours plus the skew the heartbeat has measured."""
 
-    def __init__(self, store: Store, observer: Observer, schedules: Mapping[str, ScheduleSettings]) -> None:
+    def __init__(self, store: ScheduleStore, observer: Observer, schedules: Mapping[str, ScheduleSettings]) -> None:
         self._store = store
         self._observer = observer
         self._settings = dict(schedules)
