@@ -91,8 +91,8 @@ class Daemon:
     async def run(self) -> int:
         """Until stopped; the exit code."""
         started = monotonic()
-        self._observer.daemon_starting(version("jobsd"))
-        self._observer.config_loaded(
+        self._observer.life.daemon_starting(version("jobsd"))
+        self._observer.life.config_loaded(
             self._config.source, digest(self._config), [str(warning) for warning in self._config.warnings]
         )
         async with AsyncExitStack() as stack:
@@ -116,7 +116,7 @@ class Daemon:
             stack.push_async_callback(self._embedded.stop)
             began = monotonic()
             for name in await migrate(dsn, schema, roles=True):
-                self._observer.migrated(name, monotonic() - began)
+                self._observer.life.migrated(name, monotonic() - began)
         self._database = Database(dsn, self._config.database)
         waiting = asyncio.get_running_loop().create_task(until_there(self._database.engine_pool, self._no_database))
         stop = asyncio.get_running_loop().create_task(self._stopping.wait())
@@ -246,7 +246,7 @@ class Daemon:
         stop.cancel()
         if not self._listener.hearing.is_set():
             self._observer.keeper_failed("listen", TimeoutError("not listening yet; polling meanwhile"))
-        self._observer.daemon_ready(monotonic() - started)
+        self._observer.life.daemon_ready(monotonic() - started)
         systemd.ready("serving")
         self.ready.set()
 
@@ -257,7 +257,7 @@ class Daemon:
         how all of them ended, give up the lease."""
         began = monotonic()
         self._starting = "draining"
-        self._observer.daemon_draining(len(self._runner))
+        self._observer.life.daemon_draining(len(self._runner))
         systemd.stopping(f"draining {len(self._runner)}")
         self._watchdog.release("claimer")
         self._lease.draining = True
@@ -274,7 +274,7 @@ class Daemon:
         await asyncio.get_running_loop().run_in_executor(None, self._lease.close)
         if worker_id is not None:
             await _within(3, self._leave(worker_id))
-        self._observer.daemon_stopped(monotonic() - began, handed_back)
+        self._observer.life.daemon_stopped(monotonic() - began, handed_back)
 
     async def _let_end(self) -> int:
         """Wait for running jobs up to the deadline, then cancel them; how many rows went back."""
@@ -321,14 +321,14 @@ class Daemon:
             worker_id = await self._workers.register(name, version("jobsd"), kinds, daemon.queues, daemon.lease)
         self._lease.kinds = kinds
         self._lease.hold(worker_id, sent)
-        self._observer.worker_registered(worker_id)
+        self._observer.life.worker_registered(worker_id)
 
     async def _stay_registered(self) -> None:
         """A lost lease is never had again: its rows may be others' by now.  Begin anew, as somebody else."""
         while True:
             await self._unregistered.wait()
             self._unregistered.clear()
-            await until_there(self._register, self._observer.heartbeat_failed)
+            await until_there(self._register, self._observer.life.heartbeat_failed)
             self._claimer.look_again()
 
     def _worker_id(self) -> int | None:
@@ -337,17 +337,17 @@ class Daemon:
     def _heard_back(self, seconds: float, skew_s: float) -> None:
         self._watchdog.beat("heartbeat")
         self._scheduler.skew_s = skew_s
-        self._observer.heartbeat(seconds, skew_s)
+        self._observer.life.heartbeat(seconds, skew_s)
 
     def _not_heard_back(self, error: BaseException) -> None:
         self._watchdog.beat("heartbeat")  # it tries: a database that is away is no reason to be killed
-        self._observer.heartbeat_failed(error)
+        self._observer.life.heartbeat_failed(error)
 
     def _fence(self) -> None:
-        self._observer.worker_fenced(self._lease.worker_id, self._runner.cancel("fence"))
+        self._observer.life.worker_fenced(self._lease.worker_id, self._runner.cancel("fence"))
 
     def _lost(self) -> None:
-        self._observer.worker_lost("its lease ran out before a heartbeat reached the database")
+        self._observer.life.worker_lost("its lease ran out before a heartbeat reached the database")
         self._runner.cancel("fence")
         self._unregistered.set()
 
@@ -361,7 +361,7 @@ class Daemon:
         try:
             await self._workers.leave(worker_id)
         except AWAY as error:
-            self._observer.heartbeat_failed(error)
+            self._observer.life.heartbeat_failed(error)
 
     # --- reload -----------------------------------------------------------------------------------------------------
 
@@ -380,10 +380,10 @@ class Daemon:
             kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
             clients = open_clients(wanted(new), self._clients.db, self._secrets_for(new), before=self._clients)
         except ConfigError as error:
-            self._observer.reload_refused([str(problem) for problem in error.problems])
+            self._observer.life.reload_refused([str(problem) for problem in error.problems])
             return False
         except Exception as error:  # a part that cannot be prepared, whatever it says: nothing has changed yet
-            self._observer.reload_refused([f"cannot be prepared: {error!r}"])
+            self._observer.life.reload_refused([f"cannot be prepared: {error!r}"])
             return False
         what = diff(self._config, new)
         late = diff(self._started_with, new).restart_required
@@ -394,7 +394,7 @@ class Daemon:
         self._scheduler.reload(new.schedules)
         self._observer.configure(new.log.level, new.log.format, new.log.started)
         group.create_task(self._retire(old, clients))
-        self._observer.reloaded([c.path for c in what.changed], what.added, what.removed, late, digest(new))
+        self._observer.life.reloaded([c.path for c in what.changed], what.added, what.removed, late, digest(new))
         return True
 
     async def _retire(self, old: Clients, new: Clients) -> None:
@@ -444,7 +444,7 @@ class Daemon:
 
     def _sample(self) -> None:
         size, idle = self._pool.get_size(), self._pool.get_idle_size()
-        self._observer.pool(size, idle)
+        self._observer.life.pool(size, idle)
         systemd.status(f"serving; {len(self._runner)} running, {self._finisher.backlog} results to write")
 
     async def _close_pool(self, pool: Any) -> None:

@@ -176,8 +176,8 @@ class OneShot:
         lease = Lease(
             self._database.connect,
             lease_s,
-            on_beat=self._observer.heartbeat,
-            on_failure=self._observer.heartbeat_failed,
+            on_beat=self._observer.life.heartbeat,
+            on_failure=self._observer.life.heartbeat_failed,
             on_silence=self._fence,
             on_lost=self._fence,
         )

@@ -106,23 +106,23 @@ class Scheduler:
             if not won:
                 return
         if skipped := missed - len(wanted):
-            self._observer.tick_skipped(name, skipped, clock.settings.missed)
+            self._observer.upkeep.tick_skipped(name, skipped, clock.settings.missed)
 
     async def _insert(self, name: str, clock: _Clock, tick: datetime, now: datetime) -> bool:
         """False when the tick is not to be had now: the database's clock is behind ours, or the row is refused."""
         try:
             won, job_id, last, paused = await self._store.tick(name, tick, clock.settings)
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
-            self._observer.schedule_invalid(name, error)
+            self._observer.upkeep.schedule_invalid(name, error)
             clock.paused = True  # until the next refresh: the table refuses such a row
             return False
         if not won and last < tick:
             clock.paused = paused
             return False  # paused a moment ago, or the database's clock is behind ours: come back
         if won and job_id is not None:
-            self._observer.scheduled(name, tick, job_id, missed=now - tick > timedelta(seconds=LATE_S))
+            self._observer.upkeep.scheduled(name, tick, job_id, missed=now - tick > timedelta(seconds=LATE_S))
         elif won:
-            self._observer.tick_skipped(name, 1, "overlap")
+            self._observer.upkeep.tick_skipped(name, 1, "overlap")
         clock.last = max(tick, last)
         return True
 
