@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
+from daemon.attempt import Running
 from daemon.crew import Crew
 from daemon.lender import Lender
 from daemon.limits import GATE, Bucket, Limits, Verdict, share, spent
-from daemon.runner import Running
 from daemon.settle import hand_back
 from daemon.slices import MANY
 from daemon.sources import Sources

@@ -34,7 +34,8 @@ from daemon.listener import Listener
 from daemon.migrate import SchemaError, look, migrate
 from daemon.observe import Observer, Slots
 from daemon.outfit import secret_folders, wanted
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.schedule_store import ScheduleStore
 from daemon.scheduler import Scheduler
 from daemon.settings import EMBEDDED

@@ -13,7 +13,7 @@ from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.observe_life import LifeObserver
 from daemon.observe_upkeep import UpkeepObserver
-from daemon.runner import Setup
+from daemon.rules import Setup
 from daemon.settle import Transition
 from daemon.voice import Error, Voice
 

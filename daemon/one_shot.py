@@ -27,7 +27,8 @@ from daemon.limits import Bucket, Limits
 from daemon.observe import Observer
 from daemon.operator_store import NewRow, OperatorStore
 from daemon.outfit import secret_folders, wanted
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.statements import AWAY
 from daemon.store import Store

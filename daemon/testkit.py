@@ -32,7 +32,8 @@ from daemon.log import Logger
 from daemon.migrate import migrate
 from daemon.observe import Observer
 from daemon.outfit import wanted
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
 from daemon.tallies import Tallies

@@ -18,7 +18,8 @@ from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
 from daemon.log import Logger
 from daemon.observe import Observer
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.slices import Leased
 from daemon.sources import Sources
 from daemon.store import Store
