@@ -50,7 +50,7 @@ class Stop:
 
 
 async def within(seconds: float, what: Any) -> bool:
-    """Whether `what` was over in time.  For asyncio.wait, whether anything is done."""
+    """Whether `what` was over in time."""
     try:
         async with asyncio.timeout(seconds):
             await what
