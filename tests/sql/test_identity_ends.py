@@ -39,16 +39,16 @@ async def dead(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None
     await store.write([ended(job, Dead("no")) for job in jobs], claims_of(jobs))
 
 
-async def buried(pool: Pool, store: Store, keeping: UpkeepStore, worker_id: int, ids: list[int]) -> None:
+async def buried(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
     await claim(store, worker_id)
     await die(pool, worker_id)
-    assert await rescued(keeping, worker_id, crash_limit=1) == (0, 1)
+    assert await rescued(UpkeepStore(pool), worker_id, crash_limit=1) == (0, 1)
 
 
-async def expired(pool: Pool, keeping: UpkeepStore, worker_id: int, ids: list[int]) -> None:
+async def expired(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
     await pool.execute("update jobs set gate = 'order' where id <> $1", ids[0])
     await pool.execute("update jobs set expires_at = now() where id = $1", ids[0])
-    assert await keeping.expire(10) == ["default"]
+    assert await UpkeepStore(pool).expire(10) == ["default"]
 
 
 async def cancelled(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
@@ -63,13 +63,13 @@ async def purged(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> No
         assert (await order.purge_live(ids[:1])).changed == ids[:1]
 
 
-async def unwanted(pool: Pool, store: Store, keeping: UpkeepStore, worker_id: int, ids: list[int]) -> None:
+async def unwanted(pool: Pool, store: Store, worker_id: int, ids: list[int]) -> None:
     """It was to be stopped, and came back first."""
     (job,) = await claim(store, worker_id)
     async with operation(pool) as order:
         await order.cancel(ids[:1])
     await store.write([hand_back(job)], claims_of([job]))
-    assert await keeping.end_asked(10) == ["default"]
+    assert await UpkeepStore(pool).end_asked(10) == ["default"]
 
 
 End = Callable[[Pool, Store, int, list[int]], Awaitable[None]]
