@@ -38,7 +38,6 @@ from daemon.settle import Transition, hand_back
 from jobs.context import Ledger
 from jobs.model import Job
 
-pytestmark = pytest.mark.xdist_group("demo")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 
 PATIENCE_S = 60.0

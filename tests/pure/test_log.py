@@ -131,7 +131,7 @@ any_json = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(), any_json))
 def test_no_value_raises_or_breaks_the_line(fields: dict[str, Any]) -> None:
     for write in (json_line, text_line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -24,8 +25,8 @@ from tests.sql.plans import QUEUES, explain, seed
 from tests.sql.rows import Insert, Pool, Worker, claim, die
 
 SQL = sql.load("history.sql")
-SMALL, LARGE = 3_400, 334_000
-"""Ready rows, future rows and running rows each: 10,000 in all, and a million."""
+SMALL, LARGE = 3_400, 334_000 if os.environ.get("JOBSD_LONG") else 100_000
+"""Ready rows, future rows and running rows each: 10,000 in all, and 300,000; or a million in the long form."""
 
 # The bounds are lower than those in use, so that the small table reaches them too.
 ASKED = {
@@ -78,7 +79,7 @@ async def test_a_number_costs_the_same_for_a_large_table(
 
 
 async def test_estimates_are_near_the_truth(sizes: dict[int, asyncpg.Connection]) -> None:
-    """16,700 ready rows a queue, and as many to come; their sum, since the estimate of one queue scatters more."""
+    """Thousands of ready rows a queue, as many to come; their sum, since the estimate of one queue scatters more."""
     survey = await counts.take(sizes[LARGE])
     assert len(survey.queues) == QUEUES
     for name, true in (("ready", LARGE), ("scheduled", LARGE), ("dead", LARGE // 2)):

@@ -46,7 +46,7 @@ OUTCOMES: dict[str, Outcome] = {
 THOROUGH = settings(
     max_examples=2000, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
-QUICK = settings(THOROUGH, max_examples=30, stateful_step_count=50, derandomize=True)
+QUICK = settings(THOROUGH, max_examples=20, stateful_step_count=50, derandomize=True)
 
 
 class Lab:
