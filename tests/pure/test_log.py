@@ -389,7 +389,7 @@ import logging, sys, tempfile, warnings
 from daemon.log import Logger, hear_libraries
 from daemon.observe import Observer
 log = Logger(sys.stdout, linger_s=3600)
-hear_libraries(Observer(log))
+hear_libraries(Observer(log).life)
 logging.getLogger("asyncpg.pool").warning("%s connections", 3)
 logging.getLogger("asyncpg.pool").info("not heard")
 warnings.warn("old")

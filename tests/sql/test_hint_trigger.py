@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from daemon.migrate import migrate
-from daemon.store import Store, search_path
+from daemon.statements import search_path
+from daemon.upkeep_store import UpkeepStore
 from tests.sql.rows import Pool
 
 LONG_AGO = "select setval('jobs_hint_clock', 0)"
@@ -185,5 +186,5 @@ async def test_the_daemons_own_hint_goes_where_the_triggers_go(database: str) ->
         asyncpg.create_pool(database, min_size=1, server_settings={"search_path": search_path("other")}) as pool,
         listening(database, "jobsd:other") as ear,
     ):
-        await Store(pool).hint()
+        await UpkeepStore(pool).hint()
         assert await ear.count(pool, "jobsd:other") == 1
