@@ -26,10 +26,10 @@ async def main(rounds: int = 3) -> bool:
         conn = await asyncpg.connect(place.dsn)
         for _ in range(rounds):
             await conn.execute("truncate jobs, job_history")
-            async with daemon(place, **env) as victim:
+            async with daemon(place, 1000, **env) as victim:
                 await conn.execute(INSERT, ROWS)
                 await _until(conn, "select count(*) = $1 from jobs where state = 'running'", ROWS)
-                async with daemon(place, **env) as _other:
+                async with daemon(place, 1000, **env) as _other:
                     victim.kill()
                     killed = perf_counter()
                     await _until(conn, "select count(*) = $1 from jobs where state = 'running' and crashes = 1", ROWS)
