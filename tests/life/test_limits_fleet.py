@@ -26,11 +26,13 @@ async def delay_s(fleet: Fleet, pool: asyncpg.Pool) -> float:
     if LONG:
         return 0.0
     rows = await pool.fetch("select id, started_at from job_status where started_at is not null")
-    claimed_at, now, shown = {row[0]: row[1].timestamp() for row in rows}, monotonic(), time()
+    claimed_at: dict[int, float] = {row[0]: row[1].timestamp() for row in rows}
+    now, shown = monotonic(), time()
     newest = {note.id: note.at for note in fleet.notes("start")}
-    return max(
-        [0.0, *(shown - (now - at) - claimed_at[job_id] for job_id, at in newest.items() if job_id in claimed_at)]
-    )
+    late: list[float] = [
+        shown - (now - at) - claimed_at[job_id] for job_id, at in newest.items() if job_id in claimed_at
+    ]
+    return max(late, default=0.0)
 
 
 @pytest.mark.req("JP-08")
