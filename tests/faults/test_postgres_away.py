@@ -151,6 +151,7 @@ async def test_a_forced_stop_while_postgres_is_away_loses_nothing(
     began = monotonic()
     assert await daemon.stop() == 0
     assert monotonic() - began < 1.0 * SLACK
+    await daemon.lapse(pool)
     await fleet.start("b")
     await empty(pool)
     await each_ended_once(pool, ids)
