@@ -181,6 +181,8 @@ async def test_what_a_handler_does_to_its_task_ends_with_its_row(body: Body) -> 
     assert bench.ended == [1]
     if body is keeps_its_task:
         assert KEPT[-1].done(), "whoever cancels it later means nobody"
+    if body is watches_its_task:
+        assert KEPT[-1]() is None, "what was kept for it goes with it"
     if body is waits_for_its_task:
         await asyncio.sleep(0)
         assert KEPT[-1] == "called"
