@@ -49,9 +49,9 @@ class Hands:
         self._lead: Hand | None = None  # the one that runs in this turn of the loop
         self._slow: set[str] = set()  # kinds whose last row waited: theirs begin at once, each in a task of its own
 
-    def take(self, running: Running) -> None:
-        """Begin with it in the next turn of the loop."""
-        if running.job.kind in self._slow:
+    def take(self, running: Running, *, waits: bool = False) -> None:
+        """Begin with it in the next turn of the loop; `waits`: as is known already."""
+        if waits or running.job.kind in self._slow:
             self._start(self._serve(running))
             return
         self._rows.append(running)
@@ -95,6 +95,8 @@ class Hands:
         self._lead = None
         if hand.running is not None:
             self._slow.add(hand.running.job.kind)
+            while self._rows:  # most likely they will wait too, and should not have to begin one a turn
+                self._start(self._serve(self._rows.popleft()))
         if self._rows and not self._called:
             self._call()
 

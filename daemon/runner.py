@@ -91,7 +91,8 @@ class Runner:
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(SWEEP_S, self._sweep)
-        self._hands.take(running)
+        kind = self.setup.kinds.get(job.kind)
+        self._hands.take(running, waits=kind is not None and (kind.many is not None or kind.transactional))
 
     def cancel(self, why: str) -> int:
         """Stop every attempt; their rows are handed back untouched.  Returns how many there were."""

@@ -29,11 +29,11 @@ class Bench:
         self._bodies: dict[int, Body] = {}
         self._alive: list[asyncio.Task[Any]] = []
 
-    def row(self, body: Body, kind: str = "work") -> Running:
+    def row(self, body: Body, kind: str = "work", *, known: bool = False) -> Running:
         number = len(self._bodies) + 1
         self._bodies[number] = body
         running = Running(Job(number, 1, kind, "default", 2, 1, "{}", 0.0), ())
-        self.hands.take(running)
+        self.hands.take(running, waits=known)
         return running
 
     async def until(self, count: int) -> None:
@@ -102,6 +102,27 @@ async def test_once_a_kind_has_waited_its_rows_begin_in_the_same_turn_of_the_loo
     assert len(bench.tasks) == 21
     gate.set()
     await bench.until(21)
+
+
+async def test_rows_that_are_known_to_wait_begin_together() -> None:
+    bench, gate = Bench(), asyncio.Event()
+    for _ in range(20):
+        bench.row(waits(gate), known=True)
+    await asyncio.sleep(0)
+    assert len(bench.tasks) == 20
+    gate.set()
+    await bench.until(20)
+
+
+async def test_rows_behind_one_that_waits_begin_together_in_the_next_turn() -> None:
+    bench, gate = Bench(), asyncio.Event()
+    for _ in range(20):
+        bench.row(waits(gate))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(bench.tasks) == 20
+    gate.set()
+    await bench.until(20)
 
 
 async def test_to_stop_a_row_that_waits_stops_no_other() -> None:
