@@ -205,8 +205,8 @@ class Cron:
 
 
 def stagger_s(name: str, spread_s: float) -> float:
-    """How much later than its ticks the rows of a schedule are due: a part of `spread_s`, for ever the same, so that those
-    of many schedules that tick at midnight do not all start then."""
+    """How much later than its ticks the rows of a schedule are due: a part of `spread_s`, for ever the same, so that
+    those of many schedules that tick at midnight do not all start then."""
     return spread_s * crc32(name.encode()) / 2**32
 
 
