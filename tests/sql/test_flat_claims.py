@@ -21,7 +21,7 @@ MANY = 1_000_000 if os.environ.get("JOBSD_LONG") else 50_000
 QUEUES = 4
 ROWS = 100
 FLAT = 1.2
-"""Beyond the depth of the indexes: over fifty times as many entries, or a thousand times, each is one level deeper, which
+"""Beyond the depth of the indexes: over fifty times as many entries, or a thousand times, each is a level deeper, which
 is a page more whenever somebody goes down it for a row or an entry.  It is felt where few rows are asked for, and where
 each row goes to places of its own in several indexes."""
 
