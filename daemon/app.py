@@ -265,6 +265,7 @@ class Daemon:
         """An operator wants something: attempts stopped, pauses begun or ended, rows at another place or time."""
         self._controls.call()
         self._scheduler.look_again()
+        self._keeper.look_again()
         self._claimer.look_again()
 
     def _skewed(self, skew_s: float) -> None:
