@@ -56,7 +56,7 @@ class Keeper:
         self._ask_at = self._asked_at = 0.0
         self._wake = asyncio.Event()
         retention = Retention(store, observer, config)
-        self._tasks = (
+        self.tasks = (
             Task("strays", 10.0, self.strays),
             Task("count", 15.0, self.count),
             Task("tallies", 5.0, self.flush),
@@ -73,12 +73,12 @@ class Keeper:
     async def run(self) -> None:
         """Until cancelled; every statement is a transaction of its own, so a cancel leaves nothing half done."""
         loop = asyncio.get_running_loop()
-        due = {task.name: loop.time() for task in self._tasks}
+        due = {task.name: loop.time() for task in self.tasks}
         while True:
             self._wake.clear()
             if self._ask_at <= loop.time():
                 await self._look()
-            for task in self._tasks:
+            for task in self.tasks:
                 if due[task.name] <= loop.time():
                     await self._attempt(task)
                     due[task.name] = loop.time() + task.every_s * random.uniform(0.9, 1.1)  # noqa: S311  no herd

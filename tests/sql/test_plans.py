@@ -137,6 +137,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "of_job": (("2",), {"jobs_pkey"}),
     },
     "schedules.sql": {
+        "known": (("'{s}'",), set()),
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
         "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
         "pass_over": (("'s'", "now()"), set()),
