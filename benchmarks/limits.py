@@ -17,6 +17,7 @@ import asyncpg
 import uvloop
 
 from benchmarks.lab import Lab, daemon, lab, verdict
+from benchmarks.windows import most_beyond, most_within
 
 DAEMONS = 4
 RATE, BURST = 10, 10
@@ -149,25 +150,6 @@ async def counted(conn: asyncpg.Connection) -> tuple[int, int]:
 
 async def ended_rows(conn: asyncpg.Connection) -> int:
     return int(await conn.fetchval("select count(*) from job_history"))
-
-
-def most_within(starts: list[float], window_s: float) -> int:
-    """The most starts in any window of this length."""
-    most = first = 0
-    for n, at in enumerate(starts):
-        while at - starts[first] >= window_s:
-            first += 1
-        most = max(most, n + 1 - first)
-    return most
-
-
-def most_beyond(starts: list[float], rate: float) -> float:
-    """The greatest excess of starts in any window, of whatever length, over what the rate allows in it."""
-    lowest = worst = 0.0
-    for n, at in enumerate(starts):
-        lowest = min(lowest, n - rate * (at - starts[0]))
-        worst = max(worst, n + 1 - rate * (at - starts[0]) - lowest)
-    return worst
 
 
 if __name__ == "__main__":

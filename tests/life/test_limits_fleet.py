@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 import asyncpg
 import pytest
 
+from benchmarks.windows import most_beyond, most_within
 from tests.life.fleet import LONG, Fleet, Note, empty, ended, insert, until_sql
 from tests.life.test_daemon_queues import most_at_once
-from tests.limits_model import most_beyond, most_within
 
 MOMENT_S = 0.05
 """From the use of a token, which is what counts, to the first line of the handler, which is what is measured."""
