@@ -132,6 +132,6 @@ async def test_a_hint_follows_a_resume_so_that_daemons_look_at_once(conn: asyncp
         heard = asyncio.Event()
         await ear.add_listener("jobsd:public", lambda *_what: heard.set())
         assert await holds.resume("queue:q", ORDER)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await heard.wait()
         await ear.reset()
