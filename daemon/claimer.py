@@ -103,7 +103,7 @@ class Claimer:
 
     def hint(self) -> None:
         """A notification came: something was inserted."""
-        self._sources.hinted()
+        self._ask_all()
         self._echo_at = monotonic() + ECHO_S
         self._puzzled = True
         self._wake.set()
@@ -111,7 +111,7 @@ class Claimer:
 
     def look_again(self) -> None:
         """The listener was deaf for a while, or a lease is new: take nothing for granted."""
-        self._sources.hinted()
+        self._ask_all()
         self._wake.set()
         self.scout.look_again()
 
@@ -158,7 +158,7 @@ class Claimer:
         now = monotonic()
         if self._echo_at is not None and now >= self._echo_at:
             self._echo_at = None
-            self._sources.hinted()
+            self._ask_all()
         if ripening := self._sources.ripening(now):
             self._sources.ripened(await self._store.ripen(ripening, RIPEN_MAX), monotonic(), RIPEN_MAX)
         self._sources.suspect_runs = self._suspect_runs()
@@ -170,6 +170,11 @@ class Claimer:
             self._puzzled, self._puzzled_at = False, now + PUZZLED_S
             self.scout.look_again()
         return self._sleep_s()
+
+    def _ask_all(self) -> None:
+        """Rows may stand in any queue."""
+        if not self._sources.hinted():
+            self.scout.look_soon()
 
     async def _claim(self, asks: Sequence[Ask], worker_id: int) -> int:
         started = perf_counter()

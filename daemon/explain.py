@@ -16,13 +16,17 @@ from daemon.work_settings import LimitSettings
 MANY = 10_000
 """Counts end here: so many or more."""
 
+ORGS_MAX = 100
+"""And those of organisations here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A live row and what surrounds it, at the database's `now`.
 
-    `behind`: the job that its ordering key lets run first; `ahead`: due rows that come first in its queue and gate;
-    `busy`: running rows of its queue; the last two up to MANY.
+    `behind`: the job that its ordering key lets run first; `ahead`: due rows that come first in its queue and gate, by
+    class and time; `others`: organisations that wait there in its class too, up to 100; `before_it`: rows of its own
+    organisation that come first in its class; `busy`: running rows of its queue; all but `others` up to MANY.
     """
 
     id: int
@@ -47,6 +51,9 @@ class Standing:
     cancel_asked: bool
     behind: int | None
     ahead: int
+    org_id: str | None
+    others: int
+    before_it: int
     busy: int
 
 
@@ -155,12 +162,22 @@ def _shut(
         )
     serving = sum(any(matches(pattern, row.queue) for pattern in daemon.queues) for daemon in daemons)
     if serving and row.run_at <= row.now and row.busy >= slots * serving:
-        yield Gate(
-            "slots",
-            f"{_count(row.busy)} jobs of queue {row.queue} run, as many as its daemons take at once, "
-            f"and {_count(row.ahead)} due rows come first",
-            opens=f"when slots come free; more: queues.{row.queue}.concurrency",
-        )
+        yield _no_slot(row)
+
+
+def _no_slot(row: Standing) -> Gate:
+    """Where several organisations wait, it is not the rows ahead that count, but whose turn it is."""
+    taken = f"{_count(row.busy)} jobs of queue {row.queue} run, as many as its daemons take at once"
+    opens = f"when slots come free; more: queues.{row.queue}.concurrency"
+    if not row.others:
+        return Gate("slots", f"{taken}, and {_count(row.ahead)} due rows come first", opens=opens)
+    others = f"{'100 or more' if row.others >= ORGS_MAX else row.others} other{'s' if row.others > 1 else ''}"
+    whose = f"organisation {row.org_id} takes turns" if row.org_id else "rows without an organisation take turns"
+    return Gate(
+        "share",
+        f"{taken}; {whose} with {others}, and {_count(row.before_it)} of these rows come first",
+        opens=opens + (f", or: jobsd orgs weight {row.org_id} N" if row.org_id else ""),
+    )
 
 
 def _paused(row: Standing) -> Gate:

@@ -40,6 +40,7 @@ class Scout:
         self._wake = asyncio.Event()
         self._closing = False
         self._look_at = 0.0
+        self._soon_at = 0.0  # not before: looking has its share of the time
         self._whole_at = 0.0
         self._doubts = False  # rows may be older than what was claimed last
         self._known: list[Mark] = []  # what the pages of this look leave out
@@ -52,6 +53,11 @@ class Scout:
         """Take nothing for granted."""
         self._look_at = 0.0
         self._doubts = True
+        self._wake.set()
+
+    def look_soon(self) -> None:
+        """Something was inserted, nobody knows where."""
+        self._look_at = min(self._look_at, self._soon_at)
         self._wake.set()
 
     def wake(self) -> None:
@@ -95,9 +101,10 @@ class Scout:
         self._sources.found(heads, now, after, to_the_end=to_the_end)
         self._cursor = FROM_THE_FIRST if to_the_end else heads[-1][:3]
         pause_s = self._poll_s() if to_the_end else 0.0
-        self._look_at = now + max(pause_s, (now - started) / SHARE)
+        self._soon_at = now + (now - started) / SHARE
+        self._look_at = max(now + pause_s, self._soon_at)
         if self._doubts:
-            self._look_at = min(self._look_at, max(self._whole_at, now + (now - started) / SHARE))
+            self._look_at = min(self._look_at, max(self._whole_at, self._soon_at))
         self.looked_at = now
         self._on_news()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from math import inf
+from operator import itemgetter
 from typing import NamedTuple
 
 from daemon.lanes import LANE_GATE
@@ -27,7 +29,19 @@ crashes and not for those of the rows beside it."""
 CANCEL_GATE = "cancel"
 """Where rows end that came back although somebody wants them stopped; nobody claims from it."""
 MOST = 1000
-"""Places known at once; the rest is found when these are empty."""
+"""Places of one page of a look.  Those of the last two pages are known: all have their turn as the pages go by."""
+
+HINTED_MAX = 50
+"""A hint does not say where a row was inserted.  So many open queues are simply asked; beyond, a look is cheaper."""
+
+RIPENING_MAX = 100
+"""Queues and classes whose rows are brought back by one statement; the others by the next."""
+
+FEW = 10
+"""Rows asked of a place at least where very many are ripe, and one claim has no room for all."""
+
+LATER_MAX = 2000
+"""Queues and classes whose next time is known, the soonest; the others are found again by the looks."""
 
 SURVEY_S = 0.25
 """How often to ask who waits at a place with more rows than slots, when nobody inserts; hints make it sooner."""
@@ -126,12 +140,13 @@ class Sources:
             self._served_names[place] = known
         return known
 
-    def hinted(self) -> None:
-        """Somebody inserted something somewhere."""
-        for (_queue, gate), state in self._states.items():
-            if gate == "":
-                state.ripe = True
-                state.survey_at = 0.0
+    def hinted(self) -> bool:
+        """Somebody inserted something somewhere.  False: there are so many places that a look must say where."""
+        opened = [state for (_queue, gate), state in self._states.items() if gate == ""]
+        for state in opened:
+            state.survey_at = 0.0
+            state.ripe = state.ripe or len(opened) <= HINTED_MAX
+        return len(opened) <= HINTED_MAX
 
     def found(self, heads: Sequence[Head], now: float, after: tuple[str, str, int], *, to_the_end: bool) -> None:
         """What a look saw: all ready rows at that moment, from `after` to its last head or to the end."""
@@ -164,6 +179,16 @@ class Sources:
                 del self._states[place]
             else:
                 self._states[place].due_at = None
+        self._forget(seen)
+
+    def _forget(self, seen: set[Place]) -> None:
+        """Of too many places those go that were seen longest ago; of too many waits, the longest."""
+        if len(self._states) > 2 * MOST:
+            older = [place for place in self._states if place not in seen]
+            kept = [*older[len(self._states) - 2 * MOST :], *(place for place in self._states if place in seen)]
+            self._states = {place: self._states[place] for place in kept}
+        if len(self._later) > 2 * LATER_MAX:
+            self._later = dict(nsmallest(LATER_MAX, self._later.items(), key=itemgetter(1)))
 
     def marks(self) -> list[Mark]:
         """Below what time nothing is ready, unless it was inserted by a long transaction."""
@@ -182,14 +207,16 @@ class Sources:
         passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
         self.more = False
-        for place, state in self._in_turn(now):
+        ripe = self._in_turn(now)
+        share = max(FEW, most // max(1, len(ripe)))
+        for place, state in ripe:
             queue, gate = place
             of_queue = slots(queue)
             left = room.setdefault(queue, of_queue.free)
             if left > 0 >= most:
                 self.more = True
                 break
-            count = min(left, most)
+            count = min(left, most, share)
             if gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
@@ -322,7 +349,8 @@ class Sources:
 
     def ripening(self, now: float) -> list[tuple[str, int]]:
         """The (queue, class) of rows whose time has come."""
-        return [key for key, at in self._later.items() if at <= now]
+        due = [key for key, at in self._later.items() if at <= now]
+        return due[:RIPENING_MAX]
 
     def ripened(self, ripe: Iterable[Ripe], now: float, most: int) -> None:
         """Rows went back to their queue."""

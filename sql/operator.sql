@@ -133,8 +133,10 @@ where batch.id = coalesce($1::bigint, (select batch_id from jobs where id = $2::
 
 -- name: standing
 -- Everything about live row $1 that decides when it runs.
--- index jobs_pkey (also for each claim), jobs_ordered_running, jobs_ordered; jobs_ready, one probe for each class ahead of it.
--- `ahead` and `busy` count up to 10,000.
+-- index jobs_pkey (also for each claim), jobs_ordered_running, jobs_ordered; jobs_ready, one probe for each class ahead of it;
+-- jobs_shares, one for each organisation.
+-- `ahead`, `before_it` (of its own organisation and class) and `busy` count up to 10,000, `others` (organisations that wait
+-- there too) up to 100.
 select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_at, job.expires_at, job.started_at,
        job.ordering_key, now() as now, worker.name as worker, worker.lease_until > now() as worker_lives,
        coalesce(worker.lease_until, job.started_at) as lease_until,
@@ -160,6 +162,27 @@ select job.id, job.kind, job.queue, job.state, job.gate, job.priority, job.run_a
                   order by other.run_at, other.id limit 10000) as bounded
         ) as class
         where c.priority <= job.priority) as ahead,
+       job.org_id,
+       (with recursive other as (
+            (select coalesce(org_id, '') as org from jobs
+             where state = 'ready' and queue = job.queue and gate = job.gate and priority = job.priority
+             order by coalesce(org_id, ''), run_at, id limit 1)
+            union all
+            select next.org from other cross join lateral (
+                select coalesce(org_id, '') as org from jobs
+                where state = 'ready' and queue = job.queue and gate = job.gate and priority = job.priority
+                  and coalesce(org_id, '') > other.org
+                order by coalesce(org_id, ''), run_at, id limit 1
+            ) as next
+        )
+        select count(*)::int from (select org from other limit 101) as seen
+        where org <> coalesce(job.org_id, '')) as others,
+       (select count(*)::int
+        from (select from jobs other
+              where other.state = 'ready' and other.queue = job.queue and other.gate = job.gate
+                and other.priority = job.priority and coalesce(other.org_id, '') = coalesce(job.org_id, '')
+                and other.run_at <= now() and (other.run_at, other.id) < (job.run_at, job.id)
+              order by other.run_at, other.id limit 10000) as bounded) as before_it,
        (select count(*)::int
         from (select other.queue
               from job_claims as claim

@@ -14,7 +14,7 @@ SOON = Fixed(0.05, max_attempts=3, jitter=0.0)
 @job("parent", retry=SOON)
 async def parent(args: dict[str, Any], ctx: Context) -> int:
     """Begins a batch of `count` children."""
-    children = [New(kind="child", args=args.get("child", {})) for _ in range(args["count"])]
+    children = [New(kind="child", args=args.get("child", {}), max_attempts=100) for _ in range(args["count"])]
     batch_id = await ctx.batch(children, then=Callback(kind="after", args={"of": ctx.job.id}))
     note(ctx, "begun", batch_id)
     if ctx.job.attempt <= args.get("fail", 0):

@@ -212,6 +212,21 @@ async def test_each_gate_is_named(terminal: Terminal, pool: asyncpg.Pool) -> Non
         update jobs set state = 'running', worker_id = $2, started_at = now() where id = $1"""
     await pool.execute(run, other, worker)
     assert (await explained(terminal, job_id))[0] == "slots"
+    await pool.execute(
+        "insert into jobs (kind, org_id) select 'a', org from unnest(array['acme', 'acme', 'globex']) as org"
+    )
+    acme = await pool.fetchval("select max(id) from jobs where org_id = 'acme'")
+    name, says, _at = await explained(terminal, job_id)
+    assert (name, says.partition("; ")[2]) == (
+        "share",
+        "rows without an organisation take turns with 2 others, and 0 of these rows come first",
+    )
+    name, says, _at = await explained(terminal, acme)
+    assert (name, says.partition("; ")[2]) == (
+        "share",
+        "organisation acme takes turns with 2 others, and 1 of these rows come first",
+    )
+    await pool.execute("delete from jobs where org_id is not null")
     await pool.execute(run, job_id, worker)
     name, says, _at = await explained(terminal, job_id)
     assert name == "running"

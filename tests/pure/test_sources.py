@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from daemon.sources import COMPANY_S, MOST, Place, Slots, Sources
+from daemon.sources import (
+    COMPANY_S,
+    FEW,
+    HINTED_MAX,
+    LATER_MAX,
+    MOST,
+    RIPENING_MAX,
+    Place,
+    Slots,
+    Sources,
+)
 from daemon.store import Ask, Head, Ripe, Waiting
 from jobs.model import Job
 
@@ -595,3 +605,59 @@ def test_all_gates_of_a_queue_together_are_asked_for_no_more_than_it_has_slots()
     for _turn in range(8):
         assert sum(wanted(known, 0.0).values()) == 10
         assert known.more, "those left out are asked next, should the others have no rows"
+
+
+class TestVeryManyPlaces:
+    """Ten thousand queues, one for each organisation."""
+
+    def heads(self, first: int, last: int, gate: str = "") -> list[Head]:
+        return [Head(f"q{n:05}", gate, 2, 0.0, 0.0) for n in range(first, last)]
+
+    def look(self, known: Sources, count: int) -> None:
+        """All pages of one look."""
+        after = FROM_THE_FIRST
+        for first in range(0, count, MOST):
+            page = self.heads(first, min(first + MOST, count))
+            known.found(page, 0.0, after, to_the_end=first + MOST >= count)
+            after = page[-1][:3]
+
+    def test_no_more_than_two_pages_are_known_and_all_have_their_turn(self) -> None:
+        known = sources("q*")
+        claimed: set[str] = set()
+        after = FROM_THE_FIRST
+        for first in range(0, 10_000, MOST):
+            page = self.heads(first, first + MOST)
+            known.found(page, 0.0, after, to_the_end=first + MOST == 10_000)
+            after = page[-1][:3]
+            while asked := asks(known, 0.0, most=250):
+                assert sum(ask.slots for ask in asked) <= 250
+                claimed |= {ask.queue for ask in asked}
+                known.claimed(asked, [])
+        assert len(claimed) == 10_000
+        assert len(known.standing("")) <= 2 * MOST
+
+    def test_one_claim_asks_many_of_them(self) -> None:
+        known = sources("q*")
+        self.look(known, 500)
+        assert len(asks(known, 0.0, most=250)) == 250 // FEW
+        assert known.more
+
+    def test_a_hint_asks_for_a_look_where_there_are_too_many_to_be_asked(self) -> None:
+        known = sources("q*")
+        self.look(known, HINTED_MAX + 10)
+        while asked := asks(known, 0.0, most=250):
+            known.claimed(asked, [])
+        assert not known.hinted()
+        assert asks(known, 0.0) == []
+        few = sources("q*")
+        self.look(few, 3)
+        assert few.hinted()
+        assert len({ask.queue for ask in asks(few, 0.0)}) >= 3
+
+    def test_of_rows_of_the_future_the_next_ones_are_known(self) -> None:
+        known = sources("q*")
+        for n in range(3 * LATER_MAX):
+            head = Head(f"q{n:05}", "later", 2, float(3 * LATER_MAX - n), 0.0)
+            known.found([head], 0.0, FROM_THE_FIRST, to_the_end=False)
+        assert known.next_at(0.0) == 1.0
+        assert len(known.ripening(1e9)) == RIPENING_MAX
