@@ -17,8 +17,7 @@ HORIZON_S = 600.0
 """A snapshot that old keeps the dead rows of everything that ended since: claims get slower with each of them."""
 
 TRIGGERS = {
-    "jobs_keys": "a second row with the same idempotency key is not refused, and on_duplicate means nothing",
-    "jobs_keys_kept": "an idempotency key may be forgotten when a unique key was in its way",
+    "jobs_keys": "a second row with the same idempotency key is not refused; on_duplicate and batch_id mean nothing",
     "jobs_insert": "daemons find new rows only at their next poll, and producers can insert rows that none can claim",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="

@@ -1,5 +1,5 @@
 -- pre
--- Two triggers that every insert met are one, and ask their questions in fewer words.
+-- Five triggers of an insert are two, and ask their questions in fewer words.
 
 -- A trigger is some 3 µs of an insert of 110; each operator in it half of one more, since PL/pgSQL prepares its expressions anew in
 -- each transaction.  So what no plain row has is looked for in one comparison of all those columns, and the hint's turn (the
@@ -20,20 +20,22 @@ execute format($sql$
 -- decides what this producer may insert, it is asked here, with a row that is undone at once.
 create function jobs_insert() returns trigger language plpgsql as $$
 begin
-    if pg_catalog.abs(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000
-           operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L))
-       operator(pg_catalog.>=) 5
-    then
-        if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L) is not true then
-            perform %1$I.job_hint();
-        end if;
-    end if;
-    if pg_catalog.concat_ws('|', new.state, new.gate, new.attempt, new.crashes, new.fence, new.aside)
-       operator(pg_catalog.=) 'ready||0|0|0|f'
-       and pg_catalog.num_nonnulls(new.worker_id, new.started_at, new.blocks_until, new.on_duplicate) operator(pg_catalog.=) 0
+    if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L
+        or pg_catalog.abs(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000
+               operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L)) operator(pg_catalog.<) 5)
+       and pg_catalog.concat_ws('|', new.state, new.gate, new.attempt, new.crashes, new.fence, new.aside)
+           operator(pg_catalog.=) 'ready||0|0|0|f'
+       and pg_catalog.num_nonnulls(new.worker_id, new.started_at, new.blocks_until, new.idempotency_key, new.on_duplicate,
+                                   new.batch_id) operator(pg_catalog.=) 0
        and new.run_at operator(pg_catalog.<=) pg_catalog.clock_timestamp()
     then
         return new;
+    end if;
+    if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L
+        or pg_catalog.abs(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000
+               operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L)) operator(pg_catalog.<) 5) is not true
+    then
+        perform %1$I.job_hint();
     end if;
     if new.state operator(pg_catalog.<>) 'ready' or new.attempt operator(pg_catalog.<>) 0
        or new.crashes operator(pg_catalog.<>) 0 or new.fence operator(pg_catalog.<) 0
@@ -65,6 +67,9 @@ begin
             null;
         end;
     end if;
+    if pg_catalog.num_nonnulls(new.idempotency_key, new.on_duplicate, new.batch_id) operator(pg_catalog.>) 0 then
+        new.started_at := new.created_at; -- so that jobs_keys is called, which takes it away
+    end if;
     return new;
 end $$;
 $sql$, current_schema(), quote_ident(current_schema()) || '.jobs_hint_clock', current_schema());
@@ -72,3 +77,120 @@ end $do$;
 
 -- By name before those of keys: what it refuses leaves no key behind, and a row that is merged has its gate.
 create trigger jobs_insert before insert on jobs for each row execute function jobs_insert();
+
+-- Conditions of triggers are dearer than what they ask: Postgres reads their text anew at every statement.  So jobs_insert
+-- marks a row with keys or a batch by a column that no such row has, and one trigger asks for that in the fewest words.
+drop trigger jobs_children on jobs;
+drop trigger jobs_keys on jobs;
+drop trigger jobs_keys_kept on jobs;
+drop function jobs_children();
+
+-- Idempotency keys that this transaction has written for rows that a unique key was in the way of.  At its end it is seen
+-- whether they got in; nobody else ever sees a row of this.
+create table job_keys_unsure (
+    kind   text   not null,
+    key    text   not null,
+    job_id bigint not null,
+    primary key (kind, key)
+);
+comment on table job_keys_unsure is 'Idempotency keys that are kept if their row is there when the transaction ends.';
+
+create function job_keys_settled() returns trigger language plpgsql security definer set search_path from current as $$
+declare
+    given bigint;
+begin
+    delete from job_keys_unsure where kind = new.kind and key = new.key returning job_id into given;
+    delete from job_keys
+    where kind = new.kind and key = new.key and job_id = given and not exists (select from jobs where id = given);
+    return null;
+end $$;
+
+create constraint trigger job_keys_settled after insert on job_keys_unsure
+    deferrable initially deferred for each row execute function job_keys_settled();
+
+-- One at a time takes what a row with keys asks for, as the table's owner.  What was asked, in words:
+-- Who joins a batch keeps it from ending until he commits, by a lock that ends do not wait for, nor joiners for each other.
+-- Who works for one organisation joins batches of that organisation only.  Which those are is the login's (see job_own_orgs); a
+-- role that was set, which is not seen from here, could be narrower, so it takes the row's organisation.
+-- An idempotency key that was there already: no row, no error.  A row that its unique key keeps out leaves no idempotency
+-- key behind, which would shut out the next try, in this transaction or another.
+-- `on_duplicate`: what happens to the row is decided while no other client decides about the same key, and a row that waits
+-- is locked before it is changed; one that a claim has just taken has given its key up, and this one comes after it.
+create or replace function jobs_keys() returns trigger language plpgsql security definer set search_path from current as $$
+declare
+    merges boolean := coalesce(new.on_duplicate <> 'ignore', false);
+    replaces boolean := coalesce(new.on_duplicate in ('replace', 'replace_and_postpone'), false);
+    postpones boolean := coalesce(new.on_duplicate in ('postpone', 'replace_and_postpone'), false);
+    waiting bigint;
+begin
+    new.started_at := null; -- the mark
+    if new.batch_id is not null then
+        perform from job_batches
+        where id = new.batch_id and ended_at is null
+          and (select orgs is null or org_id = any (orgs) from job_own_orgs)
+          and (current_setting('role') = 'none' or org_id is null or org_id = new.org_id)
+        for key share;
+        if not found then
+            raise exception 'there is no open batch % for this row', new.batch_id
+                using errcode = 'foreign_key_violation', schema = tg_table_schema, table = tg_table_name,
+                      constraint = 'jobs_batch_is_open', column = 'batch_id',
+                      hint = 'Insert children in the transaction that inserts their batch, or while another child of it runs.';
+        end if;
+    end if;
+    if new.idempotency_key is not null then
+        insert into job_keys (kind, key, job_id) values (new.kind, new.idempotency_key, new.id) on conflict do nothing;
+        if not found then
+            update job_keys_unsure as mine set job_id = new.id
+            where kind = new.kind and key = new.idempotency_key and not exists (select from jobs where id = mine.job_id);
+            if not found then
+                return null;
+            end if;
+            update job_keys set job_id = new.id where kind = new.kind and key = new.idempotency_key;
+        elsif exists (select from jobs where kind = new.kind and unique_key = new.unique_key and (not merges or state = 'running'))
+        then
+            insert into job_keys_unsure (kind, key, job_id) values (new.kind, new.idempotency_key, new.id);
+        end if;
+    end if;
+    if new.on_duplicate is null then
+        return new;
+    end if;
+
+    insert into job_debounces as mine (kind, unique_key, job_id) values (new.kind, new.unique_key, new.id)
+    on conflict (kind, unique_key) do update set job_id = mine.job_id;
+    if not merges and exists (select from jobs where kind = new.kind and unique_key = new.unique_key) then
+        return null;
+    end if;
+    select id into waiting from jobs
+    where kind = new.kind and unique_key = new.unique_key and state = 'ready' and org_id is not distinct from new.org_id
+    for no key update;
+    if not found then
+        update job_debounces set job_id = new.id where kind = new.kind and unique_key = new.unique_key and job_id <> new.id;
+        return new;
+    end if;
+    update jobs
+    set args           = case when replaces then new.args else jobs.args end,
+        priority       = case when replaces then new.priority else jobs.priority end,
+        expires_at     = case when replaces then new.expires_at else jobs.expires_at end,
+        lane           = case when replaces then new.lane else jobs.lane end,
+        correlation_id = case when replaces then new.correlation_id else jobs.correlation_id end,
+        traceparent    = case when replaces then new.traceparent else jobs.traceparent end,
+        actor_id       = case when replaces then new.actor_id else jobs.actor_id end,
+        project_id     = case when replaces then new.project_id else jobs.project_id end,
+        run_at         = next_run_at,
+        -- other args may have another destination, whose gate is found anew
+        gate           = case when jobs.gate in ('', 'later') or replaces and jobs.gate ~ '^(lane|limit):'
+                              then case when next_run_at > clock_timestamp() then 'later' else '' end
+                              else jobs.gate end
+    from (select case when postpones
+                      then least(new.run_at, greatest(run_at, coalesce(postpone_until, created_at + interval '1 hour')))
+                      else run_at end as next_run_at
+          from jobs where id = waiting) as decided
+    where id = waiting;
+    update job_debounces set job_id = waiting where kind = new.kind and unique_key = new.unique_key and job_id <> waiting;
+    if new.idempotency_key is not null then
+        update job_keys set job_id = waiting where kind = new.kind and key = new.idempotency_key;
+    end if;
+    return null;
+end $$;
+
+create trigger jobs_keys before insert on jobs for each row when (new.started_at is not null) execute function jobs_keys();
