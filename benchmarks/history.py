@@ -20,7 +20,7 @@ from daemon.config import parse
 from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.retention import Retention
-from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 
 RULES = "[queues.fast]\nkeep_done = '1h'"
 FINISHED = """
@@ -68,7 +68,7 @@ async def sweep(place: Lab, conn: asyncpg.Connection, rows: int) -> bool:
     with Path(os.devnull).open("wb") as nowhere:  # noqa: ASYNC230  a device
         log = Logger(nowhere)
         async with asyncpg.create_pool(place.dsn, min_size=1, max_size=2) as pool:
-            upkeep = Retention(Store(pool), Observer(log), lambda: parse(RULES))
+            upkeep = Retention(UpkeepStore(pool), Observer(log), lambda: parse(RULES))
             cpu, started = place.server_cpu_s(), perf_counter()
             await upkeep.sweep()
             seconds, cpu = perf_counter() - started, place.server_cpu_s() - cpu

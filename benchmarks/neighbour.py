@@ -19,6 +19,7 @@ from benchmarks.lab import Lab, daemon, lab, median, percentile, verdict
 from daemon.database import ENGINE_PLANS
 from daemon.shares import Shares
 from daemon.store import Ask, Store
+from daemon.worker_store import WorkerStore
 
 EVERY_S = 0.1
 SLOTS = 50
@@ -103,7 +104,7 @@ async def claim_ms(place: Lab, conn: asyncpg.Connection) -> list[float]:
     await conn.execute("vacuum analyze jobs")
     pool = await asyncpg.create_pool(place.dsn, min_size=1, max_size=1, server_settings=ENGINE_PLANS)
     store = Store(pool)
-    worker_id = await store.register("bench", "0", ["bench_pause"], ["*"], 3600)
+    worker_id = await WorkerStore(pool).register("bench", "0", ["bench_pause"], ["*"], 3600)
     shares = Shares()
     after = (0, "")
     while waiting := await store.waiting("default", "", after, 1000):
@@ -116,7 +117,7 @@ async def claim_ms(place: Lab, conn: asyncpg.Connection) -> list[float]:
         rows = await store.claim(asks, worker_id, ["bench_pause"])
         took.append((perf_counter() - started) * 1000)
         assert len(rows) == BATCH
-    await store.leave(worker_id)
+    await WorkerStore(pool).leave(worker_id)
     await pool.close()
     return took
 

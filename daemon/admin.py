@@ -77,7 +77,7 @@ class Admin:
             await self.close()
             raise
         self.addresses = tuple(_shown(address) for address in self._runner.addresses)
-        self._observe.admin_listening(self.addresses)
+        self._observe.life.admin_listening(self.addresses)
 
     async def close(self) -> None:
         """Stop answering; a page that is being written gets a second more."""
@@ -130,10 +130,10 @@ class Admin:
         except web.HTTPException as refused:
             response = _refusal(refused)
         except Exception as error:
-            self._observe.admin_failed(page, error)
+            self._observe.life.admin_failed(page, error)
             response = _json(500, {"error": {"status": 500, "message": "Internal Server Error"}})
         response.headers.update(HEADERS)
-        self._observe.admin_answered(page, response.status)
+        self._observe.life.admin_answered(page, response.status)
         return response
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import orjson
 
+from daemon.attempt import Running
 from daemon.crew import Crew
 from daemon.lender import Lender
 from daemon.limits import GATE, Bucket, Limits, Verdict, share, spent
-from daemon.runner import Running
 from daemon.settle import hand_back
 from daemon.slices import MANY
 from daemon.sources import Sources
-from daemon.store import AWAY
+from daemon.statements import AWAY
 from jobs.model import Job
 
 Admitted = Sequence[tuple[Job, tuple[Bucket, ...]]]

@@ -11,16 +11,17 @@ from time import monotonic, perf_counter
 import asyncpg
 
 from daemon.admission import Admission
+from daemon.attempt import Running
 from daemon.crew import Crew
 from daemon.lane_admission import LaneAdmission
 from daemon.lanes import LANE_GATE, Lanes
 from daemon.lender import Lender
 from daemon.limits import GATE
-from daemon.runner import Running
 from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
 from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
-from daemon.store import AWAY, Ask
+from daemon.statements import AWAY
+from daemon.store import Ask
 from jobs.model import Job
 
 BATCH_MAX = 250

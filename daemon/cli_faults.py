@@ -9,7 +9,7 @@ from daemon.exits import CONFIG, INTERNAL, UNAVAILABLE, USAGE
 from daemon.handlers import HandlerError
 from daemon.migrate import SchemaError
 from daemon.pginstall import EmbeddedError
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 _NO_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedColumnError)
 _NOT_FOR_US = (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError)

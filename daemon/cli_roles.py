@@ -17,7 +17,7 @@ from daemon.config import Config, load
 from daemon.exits import FAILED, OK
 from daemon.role_store import Outcome, plan, put_right
 from daemon.roles import Change
-from daemon.store import search_path
+from daemon.statements import search_path
 
 _LOCK = sql.load("migrate.sql")["lock"]
 LOCK_TIMEOUT = "5s"

@@ -97,7 +97,7 @@ def run(
     logger = Logger(sys.stderr)
     observer = Observer(logger)
     observer.configure(config.log.level, config.log.format, config.log.started)
-    hear_libraries(observer)
+    hear_libraries(observer.life)
     overstay = _Overstay()
     try:
         return asyncio.run(_rehearse(config, wanted, observer) if dry_run else _run(config, wanted, observer, overstay))

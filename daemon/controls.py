@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from daemon.observe import Observer
 from daemon.runner import Runner
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.worker_store import WorkerStore
 
 ASK_S = 1.5
 """How often a daemon asks whether one of its attempts is to stop, should the call have been lost."""
@@ -20,7 +21,7 @@ class Controls:
 
     def __init__(
         self,
-        store: Store,
+        store: WorkerStore,
         runner: Runner,
         observer: Observer,
         worker_id: Callable[[], int | None],

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import asyncpg
 
 from daemon.settings import DatabaseSettings
-from daemon.store import AWAY, search_path
+from daemon.statements import AWAY, search_path
+from daemon.stop import within
 
 T = TypeVar("T")
 
@@ -36,6 +37,12 @@ class Database:
     def channel(self) -> str:
         """Where the insert trigger of this schema sends its hints."""
         return f"jobsd:{self._settings.schema}"[:63]
+
+    @property
+    def answer_s(self) -> float:
+        """How long to wait for an answer: a little longer than Postgres would let the statement run."""
+        limit_s = self._settings.statement_timeout
+        return limit_s + 1.0 if limit_s else 31.0
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside any pool, for whoever must not wait for one."""
@@ -91,6 +98,12 @@ class Database:
 
 async def _as_it_is(_conn: Any) -> None:
     """The engine's statements leave nothing behind in a session; resetting it would double their number."""
+
+
+async def close_pool(pool: asyncpg.Pool) -> None:
+    """When its connections are given back, or three seconds later over their heads."""
+    if not await within(3, pool.close()):
+        pool.terminate()
 
 
 async def until_there(attempt: Callable[[], Awaitable[T]], on_failure: Callable[[BaseException], None]) -> T:

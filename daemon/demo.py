@@ -26,7 +26,7 @@ from daemon.log import Logger, hear_libraries
 from daemon.migrate import SchemaError, migrate
 from daemon.pginstall import EmbeddedError
 from daemon.settle import Transition
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 DEADLINE_S = 60.0
 """The sample rows need eight seconds, most of it waiting for retries."""
@@ -88,7 +88,7 @@ class Demo:
         self._began = monotonic()
         self.screen = Screen(sys.stdout, lambda: loop.call_soon_threadsafe(self.stop))
         self._observer = Announcer(logger, self.screen.show)
-        hear_libraries(self._observer)
+        hear_libraries(self._observer.life)
         self._daemon: WatchedDaemon | None = None
         self._visit: asyncio.Task[None] | None = None
         self._ended: Counter[str] = Counter()

@@ -10,9 +10,12 @@ from daemon.app import Daemon
 from daemon.config import Config
 from daemon.demo_news import Line, about
 from daemon.log import Logger
-from daemon.observe import Error, Observer
-from daemon.runner import Setup
+from daemon.observe import Observer
+from daemon.observe_life import LifeObserver
+from daemon.observe_upkeep import UpkeepObserver
+from daemon.rules import Setup
 from daemon.settle import Transition
+from daemon.voice import Error, Voice
 
 SELDOM_S = 10.0
 """The same news about the same thing is shown once in this time."""
@@ -47,6 +50,8 @@ class Announcer(Observer):
 
     def __init__(self, log: Logger, show: Callable[[Line], None]) -> None:
         super().__init__(log)
+        self.upkeep = _Upkeep(self._voice, show)
+        self.life = _Life(self._voice, show)
         self._show = show
         self._shown_at: dict[str, float] = {}
 
@@ -59,14 +64,34 @@ class Announcer(Observer):
         text = f"{limit} takes no more for {retry_in_s:.1f} s: rows wait in line"
         self._once(f"limit {limit}", about("limit", None, text, "wait"))
 
+    def claim_failed(self, error: Error) -> None:
+        super().claim_failed(error)
+        self._once("database", about("database", None, f"away, and tried again: {error}", "bad"))
+
+    def _once(self, about_what: str, line: Line) -> None:
+        now = monotonic()
+        if now - self._shown_at.get(about_what, -SELDOM_S) >= SELDOM_S:
+            if len(self._shown_at) > 1000:
+                self._shown_at.clear()
+            self._shown_at[about_what] = now
+            self._show(line)
+
+
+class _Upkeep(UpkeepObserver):
+    def __init__(self, voice: Voice, show: Callable[[Line], None]) -> None:
+        super().__init__(voice)
+        self._show = show
+
     def scheduled(self, schedule: str, tick: datetime | float, job_id: int | None, missed: bool) -> None:
         super().scheduled(schedule, tick, job_id, missed)
         text = f"{schedule} is due" + (", late: the demo did not run at its time" if missed else "")
         self._show(about("schedule", job_id, text, "quiet"))
 
-    def claim_failed(self, error: Error) -> None:
-        super().claim_failed(error)
-        self._once("database", about("database", None, f"away, and tried again: {error}", "bad"))
+
+class _Life(LifeObserver):
+    def __init__(self, voice: Voice, show: Callable[[Line], None]) -> None:
+        super().__init__(voice)
+        self._show = show
 
     def reloaded(
         self,
@@ -84,11 +109,3 @@ class Announcer(Observer):
     def reload_refused(self, errors: Sequence[str]) -> None:
         super().reload_refused(errors)
         self._show(about("settings", None, f"refused, nothing changed: {'; '.join(errors)}", "bad"))
-
-    def _once(self, about_what: str, line: Line) -> None:
-        now = monotonic()
-        if now - self._shown_at.get(about_what, -SELDOM_S) >= SELDOM_S:
-            if len(self._shown_at) > 1000:
-                self._shown_at.clear()
-            self._shown_at[about_what] = now
-            self._show(line)

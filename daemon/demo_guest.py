@@ -20,7 +20,7 @@ from daemon.demo_screen import Foot, Screen
 from daemon.demo_sinks import HOST, Ports
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.pginstall import wheel_bin_dir
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 TRICKLE_S = 5.0
 BACKLOG_MAX = 100

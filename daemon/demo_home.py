@@ -58,6 +58,9 @@ tls = "none"
 [dns]
 resolvers = ["$host:$dns"]
 
+[lanes."127.0.0.1"]                    # all sinks are this one destination, and some fail on purpose
+enabled = false
+
 [kinds.webhook]                        # short ladders, so that a retry is seen; by default the first waits a minute
 retry = ["2s", "4s", "8s"]
 

@@ -12,7 +12,8 @@ import asyncpg
 from daemon.claims import Claims
 from daemon.observe import Observer
 from daemon.settle import Transition
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.store import Store
 
 BATCH_MAX = 1000
 BACKLOG_MAX = 20_000

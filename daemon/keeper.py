@@ -12,8 +12,9 @@ from daemon import counts
 from daemon.config import Config
 from daemon.observe import Observer
 from daemon.retention import Retention
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
 from daemon.tallies import Tallies
+from daemon.upkeep_store import UpkeepStore
 
 BATCH = 1000
 PAGES = 10
@@ -43,7 +44,7 @@ class Keeper:
 
     def __init__(
         self,
-        store: Store,
+        store: UpkeepStore,
         observer: Observer,
         config: Callable[[], Config],
         on_rescued: Callable[[], None],
@@ -110,7 +111,7 @@ class Keeper:
                     break  # another daemon is at it, or somebody holds a lock on a row: again in a moment
             await self._store.forget(worker_id)
             if back_total + dead_total:
-                self._observer.rescued(worker_id, back_total, dead_total)
+                self._observer.upkeep.rescued(worker_id, back_total, dead_total)
                 await self._store.hint()
                 self._on_rescued()
 
@@ -120,14 +121,14 @@ class Keeper:
             await self._store.call()
         paused = await self._store.pauses(BATCH)
         for gate in paused.keys() - self._paused:
-            self._observer.paused(gate, *paused[gate])
+            self._observer.upkeep.paused(gate, *paused[gate])
         for gate in self._paused - paused.keys():
-            self._observer.resumed(gate)
+            self._observer.upkeep.resumed(gate)
             self._on_rescued()
         self._paused = set(paused)
         while queues := await self._store.end_asked(BATCH):
             self._tallies.add_all((queue, "cancelled") for queue in queues)
-            self._observer.cancelled_rows(len(queues))
+            self._observer.upkeep.cancelled_rows(len(queues))
 
     async def strays(self) -> None:
         """Rows of claims whose answer was lost."""
@@ -137,7 +138,7 @@ class Keeper:
     async def expire(self) -> None:
         while queues := await self._store.expire(BATCH):
             self._tallies.add_all((queue, "dead") for queue in queues)
-            self._observer.expired(len(queues))
+            self._observer.upkeep.expired(len(queues))
             if len(queues) < BATCH:
                 break
 
@@ -168,7 +169,7 @@ class Keeper:
         """Gauges for people: sampled, not counted at each scrape."""
         async with self._store.connection() as conn:
             survey = await counts.take(conn)
-        self._observer.sampled(
+        self._observer.upkeep.sampled(
             {name: (n.ready.n, n.scheduled.n, n.running.n, n.oldest_s) for name, n in survey.queues.items()},
             survey.parked,
             {name: n.dead.n for name, n in survey.queues.items()},

@@ -15,4 +15,4 @@ async def probe(observer: Observer) -> None:
     while True:
         due = loop.time() + EVERY_S
         await asyncio.sleep(EVERY_S)
-        observer.loop_lag(max(0.0, loop.time() - due))
+        observer.life.loop_lag(max(0.0, loop.time() - due))

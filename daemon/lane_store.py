@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import sql
-from daemon.store import Store
+from daemon.statements import Statements
 from daemon.texts import plain
 
 _LANES = sql.load("lanes.sql")
@@ -51,8 +51,8 @@ class Arrived(NamedTuple):
     run_at: float
 
 
-class LaneStore(Store):
-    """Raises one of store.AWAY when Postgres is."""
+class LaneStore(Statements):
+    """Raises one of AWAY when Postgres is."""
 
     async def close_lanes(self, closings: Sequence[Closing], worker_id: int) -> None:
         rows = sorted(closings, key=lambda closing: (closing.gate, closing.cause))

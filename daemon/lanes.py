@@ -14,7 +14,7 @@ from daemon.breaker import Breaker, open_s
 from daemon.lane_store import Closing, Hold, LaneStore
 from daemon.lane_sweep import Sweep
 from daemon.observe import Observer
-from daemon.store import AWAY
+from daemon.statements import AWAY
 from daemon.work_settings import LANE_PATTERN, LaneSettings
 from jobs.model import Done, Failure, Job, Outcome, Retry, Snooze
 

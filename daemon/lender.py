@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 
+from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
 from daemon.slices import AHEAD_S, Hand, Return
-from daemon.store import Store
 
 TRIP_MAX = 100
 """Buckets of one trip; a bucket is locked from its turn to the end of the statement."""
@@ -22,7 +22,7 @@ class Lender:
 
     def __init__(
         self,
-        store: Store,
+        store: LimitStore,
         held: Callable[[], Mapping[Bucket, int]],
         *,
         ahead_s: float = AHEAD_S,

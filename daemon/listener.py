@@ -10,7 +10,7 @@ from time import monotonic
 import asyncpg
 
 from daemon.observe import Observer
-from daemon.store import AWAY
+from daemon.statements import AWAY
 
 BEAT_S = 10.0
 BEAT_LIMIT_S = 5.0
@@ -60,7 +60,7 @@ class Listener:
                 if self.hearing.is_set():
                     self._deaf_since, pause_s = monotonic(), 0.05
                 self.hearing.clear()
-                self._observer.deaf(error)
+                self._observer.life.deaf(error)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads reconnects, no secret
             pause_s = min(pause_s * 2, 5.0)
 
@@ -71,7 +71,7 @@ class Listener:
             conn.add_termination_listener(lambda _conn: broken.set())
             async with asyncio.timeout(BEAT_LIMIT_S):  # the line may be as dead as the one before
                 await conn.add_listener(self._channel, self._heard)
-            self._observer.listening(monotonic() - self._deaf_since)
+            self._observer.life.listening(monotonic() - self._deaf_since)
             self.hearing.set()
             self._on_hearing()  # what was inserted meanwhile sent its hint to nobody
             while not broken.is_set():
@@ -93,5 +93,5 @@ class Listener:
         if payload == CALL:
             self._on_call()
             return
-        self._observer.hint()
+        self._observer.life.hint()
         self._on_hint()

@@ -163,7 +163,7 @@ def is_journal(fd: int, env: Mapping[str, str]) -> bool:
 
 
 class Libraries(Protocol):
-    """Who hears what libraries say: daemon.observe.Observer."""
+    """Who hears what libraries say: daemon.observe_life.LifeObserver."""
 
     def library(self, level: str, logger: str, message: str, error: BaseException | None) -> None: ...
 

@@ -11,7 +11,7 @@ import asyncpg
 import sql
 from daemon.role_store import put_right
 from daemon.roles import quoted
-from daemon.store import search_path
+from daemon.statements import search_path
 from sql import Migration
 
 _SQL = sql.load("migrate.sql")
@@ -110,3 +110,15 @@ async def _apply(conn: asyncpg.Connection, step: Migration) -> None:
     else:
         await conn.execute(step.script)
         await conn.execute(_SQL["record"], step.number, step.name, checksum(step))
+
+
+async def require_current(conn: asyncpg.Connection) -> None:
+    """SchemaError when migrations are wanting.  Closes the connection."""
+    try:
+        pending = (await look(conn)).pending
+    finally:
+        await conn.close()
+    if pending:
+        raise SchemaError(
+            f"the database is {len(pending)} migrations behind (next: {pending[0].name}); run: jobsd migrate"
+        )

@@ -11,9 +11,11 @@ from typing import Any
 
 import asyncpg
 
+from daemon.endings import whose
 from daemon.observe import Observer
 from daemon.settle import Transition
-from daemon.store import AWAY, Store, whose
+from daemon.statements import AWAY
+from daemon.store import Store
 from daemon.texts import json_text, plain
 from jobs.context import Ledger
 from jobs.model import Job

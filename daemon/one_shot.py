@@ -22,13 +22,17 @@ from daemon.database import Database
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
 from daemon.lender import Lender
+from daemon.limit_store import LimitStore
 from daemon.limits import Bucket, Limits
 from daemon.observe import Observer
 from daemon.operator_store import NewRow, OperatorStore
 from daemon.outfit import secret_folders, wanted
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.store import Store
+from daemon.worker_store import WorkerStore
 from jobs.clients import Clients, open_clients
 from jobs.model import Job
 from jobs.registry import Kind
@@ -115,12 +119,15 @@ class OneShot:
 
     async def run(self, row: NewRow) -> Ending:
         """Insert `row` and run it to its end.  Locked when another run of its kind is going on."""
-        async with self._locked() as conn, self._pool() as pool, self._clients() as clients:
-            store = Store(pool)
-            async with self._worker(store) as worker_id:
-                job = await _claim_new(conn, row, worker_id)
-                self._timeout_s = self._config.timeout_s(job.kind, job.queue, self._kind.timeout_s)
-                ending = await self._attempt(store, clients, job, worker_id)
+        async with (
+            self._locked() as conn,
+            self._pool() as pool,
+            self._clients() as clients,
+            self._worker(WorkerStore(pool)) as worker_id,
+        ):
+            job = await _claim_new(conn, row, worker_id)
+            self._timeout_s = self._config.timeout_s(job.kind, job.queue, self._kind.timeout_s)
+            ending = await self._attempt(pool, clients, job, worker_id)
         if self._lock_lost and ending.transition.outcome == "handed_back":
             raise LockLost
         return ending
@@ -164,19 +171,19 @@ class OneShot:
                 await clients.close()
 
     @asynccontextmanager
-    async def _worker(self, store: Store) -> AsyncIterator[int]:
+    async def _worker(self, workers: WorkerStore) -> AsyncIterator[int]:
         """A worker that serves no queue, so that no row but ours is its business; rescued like any when we die."""
         lease_s = self._config.daemon.lease
         lease = Lease(
             self._database.connect,
             lease_s,
-            on_beat=self._observer.heartbeat,
-            on_failure=self._observer.heartbeat_failed,
+            on_beat=self._observer.life.heartbeat,
+            on_failure=self._observer.life.heartbeat_failed,
             on_silence=self._fence,
             on_lost=self._fence,
         )
         name, sent = f"jobsd run on {gethostname()}:{os.getpid()}", monotonic()
-        worker_id = await store.register(name, version("jobsd"), [self._kind.name], [], lease_s)
+        worker_id = await workers.register(name, version("jobsd"), [self._kind.name], [], lease_s)
         lease.kinds = [self._kind.name]
         lease.hold(worker_id, sent)
         try:
@@ -184,7 +191,7 @@ class OneShot:
         finally:
             await asyncio.get_running_loop().run_in_executor(None, lease.close)
             with suppress(*AWAY):  # its lease ends without us
-                await store.leave(worker_id)
+                await workers.leave(worker_id)
 
     def _fence(self) -> None:
         if self._runner is not None:
@@ -192,14 +199,16 @@ class OneShot:
 
     # --- the attempt ------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, store: Store, clients: Clients, job: Job, worker_id: int) -> Ending:
+    async def _attempt(self, pool: asyncpg.Pool, clients: Clients, job: Job, worker_id: int) -> Ending:
+        store = Store(pool)
         finisher = _LastWord(store, self._observer)
         setup = Setup(self._config, clients, {self._kind.name: self._kind})
         self._runner = Runner(setup, store, finisher, self._observer)
+        controls = Controls(WorkerStore(pool), self._runner, self._observer, lambda: worker_id)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
-            asking = group.create_task(Controls(store, self._runner, self._observer, lambda: worker_id).run())
-            gate = await self._gate(store, job, worker_id)
+            asking = group.create_task(controls.run())
+            gate = await self._gate(LimitStore(pool), job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
             else:
@@ -216,10 +225,10 @@ class OneShot:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")
         return Ending(finisher.transition, self._observer.late)
 
-    async def _gate(self, store: Store, job: Job, worker_id: int) -> str | None:
+    async def _gate(self, limits: LimitStore, job: Job, worker_id: int) -> str | None:
         """Where the row goes instead of being run; None when it may run."""
         try:
-            short = await self._admit(store, job, worker_id)
+            short = await self._admit(limits, job, worker_id)
         except AWAY as error:
             self._observer.claim_failed(error)
             return ""
@@ -227,7 +236,7 @@ class OneShot:
             return short.gate
         return "" if self._stopping.is_set() or self._lock_lost else None
 
-    async def _admit(self, store: Store, job: Job, worker_id: int) -> Bucket | None:
+    async def _admit(self, limits: LimitStore, job: Job, worker_id: int) -> Bucket | None:
         """Wait for the limits it falls under, as long as it may run; the one that was not to be had.  What is taken is
         given back when the worker leaves."""
         args = self._kind.decode(job.args_json)
@@ -235,7 +244,7 @@ class OneShot:
             job.lane = self._kind.lane(args)
         buckets = Limits(self._config.limits).buckets(job, _object(job))
         give_up_at = monotonic() + self._timeout_s
-        lender = Lender(store, dict)
+        lender = Lender(limits, dict)
         while buckets:
             await lender.lease(worker_id, dict.fromkeys(buckets, 1))
             short = next((bucket for bucket in buckets if not lender.usable(bucket)), None)

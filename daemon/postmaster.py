@@ -19,6 +19,9 @@ from daemon.pginstall import Account, EmbeddedError
 StopMode = Literal["fast", "immediate"]
 _STOP_SIGNALS: Final[Mapping[StopMode, signal.Signals]] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _PR_SET_PDEATHSIG: Final = 1
+REPEAT_S: Final = 2.0
+"""So often a server that goes on is told again to stop."""
+
 _POLL_S: Final = 0.01
 _TAIL_BYTES: Final = 2000
 # Nothing of ours goes along: no NOTIFY_SOCKET to speak to systemd with, no PG* variable to change the server's mind.
@@ -66,8 +69,11 @@ class Postmaster:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(_STOP_SIGNALS[mode])
-        if not await until(lambda: process.poll() is not None, timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while process.poll() is None and time.monotonic() < deadline:  # one that comes as it starts may go unheard
+            process.send_signal(_STOP_SIGNALS[mode])
+            await until(lambda: process.poll() is not None, min(REPEAT_S, deadline - time.monotonic()))
+        if process.poll() is None:
             process.kill()
             await asyncio.to_thread(process.wait)
             raise EmbeddedError(f"PostgreSQL did not stop in {timeout_s:.0f} s and was killed{self.tail()}")

@@ -15,7 +15,7 @@ from daemon.config import Config
 from daemon.database import Database
 from daemon.observe import Observer
 from daemon.outfit import secret_folders, wanted
-from daemon.store import search_path
+from daemon.statements import search_path
 from jobs.clients import Clients, open_clients
 from jobs.context import Context
 from jobs.model import Done, Job, Outcome, Retry

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import sql
 from daemon.config import Config
 from daemon.observe import Observer
-from daemon.store import AWAY, Store
+from daemon.statements import AWAY
+from daemon.upkeep_store import UpkeepStore
 
 _SQL = sql.load("history.sql")
 
@@ -132,7 +133,7 @@ def _longest(kept: Sequence[float | None]) -> float | None:
 class Retention:
     """Done by every daemon; what one does, the others find done."""
 
-    def __init__(self, store: Store, observer: Observer, config: Callable[[], Config]) -> None:
+    def __init__(self, store: UpkeepStore, observer: Observer, config: Callable[[], Config]) -> None:
         self._store = store
         self._observer = observer
         self._config = config
@@ -153,13 +154,13 @@ class Retention:
             except AWAY as error:  # somebody holds a lock on this one; the others do not wait for it
                 self._observer.keeper_failed("partitions", error)
         rows = await self._store.fetch(_SQL["defaults"])
-        self._observer.partitions_sampled({row["parent"]: (row["days"], row["rows"]) for row in rows})
+        self._observer.upkeep.partitions_sampled({row["parent"]: (row["days"], row["rows"]) for row in rows})
 
     async def _partitions_of(self, parent: str, ahead: int, keep_s: float) -> None:
         for name in await self._store.make_partitions(parent, ahead):
-            self._observer.retention(parent, name, "created")
+            self._observer.upkeep.retention(parent, name, "created")
         while names := await self._store.drop_partitions(parent, keep_s, 1):
-            self._observer.retention(parent, names[0], "dropped")
+            self._observer.upkeep.retention(parent, names[0], "dropped")
 
     async def sweep(self) -> None:
         """Delete rows that their queue keeps for less than their day stays; for a second, then others have a turn."""
@@ -175,7 +176,7 @@ class Retention:
                 rows, more = await self._sweep_some(table, keeps, shortest_s)
                 deleted += rows
             if deleted:
-                self._observer.swept(table.parent, deleted)
+                self._observer.upkeep.swept(table.parent, deleted)
 
     async def _sweep_some(self, table: Swept, keeps: Keeps, shortest_s: float) -> tuple[int, bool]:
         """One transaction; the rows it deleted, and whether there may be more."""

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import inf
 from time import perf_counter
 from typing import Any
 
 import asyncpg
 
-from daemon.batch_calls import BatchCalls
-from daemon.config import Config
+from daemon.attempt import Handling, Progress, Running
 from daemon.finisher import Finisher
 from daemon.limits import Bucket
 from daemon.notes import Notes
 from daemon.observe import Observer
-from daemon.replies import CANCELLED_INSIDE, DONE, failed, meant
+from daemon.rules import RuleBook, Rules, Setup
 from daemon.settle import Transition, hand_back, refuse, settle, unwanted
 from daemon.store import Store
-from daemon.texts import json_text, plain
 from daemon.transactions import Transactions
-from jobs.context import Context, Tools
-from jobs.many import Many, Row
-from jobs.model import Dead, Job, Outcome, Policy, Retry
-from jobs.registry import Kind
+from daemon.verdict import decode, transition
+from jobs.context import Context
+from jobs.model import Job, Outcome, Retry
 
 LEAK_GRACE_S = 5.0
 """A handler that goes on so long after it was told to stop is given up: its row is settled, its slot stays taken."""
@@ -36,52 +31,8 @@ LEAK_GRACE_S = 5.0
 SWEEP_S = 0.05
 """How late the end of an attempt's time may be noticed."""
 
-RESULT_MAX = 65_536
-"""Bytes of JSON that a handler may return; what is larger belongs elsewhere."""
-
 FAULT_PAUSE_S = 60.0
 """A row whose attempt failed by a fault of the daemon itself goes back uncharged, and not at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """Everything an attempt works with that a reload may replace; an attempt keeps the one it started with."""
-
-    config: Config
-    tools: Tools
-    kinds: Mapping[str, Kind]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the config and the handler together say about the jobs of one kind in one queue."""
-
-    kind: Kind
-    policy: Policy
-    timeout_s: float
-    keep_done: bool
-    keep_dead: bool
-
-
-_RULES_MAX = 10_000
-
-
-class Running:
-    """One attempt in its slot."""
-
-    __slots__ = ("begun", "buckets", "deadline", "job", "said", "settled", "started", "task", "why", "wish")
-
-    def __init__(self, job: Job, buckets: tuple[Bucket, ...]) -> None:
-        self.job = job
-        self.buckets = buckets
-        self.task: asyncio.Task[None] | None = None
-        self.deadline = inf
-        self.why: str | None = None
-        self.said: Outcome | None = None  # what the handler, or its timeout, says of the destination
-        self.wish: tuple[str | None, str | None] | None = None  # why nobody wants it any more, and who says so
-        self.begun = False
-        self.settled = False
-        self.started = perf_counter()
 
 
 class Runner:
@@ -93,8 +44,7 @@ class Runner:
         """`conns`: for transactional handlers; those of all handlers, if there are no others."""
         self.setup = setup
         self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
-        self._rules: dict[tuple[str, str], Rules] = {}
-        self._rules_of = setup
+        self._book = RuleBook()
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
@@ -107,7 +57,7 @@ class Runner:
         self._idle.set()
         self._sweeping = False
         self._loop = asyncio.get_running_loop()
-        self._calls = BatchCalls()
+        self._handling = Handling()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -193,28 +143,28 @@ class Runner:
 
     async def _run(self, running: Running) -> None:
         job, tools = running.job, self.setup.tools
-        rules = self._rules_for(job)
+        rules = self._book.rules(self.setup, job)
         trace: str | None = None
         context: Context | None = None
         if job.max_attempts is None:  # resolved, so that a handler can see which attempt is its last
             job.max_attempts = rules.policy.max_attempts
         outcome = refuse(job, job.max_attempts)
         if outcome is None:
-            outcome, args = _decode(rules.kind, job)
+            outcome, args = decode(rules.kind, job)
         if outcome is None:
             now = perf_counter()
-            log, progress = self._observer.log_for(job, self.notes.line), _Progress(self.notes, job)
+            log, progress = self._observer.log_for(job, self.notes.line), Progress(self.notes, job)
             context = Context(job, tools, log, progress)
             self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
             if rules.kind.transactional:
                 await self._in_transaction(running, rules, args, context)
                 return
             running.deadline = now + rules.timeout_s
-            outcome, trace = await self._call(rules.kind, args, context, running, rules.timeout_s)
+            outcome, trace = await self._handling.call(rules.kind, args, context, running, rules.timeout_s)
             running.said = outcome
         if running.settled:
             return
-        self._settled(running, _transition(job, rules, context, outcome, trace))
+        self._settled(running, transition(job, rules, context, outcome, trace))
 
     async def _in_transaction(self, running: Running, rules: Rules, args: Any, context: Context) -> None:
         """The handler's work and the row's end in one commit, or neither."""
@@ -225,14 +175,14 @@ class Runner:
             nonlocal written
             context.lend(conn)
             running.deadline = perf_counter() + timeout_s
-            outcome, trace = await self._call(rules.kind, args, context, running, timeout_s)
+            outcome, trace = await self._handling.call(rules.kind, args, context, running, timeout_s)
             running.said = outcome
             context.lend(None)
             if running.settled:  # given up meanwhile
                 return hand_back(job)
             if running.why is None:
                 running.deadline = inf
-            t, written = _transition(job, rules, context, outcome, trace), perf_counter()
+            t, written = transition(job, rules, context, outcome, trace), perf_counter()
             if t.state == "done":
                 self.notes.close_with(t)
             return t
@@ -241,7 +191,7 @@ class Runner:
             running.said = outcome
             if outcome is None:
                 return hand_back(job, delay_s=delay_s)
-            return _transition(job, rules, context, outcome, None)
+            return transition(job, rules, context, outcome, None)
 
         t, fate = await self._transactions.run(call, instead, lambda: self._finisher.claims.ending([job]))
         if running.settled:
@@ -251,54 +201,6 @@ class Runner:
         else:
             self._said(running, t)
             self._finisher.committed(t, perf_counter() - written, late=fate == "late")
-
-    def _rules_for(self, job: Job) -> Rules:
-        setup = self.setup
-        if self._rules_of is not setup or len(self._rules) > _RULES_MAX:
-            self._rules, self._rules_of = {}, setup
-        rules = self._rules.get((job.kind, job.queue))
-        if rules is None:
-            kind, queue = setup.kinds[job.kind], setup.config.queue(job.queue)
-            rules = self._rules[job.kind, job.queue] = Rules(
-                kind,
-                setup.config.policy(job.kind, job.queue, kind.retry),
-                setup.config.timeout_s(job.kind, job.queue, kind.timeout_s),
-                queue.keep_done is None or queue.keep_done > 0,
-                queue.keep_dead is None or queue.keep_dead > 0,
-            )
-        return rules
-
-    async def _call(
-        self, kind: Kind, args: Any, context: Context, running: Running, timeout_s: float
-    ) -> tuple[Outcome | None, str | None]:
-        """The handler's outcome, and the trace of what it raised; None when it was told to stop: the row goes back."""
-        try:
-            if kind.many is not None:
-                return await self._together(kind.many, args, context, running, timeout_s)
-            return meant(await kind.handler(args, context)), None
-        except Outcome as said:
-            return said, None
-        except asyncio.CancelledError:
-            if running.why == "timeout":
-                return Retry(f"no end within {timeout_s:g} s", code="timeout", lane_fault=True), None
-            if running.why is None:  # not by us: something the handler waited for was cancelled under it
-                return CANCELLED_INSIDE, None
-            return None, None
-        except (Exception, SystemExit) as error:  # a handler may raise anything; the daemon must not
-            return failed(error), traceback.format_exc()
-
-    async def _together(
-        self, many: Many, args: Any, context: Context, running: Running, timeout_s: float
-    ) -> tuple[Outcome, str | None]:
-        """In a call with others of its kind and queue; its time begins with the call.  A row that failed before is
-        called alone: one that breaks every call it is in must not take its neighbours along each time."""
-        job = running.job
-        running.deadline = inf
-
-        def begin() -> None:
-            running.deadline = perf_counter() + timeout_s
-
-        return await self._calls.join(many, job.queue, Row(args, context), begin, alone=job.attempt > 1)
 
     def _sweep(self) -> None:
         """End the attempts whose time is over.  One timer for all: one for each is 7 % of what a no-op job costs."""
@@ -328,21 +230,20 @@ class Runner:
         if running.why != "timeout":  # a stop, or a lost lease: nothing is held against the row
             self._settled(running, hand_back(running.job))
             return
-        policy = self._rules_for(running.job).policy
+        policy = self._book.rules(self.setup, running.job).policy
         reason = Retry("did not stop when its time was over", code="timeout", lane_fault=True)
         most = running.job.max_attempts or policy.max_attempts
         running.said = reason
         self._settled(running, settle(running.job, reason, policy, most, random.random()))  # noqa: S311  jitter
 
-    def _settled(self, running: Running, transition: Transition) -> None:
-        self._finisher.add(self._said(running, transition))
+    def _settled(self, running: Running, t: Transition) -> None:
+        self._finisher.add(self._said(running, t))
 
-    def _said(self, running: Running, transition: Transition) -> Transition:
+    def _said(self, running: Running, t: Transition) -> Transition:
         """Tell what comes of the attempt; with all that is to be written of it."""
         running.settled = True
         if running.job.lane is not None:
             self.on_said(running.job, running.said)
-        t = transition
         if running.wish is not None and t.state == "ready":
             t = unwanted(t, *running.wish)
             queue = self.setup.config.queue(t.job.queue)
@@ -372,58 +273,3 @@ class Runner:
         if not self._running:
             self._idle.set()
         self.on_free(running)
-
-
-class _Progress:
-    """ctx.progress of one attempt."""
-
-    __slots__ = ("_job", "_notes")
-
-    def __init__(self, notes: Notes, job: Job) -> None:
-        self._notes = notes
-        self._job = job
-
-    async def __call__(self, percent: float, **fields: Any) -> None:
-        self._notes.progress(self._job, {"percent": percent, **fields})
-
-
-def _transition(
-    job: Job, rules: Rules, context: Context | None, outcome: Outcome | None, trace: str | None
-) -> Transition:
-    """What is written of an attempt."""
-    if outcome is DONE:
-        transition = Transition(job, "done", "done", keep=rules.keep_done)
-    elif outcome is None:
-        transition = hand_back(job)
-    else:
-        most = job.max_attempts or rules.policy.max_attempts
-        transition = settle(job, outcome, rules.policy, most, random.random())  # noqa: S311  jitter
-        transition.trace = trace
-        transition.keep = rules.keep_done if transition.state == "done" else rules.keep_dead
-    if context is not None and context.records:
-        transition.records = context.records
-    if transition.result is not None:
-        transition = _bounded(transition, rules)
-    return transition
-
-
-def _bounded(t: Transition, rules: Rules) -> Transition:
-    """The same with its result as it is stored; dead when that is too large: another attempt would return the same."""
-    t.result_json = json_text(t.result)
-    if (size := len(t.result_json.encode())) <= RESULT_MAX:
-        return t
-    says = f"its result has {size} bytes of JSON; {RESULT_MAX} are allowed: store it elsewhere and return where"
-    return Transition(
-        t.job, "dead", "dead", says, "result_too_large", failed=True, keep=rules.keep_dead, records=t.records
-    )
-
-
-def _decode(kind: Kind, job: Job) -> tuple[Outcome | None, Any]:
-    """The args as the kind's type; Dead when they do not fit or are no JSON that any parser here reads."""
-    try:
-        args = kind.decode(job.args_json)
-        if job.lane is None and kind.lane is not None:
-            job.lane = kind.lane(args)
-    except Exception as error:  # the kind's type and its lane are strangers' code, on strangers' data
-        return Dead(f"args: {plain(error)}", code="invalid_args"), None
-    return None, args

@@ -12,7 +12,8 @@ import asyncpg
 
 from daemon.cron import Cron, due, parse
 from daemon.observe import Observer
-from daemon.store import AWAY, Store
+from daemon.schedule_store import ScheduleStore
+from daemon.statements import AWAY
 from daemon.work_settings import ScheduleSettings
 
 REFRESH_S = 30.0
@@ -34,7 +35,7 @@ class _Clock:
 class Scheduler:
     """One loop over all schedules.  Times are the database's: ours plus the skew the heartbeat has measured."""
 
-    def __init__(self, store: Store, observer: Observer, schedules: Mapping[str, ScheduleSettings]) -> None:
+    def __init__(self, store: ScheduleStore, observer: Observer, schedules: Mapping[str, ScheduleSettings]) -> None:
         self._store = store
         self._observer = observer
         self._settings = dict(schedules)
@@ -105,23 +106,23 @@ class Scheduler:
             if not won:
                 return
         if skipped := missed - len(wanted):
-            self._observer.tick_skipped(name, skipped, clock.settings.missed)
+            self._observer.upkeep.tick_skipped(name, skipped, clock.settings.missed)
 
     async def _insert(self, name: str, clock: _Clock, tick: datetime, now: datetime) -> bool:
         """False when the tick is not to be had now: the database's clock is behind ours, or the row is refused."""
         try:
             won, job_id, last, paused = await self._store.tick(name, tick, clock.settings)
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
-            self._observer.schedule_invalid(name, error)
+            self._observer.upkeep.schedule_invalid(name, error)
             clock.paused = True  # until the next refresh: the table refuses such a row
             return False
         if not won and last < tick:
             clock.paused = paused
             return False  # paused a moment ago, or the database's clock is behind ours: come back
         if won and job_id is not None:
-            self._observer.scheduled(name, tick, job_id, missed=now - tick > timedelta(seconds=LATE_S))
+            self._observer.upkeep.scheduled(name, tick, job_id, missed=now - tick > timedelta(seconds=LATE_S))
         elif won:
-            self._observer.tick_skipped(name, 1, "overlap")
+            self._observer.upkeep.tick_skipped(name, 1, "overlap")
         clock.last = max(tick, last)
         return True
 

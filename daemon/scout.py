@@ -8,7 +8,8 @@ from time import monotonic
 
 from daemon.observe import Observer
 from daemon.sources import MOST, SURVEY_S, Place, Sources
-from daemon.store import AWAY, Mark, Store
+from daemon.statements import AWAY
+from daemon.store import Mark, Store
 
 SHARE = 0.1
 """Of its time: a survey that took 3 ms is not made again for 30.  With ten thousand organisations, or a vacuum horizon

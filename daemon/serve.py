@@ -32,7 +32,7 @@ def serve(config: Config, load: Callable[[], Config]) -> int:
     logger = Logger(sys.stdout, config.log.level, config.log.format)
     observer = Observer(logger)
     observer.configure(config.log.level, config.log.format, config.log.started)
-    hear_libraries(observer)
+    hear_libraries(observer.life)
     try:
         return uvloop.run(_run(config, load, observer))
     except (SchemaError, HandlerError) as error:

@@ -9,8 +9,8 @@ from time import time
 
 import sql
 from daemon.settle import Transition
-from daemon.store import Store
 from daemon.tally import Bounded
+from daemon.upkeep_store import UpkeepStore
 
 _TALLY = sql.load("history.sql")["tally"]
 HOUR_S = 3600
@@ -45,7 +45,7 @@ class Tallies:
             if outcome != "ready":
                 self._new[self._queue(queue), outcome] += n
 
-    async def flush(self, store: Store) -> None:
+    async def flush(self, store: UpkeepStore) -> None:
         """Write this hour's totals.  Totals and not differences: a write whose answer was lost is made again."""
         worker_id = self._worker_id()
         if worker_id is not None:

@@ -27,15 +27,19 @@ from daemon.keeper import Keeper
 from daemon.lane_store import LaneStore
 from daemon.lanes import Lanes
 from daemon.lender import Lender
+from daemon.limit_store import LimitStore
 from daemon.log import Logger
 from daemon.migrate import migrate
 from daemon.observe import Observer
 from daemon.outfit import wanted
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
 from daemon.tallies import Tallies
+from daemon.upkeep_store import UpkeepStore
 from daemon.work_settings import KindSettings, QueueSettings
+from daemon.worker_store import WorkerStore
 from jobs.clients import Wanted
 from jobs.context import Tools
 from jobs.model import Job
@@ -110,12 +114,13 @@ class Bench:
         self._kinds = {name: calls.watched(kind) for name, kind in plan.kinds.items()}
         self._pool = pool
         self._store = _Store(pool)
+        self._workers = WorkerStore(pool)
         self._tools = tools
         self._calls = calls
         self._observer = Observer(_Lines())
         self._waits_s: float | None = None
         self._keeper = Keeper(
-            self._store,
+            UpkeepStore(pool),
             self._observer,
             lambda: plan.config,
             lambda: None,
@@ -147,10 +152,10 @@ class Bench:
     async def _live(self, stop: Callable[[Ran], bool], done: list[Ran]) -> _Life:
         """One worker's life, to its end or its death."""
         setup = Setup(self._config, await self._tools(), self._kinds)
-        worker_id = await self._store.register(
+        worker_id = await self._workers.register(
             "jobs.testing", version("jobsd"), list(self._kinds), list(self._config.daemon.queues), LEASE_S
         )
-        life = _Life(setup, self._store, self._observer, self._calls, worker_id, stop, done)
+        life = _Life(setup, self._pool, self._store, self._observer, self._calls, worker_id, stop, done)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(life.finisher.run())
             self._waits_s = await life.rounds()
@@ -160,7 +165,7 @@ class Bench:
         if life.dead:
             await self._pool.execute(_SQL["die"], worker_id)
         else:
-            await self._store.leave(worker_id)
+            await self._workers.leave(worker_id)
         return life
 
 
@@ -170,7 +175,8 @@ class _Life:
     def __init__(
         self,
         setup: Setup,
-        store: LaneStore,
+        pool: asyncpg.Pool,
+        store: Store,
         observer: Observer,
         calls: Calls,
         worker_id: int,
@@ -188,9 +194,9 @@ class _Life:
         self._runner = _Turns(setup, store, self.finisher, observer)
         self._worker_id = worker_id
         crew = Crew(store, self._runner, self.finisher, observer, self._lives_as)
-        self._lanes = Lanes(store, setup.config.lane, self._lives_as, observer)
+        self._lanes = Lanes(LaneStore(pool), setup.config.lane, self._lives_as, observer)
         # the database's clock stands still: what is not due now is not due before the end of this life
-        self._lender = Lender(store, self._runner.places, ahead_s=0.0, clock=lambda: 0.0)
+        self._lender = Lender(LimitStore(pool), self._runner.places, ahead_s=0.0, clock=lambda: 0.0)
         self._claimer = Claimer(crew, self._lender, self._lanes, lambda: None)
         calls.die = self._die
 
@@ -303,7 +309,7 @@ class _Finisher(Finisher):
             self._ended(transition)
 
 
-class _Store(LaneStore):
+class _Store(Store):
     """Loses the answer to one commit, if asked to."""
 
     loses = False

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from daemon.embedded import Embedded
 from daemon.migrate import migrate
@@ -29,6 +32,17 @@ _FAST = {
     "max_connections": "300",
     "max_wal_size": "256MB",
 }
+
+
+# How long an example takes says how busy the machine is, and nothing about the property.
+settings.register_profile("jobsd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jobsd")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """One process runs the whole of a file, in its order: what a module's tests share is made once, and not by each."""
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

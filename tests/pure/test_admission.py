@@ -14,10 +14,12 @@ from daemon.config import parse
 from daemon.crew import Crew
 from daemon.finisher import Finisher
 from daemon.lender import Lender
+from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
 from daemon.log import Logger
 from daemon.observe import Observer
-from daemon.runner import Runner, Setup
+from daemon.rules import Setup
+from daemon.runner import Runner
 from daemon.slices import Leased
 from daemon.sources import Sources
 from daemon.store import Store
@@ -27,7 +29,7 @@ from jobs.model import Job
 HOURLY = '[limits.slow]\nkind = "note"\nrate = "1/h"\n'
 
 
-class Postgres(Store):
+class Postgres(LimitStore):
     """One that lends so many hourly tokens of whatever it is asked for, the last from now on; or gives no answer."""
 
     def __init__(self, lends: int = 0, *, away: bool = False) -> None:
@@ -48,14 +50,15 @@ def row(job_id: int, kind: str = "note") -> Job:
 
 
 @asynccontextmanager
-async def admitting(store: Store, config: str) -> AsyncIterator[tuple[Admission, Finisher, Sources]]:
+async def admitting(limits: LimitStore, config: str) -> AsyncIterator[tuple[Admission, Finisher, Sources]]:
     with tempfile.TemporaryFile("w+b") as file:
         observer = Observer(Logger(file))
-        finisher = Finisher(store, observer, lambda: None)
-        runner = Runner(Setup(parse(config), cast(Tools, None), {}), store, finisher, observer)
+        unused = cast(Store, None)
+        finisher = Finisher(unused, observer, lambda: None)
+        runner = Runner(Setup(parse(config), cast(Tools, None), {}), unused, finisher, observer)
         sources = Sources(["default"], (), ["note", "other"])
-        crew = Crew(store, runner, finisher, observer, lambda: 1)
-        yield Admission(crew, Lender(store, runner.places), sources, lambda: None), finisher, sources
+        crew = Crew(unused, runner, finisher, observer, lambda: 1)
+        yield Admission(crew, Lender(limits, runner.places), sources, lambda: None), finisher, sources
 
 
 async def test_without_limits_all_start_and_nobody_is_asked() -> None:

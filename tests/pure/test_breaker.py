@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.breaker import STALE_S, Breaker, budget, open_s
@@ -219,7 +219,6 @@ class World:
             breaker.close(self.until, rung)
 
 
-@settings(deadline=None)  # this machine may be busy
 @given(settings_, steps, st.integers(1, 4), st.floats(0.0, 30.0))
 def test_a_dead_destination_never_sees_more_than_its_budget(
     settings: LaneSettings, moves: list[tuple[float, float]], daemons: int, takes_s: float
@@ -232,7 +231,6 @@ def test_a_dead_destination_never_sees_more_than_its_budget(
         world.end(now, True, dice)
 
 
-@settings(deadline=None)  # this machine may be busy
 @given(settings_, steps, st.integers(1, 3))
 def test_a_destination_that_comes_back_is_always_found_and_soon_has_all_it_may(
     settings: LaneSettings, moves: list[tuple[float, float]], daemons: int

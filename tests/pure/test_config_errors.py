@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.config import Config, ConfigError, parse
@@ -256,7 +257,7 @@ def mutants(draw: st.DrawFn) -> str:
     return NEW.join(lines)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000 if os.environ.get("JOBSD_LONG") else 250)
 @given(mutants())
 def test_a_mutated_file_is_used_or_refused_with_a_place_and_never_anything_else(text: str) -> None:
     problems = problems_of(text, {})
@@ -272,7 +273,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=8), st.text(max_size=9).map("JOBSD_".__add__))
 def test_any_environment_is_used_or_refused_by_the_variables_name(env: dict[str, str], unknown: str) -> None:
     env[unknown] = ""

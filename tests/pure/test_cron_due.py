@@ -72,7 +72,7 @@ def test_the_newest_of_years_of_minutes_is_found_in_few_steps(monkeypatch: pytes
     assert steps < 50
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     line=st.sampled_from(["*/5 * * * *", "30 2 * * *", "0 0 1 * *", "0 12 * * fri", "*/10 2 * * *", "7 */3 * * 1-5"]),
     start=st.integers(0, 400 * 24 * 60),

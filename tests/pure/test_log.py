@@ -131,7 +131,7 @@ any_json = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(), any_json))
 def test_no_value_raises_or_breaks_the_line(fields: dict[str, Any]) -> None:
     for write in (json_line, text_line):
@@ -389,7 +389,7 @@ import logging, sys, tempfile, warnings
 from daemon.log import Logger, hear_libraries
 from daemon.observe import Observer
 log = Logger(sys.stdout, linger_s=3600)
-hear_libraries(Observer(log))
+hear_libraries(Observer(log).life)
 logging.getLogger("asyncpg.pool").warning("%s connections", 3)
 logging.getLogger("asyncpg.pool").info("not heard")
 warnings.warn("old")

@@ -20,7 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from daemon import lag, observe
 from daemon.events import EVENTS, FIELDS
 from daemon.log import Logger
-from daemon.observe import Observer, QueueSample, Slots
+from daemon.observe import Observer, Slots
+from daemon.observe_life import LifeObserver
+from daemon.observe_upkeep import QueueSample, UpkeepObserver
 from daemon.reference import DOCS, PAGES
 from jobs.context import Log
 from jobs.model import Job
@@ -204,40 +206,40 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "parked": lambda o: o.parked("thumbnail", "default", 4),
     "held": lambda o: o.held("lane:example.com", "default", 4),
     "unparked": lambda o: o.unparked("thumbnail", 4),
-    "expired": lambda o: o.expired(2),
-    "cancelled_rows": lambda o: o.cancelled_rows(2),
-    "rescued": lambda o: o.rescued("w1", 5, 1),
-    "queue_paused": lambda o: o.queue_paused("default", "ann", "relay is down"),
-    "queue_resumed": lambda o: o.queue_resumed("default"),
-    "paused": lambda o: o.paused("kind:webhook", "ann", "they move"),
-    "resumed": lambda o: o.resumed("kind:webhook"),
-    "worker_registered": lambda o: o.worker_registered("w1"),
-    "worker_lost": lambda o: o.worker_lost("the row is gone"),
-    "worker_fenced": lambda o: o.worker_fenced("w1", 9),
-    "heartbeat": lambda o: o.heartbeat(0.002, -0.01),
-    "heartbeat_failed": lambda o: o.heartbeat_failed(ERROR),
-    "listening": lambda o: o.listening(3.0),
-    "deaf": lambda o: o.deaf(ERROR),
-    "scheduled": lambda o: o.scheduled("heartbeat", datetime(2026, 1, 1, tzinfo=UTC), 8, missed=True),
-    "tick_skipped": lambda o: o.tick_skipped("heartbeat", 3, "skip"),
-    "schedule_invalid": lambda o: o.schedule_invalid("heartbeat", "no such time zone"),
-    "retention": lambda o: o.retention("job_history", "job_history_20260101", "dropped"),
-    "swept": lambda o: o.swept("job_history", 12),
-    "partitions_sampled": lambda o: o.partitions_sampled({"job_history": (0, 3), "job_attempts": (4, 0)}),
+    "expired": lambda o: o.upkeep.expired(2),
+    "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
+    "rescued": lambda o: o.upkeep.rescued("w1", 5, 1),
+    "queue_paused": lambda o: o.upkeep.queue_paused("default", "ann", "relay is down"),
+    "queue_resumed": lambda o: o.upkeep.queue_resumed("default"),
+    "paused": lambda o: o.upkeep.paused("kind:webhook", "ann", "they move"),
+    "resumed": lambda o: o.upkeep.resumed("kind:webhook"),
+    "worker_registered": lambda o: o.life.worker_registered("w1"),
+    "worker_lost": lambda o: o.life.worker_lost("the row is gone"),
+    "worker_fenced": lambda o: o.life.worker_fenced("w1", 9),
+    "heartbeat": lambda o: o.life.heartbeat(0.002, -0.01),
+    "heartbeat_failed": lambda o: o.life.heartbeat_failed(ERROR),
+    "listening": lambda o: o.life.listening(3.0),
+    "deaf": lambda o: o.life.deaf(ERROR),
+    "scheduled": lambda o: o.upkeep.scheduled("heartbeat", datetime(2026, 1, 1, tzinfo=UTC), 8, missed=True),
+    "tick_skipped": lambda o: o.upkeep.tick_skipped("heartbeat", 3, "skip"),
+    "schedule_invalid": lambda o: o.upkeep.schedule_invalid("heartbeat", "no such time zone"),
+    "retention": lambda o: o.upkeep.retention("job_history", "job_history_20260101", "dropped"),
+    "swept": lambda o: o.upkeep.swept("job_history", 12),
+    "partitions_sampled": lambda o: o.upkeep.partitions_sampled({"job_history": (0, 3), "job_attempts": (4, 0)}),
     "keeper_failed": lambda o: o.keeper_failed("rescue", ERROR),
     "task_died": lambda o: o.task_died("claimer", ERROR),
-    "daemon_starting": lambda o: o.daemon_starting("1.2.3"),
-    "daemon_ready": lambda o: o.daemon_ready(0.3),
-    "daemon_draining": lambda o: o.daemon_draining(4),
-    "daemon_stopped": lambda o: o.daemon_stopped(1.0, 2),
-    "migrated": lambda o: o.migrated("0001_jobs", 0.1),
-    "config_loaded": lambda o: o.config_loaded("config.toml", "abc", ["doubtful"]),
-    "reloaded": lambda o: o.reloaded(["a"], ["b"], ["c"], ["d", "e"], "def"),
-    "reload_refused": lambda o: o.reload_refused(["wrong"]),
-    "loop_lag": lambda o: o.loop_lag(1.5),
-    "library": lambda o: o.library("warning", "asyncpg", "odd", ERROR),
-    "admin_listening": lambda o: o.admin_listening(["127.0.0.1:1"]),
-    "admin_failed": lambda o: o.admin_failed("/metrics", ERROR),
+    "daemon_starting": lambda o: o.life.daemon_starting("1.2.3"),
+    "daemon_ready": lambda o: o.life.daemon_ready(0.3),
+    "daemon_draining": lambda o: o.life.daemon_draining(4),
+    "daemon_stopped": lambda o: o.life.daemon_stopped(1.0, 2),
+    "migrated": lambda o: o.life.migrated("0001_jobs", 0.1),
+    "config_loaded": lambda o: o.life.config_loaded("config.toml", "abc", ["doubtful"]),
+    "reloaded": lambda o: o.life.reloaded(["a"], ["b"], ["c"], ["d", "e"], "def"),
+    "reload_refused": lambda o: o.life.reload_refused(["wrong"]),
+    "loop_lag": lambda o: o.life.loop_lag(1.5),
+    "library": lambda o: o.life.library("warning", "asyncpg", "odd", ERROR),
+    "admin_listening": lambda o: o.life.admin_listening(["127.0.0.1:1"]),
+    "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
 SILENT = {"hint", "pool", "sampled", "sampling_ended", "admin_answered", "configure", "watch_slots", "refresh"}
 SEVERAL = {"ended", "log_for"}
@@ -253,7 +255,9 @@ def test_each_method_says_one_line_out_of_the_catalogue(heard: Heard, method: st
 
 
 def test_every_method_is_heard_and_every_event_is_said(heard: Heard) -> None:
-    methods = {name for name, _ in inspect.getmembers(Observer, inspect.isfunction) if not name.startswith("_")}
+    parts = (Observer, UpkeepObserver, LifeObserver)
+    functions = [name for part in parts for name, _ in inspect.getmembers(part, inspect.isfunction)]
+    methods = {name for name in functions if not name.startswith("_")}
     assert methods == set(SAYS) | SILENT | SEVERAL
     for say in SAYS.values():
         say(heard.observer)
@@ -278,7 +282,7 @@ def test_the_reference_pages_are_those_of_the_code(page: str) -> None:
 
 
 def test_an_outage_is_one_line_a_second_however_often_it_is_met(heard: Heard) -> None:
-    heard.observer.deaf(ERROR)
+    heard.observer.life.deaf(ERROR)
     for tenth in range(0, 25, 4):
         heard.now = tenth / 10
         heard.observer.claim_failed(ERROR)
@@ -296,8 +300,8 @@ def test_an_outage_is_one_line_a_second_however_often_it_is_met(heard: Heard) ->
 
 def test_a_library_that_repeats_itself_is_one_line_a_second(heard: Heard) -> None:
     for number in range(100):
-        heard.observer.library("error", "asyncio", f"Future exception was never retrieved\nfuture: {number}", None)
-    heard.observer.library("error", "asyncio", "Something else", None)
+        heard.observer.life.library("error", "asyncio", f"Future exception was never retrieved\nfuture: {number}", None)
+    heard.observer.life.library("error", "asyncio", "Something else", None)
     assert [line["message"].splitlines()[0] for line in heard.lines()] == [
         "Future exception was never retrieved",
         "Something else",
@@ -306,11 +310,11 @@ def test_a_library_that_repeats_itself_is_one_line_a_second(heard: Heard) -> Non
 
 
 def test_the_first_connection_is_no_reconnect(heard: Heard) -> None:
-    heard.observer.listening(0.2)
+    heard.observer.life.listening(0.2)
     assert heard.value("jobsd_listener_reconnects_total") == 0
-    heard.observer.deaf(ERROR)
+    heard.observer.life.deaf(ERROR)
     assert heard.value("jobsd_listener_connected") == 0
-    heard.observer.listening(3.0)
+    heard.observer.life.listening(3.0)
     assert heard.value("jobsd_listener_reconnects_total") == 1
     assert heard.value("jobsd_listener_connected") == 1
 
@@ -319,7 +323,7 @@ def test_the_first_connection_is_no_reconnect(heard: Heard) -> None:
 
 
 def test_a_sample_replaces_the_one_before(heard: Heard) -> None:
-    heard.observer.sampled(
+    heard.observer.upkeep.sampled(
         {"a": QueueSample(1, 2, 3, 4.5), "b": (5, 6, 7, 8.0)}, parked={"thumbnail": 9}, dead={"a": 10}
     )
     assert heard.value("jobsd_ready", queue="a") == 1
@@ -328,10 +332,10 @@ def test_a_sample_replaces_the_one_before(heard: Heard) -> None:
     assert heard.value("jobsd_oldest_ready_age_seconds", queue="a") == 4.5
     assert heard.value("jobsd_parked", kind="thumbnail") == 9
     assert heard.value("jobsd_dead", queue="a") == 10
-    heard.observer.sampled({"b": (1, 1, 1, 1.0)}, parked={}, dead={})
+    heard.observer.upkeep.sampled({"b": (1, 1, 1, 1.0)}, parked={}, dead={})
     assert heard.value("jobsd_ready", queue="a") == 0
     assert heard.value("jobsd_parked", kind="thumbnail") == 0
-    heard.observer.sampling_ended()
+    heard.observer.upkeep.sampling_ended()
     assert heard.value("jobsd_ready", queue="a") is None
 
 
@@ -346,12 +350,12 @@ def test_slots_and_lost_lines_are_read_at_the_scrape(heard: Heard) -> None:
 
 @pytest.mark.req("DC-04")
 def test_the_last_reload_and_the_configuration_it_left_can_be_asked_for(heard: Heard) -> None:
-    heard.observer.config_loaded("config.toml", "one", [])
+    heard.observer.life.config_loaded("config.toml", "one", [])
     assert heard.value("jobsd_config_last_reload_successful") == 1
-    heard.observer.reload_refused(["wrong"])
+    heard.observer.life.reload_refused(["wrong"])
     assert heard.value("jobsd_config_last_reload_successful") == 0
     assert heard.value("jobsd_config_info", hash="one") == 1
-    heard.observer.reloaded(["daemon.lease"], [], [], ["daemon.lease"], "two")
+    heard.observer.life.reloaded(["daemon.lease"], [], [], ["daemon.lease"], "two")
     assert heard.value("jobsd_config_last_reload_successful") == 1
     assert heard.value("jobsd_config_restart_required") == 1
     assert heard.value("jobsd_config_info", hash="one") is None
@@ -371,8 +375,8 @@ def test_rows_that_invent_queues_and_kinds_fill_neither_memory_nor_prometheus() 
             heard.observer.ended(job, "retry", 0.1, code=f"code{number}")
             heard.observer.parked(job.kind, job.queue, 1)
             heard.observer.limited(job.queue, 1, 1.0)
-            heard.observer.scheduled(job.queue, 0.0, None, missed=False)
-        heard.observer.sampled(
+            heard.observer.upkeep.scheduled(job.queue, 0.0, None, missed=False)
+        heard.observer.upkeep.sampled(
             {f"queue{number}": (1, 0, 0, float(number)) for number in range(5000)}, parked={}, dead={}
         )
         text, _ = heard.observer.metrics.render("")
@@ -383,7 +387,7 @@ def test_rows_that_invent_queues_and_kinds_fill_neither_memory_nor_prometheus() 
     assert heard.value("jobsd_oldest_ready_age_seconds", queue="other") == 4999.0
     assert len(heard.observer._series._known) <= 40
     assert len(heard.observer._series._made) <= 40 + 21
-    assert len(heard.observer._seldom._said) <= 100
+    assert len(heard.observer._voice.seldom._said) <= 100
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\nb", "x" * 1000, "\x00"])
@@ -402,9 +406,9 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
         say(heard.observer)
     for outcome in get_args(observe.Outcome):
         heard.observer.ended(a_job(queue='"quo\\ted"'), outcome, 0.1)
-    heard.observer.sampled({"default": (1, 2, 3, 4.0)}, {"thumbnail": 1}, {"default": 1})
+    heard.observer.upkeep.sampled({"default": (1, 2, 3, 4.0)}, {"thumbnail": 1}, {"default": 1})
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
-    heard.observer.admin_answered("/metrics", 200)
+    heard.observer.life.admin_answered("/metrics", 200)
     heard.observer.refresh()
     text, content_type = heard.observer.metrics.render(accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")
@@ -430,7 +434,7 @@ def test_a_scrape_answers_when_no_file_can_be_opened(heard: Heard, monkeypatch: 
 
 def test_two_observers_do_not_mix(heard: Heard) -> None:
     other = Observer(heard.log)
-    other.hint()
+    other.life.hint()
     assert heard.value("jobsd_notify_received_total") == 0
     assert other.metrics.registry.get_sample_value("jobsd_notify_received_total") == 1
 
@@ -440,7 +444,7 @@ def test_two_observers_do_not_mix(heard: Heard) -> None:
 
 async def test_a_blocked_event_loop_is_measured(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     lags: asyncio.Queue[float] = asyncio.Queue()
-    monkeypatch.setattr(heard.observer, "loop_lag", lags.put_nowait)
+    monkeypatch.setattr(heard.observer.life, "loop_lag", lags.put_nowait)
     monkeypatch.setattr(lag, "EVERY_S", 0.01)
     probe = asyncio.create_task(lag.probe(heard.observer))
     await lags.get()

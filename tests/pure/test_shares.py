@@ -15,7 +15,7 @@ from daemon.shares import AGED, FIRST_ASK, Shares, Who
 from daemon.store import Ask, Waiting
 
 WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 1.0, 2.0, 3.0, 10.0])
-SOME = settings(max_examples=20, deadline=None)
+SOME = settings(max_examples=20)
 COUNTS = st.lists(st.integers(1, 250), min_size=1, max_size=20)
 
 

@@ -96,7 +96,7 @@ DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=6)
 LAYOUT = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(DOCUMENTS, LAYOUT)
 def test_the_index_knows_exactly_the_keys_tomllib_finds_and_where_they_stand(
     document: dict[str, Any], dice: Any

@@ -1,4 +1,4 @@
-"""What the tests of the SQL share: a store, workers with a lease, and rows."""
+"""What the tests of the SQL share: stores, workers with a lease, and rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,39 @@ from typing import Any
 
 import pytest
 
+from daemon.limit_store import LimitStore
 from daemon.log import Logger
 from daemon.observe import Observer
+from daemon.schedule_store import ScheduleStore
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
+from daemon.worker_store import WorkerStore
 from tests.sql.rows import Insert, Pool, Worker
 
 
 @pytest.fixture
 def store(pool: Pool) -> Store:
     return Store(pool)
+
+
+@pytest.fixture
+def keeping(pool: Pool) -> UpkeepStore:
+    return UpkeepStore(pool)
+
+
+@pytest.fixture
+def workers(pool: Pool) -> WorkerStore:
+    return WorkerStore(pool)
+
+
+@pytest.fixture
+def limits(pool: Pool) -> LimitStore:
+    return LimitStore(pool)
+
+
+@pytest.fixture
+def schedules(pool: Pool) -> ScheduleStore:
+    return ScheduleStore(pool)
 
 
 @pytest.fixture
@@ -29,11 +53,11 @@ def observer() -> Iterator[Observer]:
 
 
 @pytest.fixture
-def worker(store: Store) -> Worker:
+def worker(workers: WorkerStore) -> Worker:
     """Registers a worker with a lease of so many seconds; its id."""
 
     async def register(lease_s: float = 300.0) -> int:
-        return await store.register("test", "0", ["noop"], ["*"], lease_s)
+        return await workers.register("test", "0", ["noop"], ["*"], lease_s)
 
     return register
 

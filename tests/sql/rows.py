@@ -12,6 +12,7 @@ import asyncpg
 
 from daemon.settle import Transition, settle
 from daemon.store import Ask, Store
+from daemon.upkeep_store import UpkeepStore
 from jobs.model import Fixed, Job, Outcome
 
 Pool = asyncpg.Pool
@@ -56,13 +57,13 @@ def claim_args(
     return ([queue], [gate], [None], [1], [most], *start, worker_id, KINDS, [], now, [0], [0])
 
 
-async def rescued(store: Store, worker_id: int, claims: int = 1000, *, crash_limit: int = 3) -> tuple[int, int]:
+async def rescued(keeping: UpkeepStore, worker_id: int, claims: int = 1000, *, crash_limit: int = 3) -> tuple[int, int]:
     """All rows of a lost worker, as the keeper has it: (returned, buried), and its claims are gone."""
     back = dead = 0
     while True:
-        some = await store.rescue(worker_id, crash_limit, claims)
+        some = await keeping.rescue(worker_id, crash_limit, claims)
         back, dead = back + some[0], dead + len(some[1])
-        if some[2] == 0 or await store.drop_lost_claims(worker_id, claims) + some[0] + len(some[1]) == 0:
+        if some[2] == 0 or await keeping.drop_lost_claims(worker_id, claims) + some[0] + len(some[1]) == 0:
             return back, dead
 
 

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 from jobs.children import Callback, New, add, begin
 from jobs.model import Cancelled, Dead, Done, Retry
 from tests.sql.rows import Insert, Pool, Worker, claim, die, ended, rescued, until, waits_for_lock
@@ -32,9 +33,9 @@ async def open_batches(pool: Pool) -> int:
     return count
 
 
-async def settled(store: Store) -> int:
+async def settled(keeping: UpkeepStore) -> int:
     """As the keeper does it."""
-    _last, over = await store.settle_batches(0, 1000)
+    _last, over = await keeping.settle_batches(0, 1000)
     return over
 
 
@@ -128,29 +129,29 @@ class TestEnd:
 class TestOtherEnds:
     """Children that no worker ends count as well."""
 
-    async def test_buried_by_a_rescue(self, pool: Pool, store: Store, worker: Worker) -> None:
+    async def test_buried_by_a_rescue(self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker) -> None:
         await batch(pool, 2)
         lost = await worker()
         await claim(store, lost)
         await die(pool, lost)
-        assert await rescued(store, lost, crash_limit=1) == (0, 2)
+        assert await rescued(keeping, lost, crash_limit=1) == (0, 2)
         assert [told["failed"] for told in await callbacks(pool)] == [2]
 
-    async def test_expired(self, pool: Pool, store: Store) -> None:
+    async def test_expired(self, pool: Pool, keeping: UpkeepStore) -> None:
         await batch(pool, 2)
         await pool.execute("update jobs set expires_at = now() - interval '1 s'")
-        await store.expire(100)
+        await keeping.expire(100)
         assert [told["failed"] for told in await callbacks(pool)] == [2]
 
-    async def test_deleted_by_hand(self, pool: Pool, store: Store, worker: Worker) -> None:
+    async def test_deleted_by_hand(self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker) -> None:
         """It is no child any more; the keeper sees that nobody is left."""
         await batch(pool, 2)
         (job, *_) = await claim(store, await worker())
         await store.write([ended(job, Done())])
         await pool.execute("delete from jobs where id <> $1", job.id)
-        assert await settled(store) == 1
+        assert await settled(keeping) == 1
         assert [(told["total"], told["done"]) for told in await callbacks(pool)] == [(1, 1)]
-        assert await settled(store) == 0
+        assert await settled(keeping) == 0
 
 
 class TestJoining:
@@ -172,20 +173,20 @@ class TestJoining:
                 await add(pool, batch_id, [New(kind="noop")])
 
     async def test_an_end_does_not_wait_for_who_is_joining_and_the_batch_does(
-        self, pool: Pool, store: Store, worker: Worker
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker
     ) -> None:
         batch_id = await batch(pool, 1)
         (first,) = await claim(store, await worker())
         async with pool.acquire() as conn, conn.transaction():
             await add(conn, batch_id, [New(kind="noop")])  # type: ignore[arg-type]  # a pool's connection is one
             await asyncio.wait_for(store.write([ended(first, Done())]), 10)
-            assert await settled(store) == 0
+            assert await settled(keeping) == 0
         assert await callbacks(pool) == []
         await store.write([ended(job, Done()) for job in await claim(store, await worker())])
         assert [told["total"] for told in await callbacks(pool)] == [2]
 
     async def test_who_was_joining_and_gave_up_leaves_no_batch_open(
-        self, pool: Pool, store: Store, worker: Worker
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker
     ) -> None:
         batch_id = await batch(pool, 1)
         (first,) = await claim(store, await worker())
@@ -196,7 +197,7 @@ class TestJoining:
             await store.write([ended(first, Done())])
             await joining.rollback()
         assert await callbacks(pool) == []
-        assert await settled(store) == 1
+        assert await settled(keeping) == 1
         assert len(await callbacks(pool)) == 1
 
     async def test_the_same_key_begins_one_batch_for_each_organisation(self, pool: Pool) -> None:
@@ -308,11 +309,11 @@ class TestAtOnce:
         assert hits < 200, text
 
 
-async def test_batches_that_are_over_are_forgotten_in_time(pool: Pool, store: Store) -> None:
+async def test_batches_that_are_over_are_forgotten_in_time(pool: Pool, keeping: UpkeepStore) -> None:
     await batch(pool, 0)
     await batch(pool, 1)
     await pool.execute("update job_batches set ended_at = ended_at - interval '31 days'")
-    assert await store.forget_batches(30 * 86_400, 100) == 1
+    assert await keeping.forget_batches(30 * 86_400, 100) == 1
     assert await open_batches(pool) == 1
 
 

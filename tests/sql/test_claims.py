@@ -10,6 +10,8 @@ import pytest
 import sql
 from daemon.settle import hand_back
 from daemon.store import Ask, Store
+from daemon.upkeep_store import UpkeepStore
+from daemon.worker_store import WorkerStore
 from jobs.model import Done, Job, Retry
 from tests.sql.rows import KINDS, Insert, Pool, Worker, claim, claim_args, claims_of, die, ended, rescued
 
@@ -102,7 +104,7 @@ class TestReceipt:
 
 class TestRescue:
     async def test_one_that_was_ended_half_way_goes_on_where_it_stopped(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         """Its rows went back, and the daemon that did it died before it dropped the claims."""
         await insert(6)
@@ -110,16 +112,16 @@ class TestRescue:
         for _ in range(3):
             await claim(store, lost, 2)
         await die(pool, lost)
-        assert await store.rescue(lost, 3, 2) == (4, [], 3)
-        assert await store.lost(10) == [lost]
-        assert await rescued(store, lost, 2) == (2, 0)
+        assert await keeping.rescue(lost, 3, 2) == (4, [], 3)
+        assert await keeping.lost(10) == [lost]
+        assert await rescued(keeping, lost, 2) == (2, 0)
         assert await held(pool, lost) == []
-        await store.forget(lost)
-        assert await store.lost(10) == []
+        await keeping.forget(lost)
+        assert await keeping.lost(10) == []
         assert await pool.fetchval("select count(*) from jobs where crashes = 1 and fence = 2") == 6
 
     async def test_a_claim_is_not_dropped_while_a_row_of_it_cannot_be_had(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         """Somebody holds a lock on it: an operator's transaction, say."""
         ids = await insert(3)
@@ -128,15 +130,15 @@ class TestRescue:
         await die(pool, lost)
         async with pool.acquire() as operator, operator.transaction():
             await operator.execute("select from jobs where id = $1 for update", ids[1])
-            assert await rescued(store, lost) == (2, 0)
+            assert await rescued(keeping, lost) == (2, 0)
             assert await held(pool, lost) == [ids]
-            await store.forget(lost)
-            assert await store.lost(10) == [lost]
-        assert await rescued(store, lost) == (1, 0)
+            await keeping.forget(lost)
+            assert await keeping.lost(10) == [lost]
+        assert await rescued(keeping, lost) == (1, 0)
         assert await held(pool, lost) == []
 
     async def test_two_at_once_take_different_claims(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         """The second neither waits for the first nor drops what that has in its hands."""
         await insert(4)
@@ -148,17 +150,17 @@ class TestRescue:
             (row,) = await first.fetch(WORKER["rescue"], lost, 3, 1)
             assert (row["back"], row["dead"]) == (2, [])
             async with asyncio.timeout(10):
-                assert await store.rescue(lost, 3, 10) == (2, [], 2)
-                assert await store.drop_lost_claims(lost, 10) == 1
-                assert await store.drop_lost_claims(lost, 10) == 0
-                await store.forget(lost)
+                assert await keeping.rescue(lost, 3, 10) == (2, [], 2)
+                assert await keeping.drop_lost_claims(lost, 10) == 1
+                assert await keeping.drop_lost_claims(lost, 10) == 0
+                await keeping.forget(lost)
             assert len(await held(pool, lost)) == 1
-        assert await rescued(store, lost) == (0, 0)
+        assert await rescued(keeping, lost) == (0, 0)
         assert await held(pool, lost) == []
         assert await pool.fetchval("select count(*) from job_attempts") == 4
 
     async def test_rows_that_ended_before_are_left_alone(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         await insert(3)
         lost, other = await worker(), await worker()
@@ -166,41 +168,41 @@ class TestRescue:
         await store.write([ended(done, Done()), hand_back(back)])
         (again,) = await claim(store, other)
         await die(pool, lost)
-        assert await rescued(store, lost) == (1, 0)
+        assert await rescued(keeping, lost) == (1, 0)
         assert await store.write([ended(again, Done())], claims_of([again])) == {back.id}
 
     async def test_claims_that_outlived_their_worker_and_their_rows_are_dropped(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         await insert()
         gone = await worker()
         (job,) = await claim(store, gone)
         await store.write([ended(job, Done())])  # the claim was not said to be over
         await pool.execute("delete from job_workers")
-        assert await store.lost(10) == [gone]
-        assert await rescued(store, gone) == (0, 0)
+        assert await keeping.lost(10) == [gone]
+        assert await rescued(keeping, gone) == (0, 0)
         assert await held(pool, gone) == []
-        assert await store.lost(10) == []
+        assert await keeping.lost(10) == []
 
     async def test_a_live_workers_claims_are_nobody_elses_business(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         await insert(2)
         live = await worker()
         await claim(store, live)
         await pool.execute("insert into job_workers (name, version, kinds, queues, lease_until) "
                            "values ('w', '0', '{}', '{}', now() - interval '1 s')")  # fmt: skip
-        (other,) = await store.lost(10)
+        (other,) = await keeping.lost(10)
         assert other != live
-        assert await rescued(store, other) == (0, 0)
-        await store.forget(live)
+        assert await rescued(keeping, other) == (0, 0)
+        await keeping.forget(live)
         assert len(await held(pool, live)) == 1
         assert await pool.fetchval("select count(*) from job_workers where id = $1", live) == 1
 
 
 class TestLeaving:
     async def test_what_a_worker_still_holds_goes_back_untouched_with_its_claims(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, workers: WorkerStore, worker: Worker, insert: Insert
     ) -> None:
         await insert(3)
         leaving, staying = await worker(), await worker()
@@ -208,7 +210,7 @@ class TestLeaving:
         await claim(store, leaving, 1)
         await claim(store, staying, 1)
         await store.write([ended(job, Done())])
-        await store.leave(leaving)
+        await workers.leave(leaving)
         assert await held(pool, leaving) == []
         assert len(await held(pool, staying)) == 1
         rows = await pool.fetch("select * from jobs where state = 'ready'")
@@ -216,7 +218,7 @@ class TestLeaving:
         assert [row["id"] for row in await pool.fetch("select id from job_workers")] == [staying]
 
     async def test_one_with_more_claims_than_it_may_hand_back_stays_to_be_rescued(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         await insert(3)
         leaving = await worker()
@@ -225,8 +227,8 @@ class TestLeaving:
         await pool.execute(WORKER["leave"], leaving, 2)
         assert len(await held(pool, leaving)) == 1
         await die(pool, leaving)
-        assert await store.lost(10) == [leaving]
-        assert await rescued(store, leaving) == (1, 0)
+        assert await keeping.lost(10) == [leaving]
+        assert await rescued(keeping, leaving) == (1, 0)
 
 
 class TestStrays:

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 from jobs.context import Ledger
 from jobs.model import Cancelled, Dead, Done, Outcome, Retry, Snooze
 from tests.sql.rows import Insert, Pool, Worker, claim, die, ended
@@ -140,12 +141,14 @@ async def test_a_mixed_batch_in_any_order_ends_each_row_its_own_way(
 class TestLateWriter:
     """Whoever holds an old fence changes nothing."""
 
-    async def test_after_a_rescue(self, pool: Pool, store: Store, worker: Worker, insert: Insert) -> None:
+    async def test_after_a_rescue(
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
+    ) -> None:
         await insert()
         lost = await worker()
         (job,) = await claim(store, lost)
         await die(pool, lost)
-        await store.rescue(lost, 3, 10)
+        await keeping.rescue(lost, 3, 10)
         for outcome in (Done(), Dead("x"), Retry("x"), Snooze("x", after=0)):
             assert await store.write([ended(job, outcome)]) == set()
         await store.say([(job, '{"percent": 99}')], [])
@@ -168,13 +171,20 @@ class TestLateWriter:
     @pytest.mark.parametrize("old_first", [True, False])
     @pytest.mark.parametrize("outcome", [Done("new"), Retry("new")])
     async def test_beside_the_new_one_in_the_same_batch(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert, old_first: bool, outcome: Outcome
+        self,
+        pool: Pool,
+        store: Store,
+        keeping: UpkeepStore,
+        worker: Worker,
+        insert: Insert,
+        old_first: bool,
+        outcome: Outcome,
     ) -> None:
         """A daemon that lost its lease claimed its own row again, while Postgres was away."""
         await insert()
         worker_id = await worker()
         (old,) = await claim(store, worker_id)
-        await store.rescue(worker_id, 3, 10)
+        await keeping.rescue(worker_id, 3, 10)
         (new,) = await claim(store, worker_id)
         late = ended(old, Done("old") if isinstance(outcome, Done) else Retry("old"))
         batch = [late, ended(new, outcome)] if old_first else [ended(new, outcome), late]
@@ -198,12 +208,12 @@ class TestLateWriter:
         assert await pool.fetchval("select count(*) from webhook_deliveries") == 2
 
     async def test_what_a_late_writer_sent_is_still_on_record(
-        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+        self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
     ) -> None:
         await insert()
         lost = await worker()
         (job,) = await claim(store, lost)
-        await store.rescue(lost, 3, 10)
+        await keeping.rescue(lost, 3, 10)
         transition = ended(job, Done())
         transition.records = [(Ledger("webhook_deliveries"), {"url": "https://example.com", "outcome": "ok"})]
         assert await store.write([transition]) == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -18,13 +19,14 @@ from daemon.observe import Observer
 from daemon.settle import Transition
 from daemon.store import Store
 from daemon.tallies import HOUR_S, Tallies
+from daemon.upkeep_store import UpkeepStore
 from jobs.model import Job
 from tests.sql.plans import QUEUES, explain, seed
 from tests.sql.rows import Insert, Pool, Worker, claim, die
 
 SQL = sql.load("history.sql")
-SMALL, LARGE = 3_400, 334_000
-"""Ready rows, future rows and running rows each: 10,000 in all, and a million."""
+SMALL, LARGE = 3_400, 334_000 if os.environ.get("JOBSD_LONG") else 100_000
+"""Ready rows, future rows and running rows each: 10,000 in all, and 300,000; or a million in the long form."""
 
 # The bounds are lower than those in use, so that the small table reaches them too.
 ASKED = {
@@ -77,7 +79,7 @@ async def test_a_number_costs_the_same_for_a_large_table(
 
 
 async def test_estimates_are_near_the_truth(sizes: dict[int, asyncpg.Connection]) -> None:
-    """16,700 ready rows a queue, and as many to come; their sum, since the estimate of one queue scatters more."""
+    """Thousands of ready rows a queue, as many to come; their sum, since the estimate of one queue scatters more."""
     survey = await counts.take(sizes[LARGE])
     assert len(survey.queues) == QUEUES
     for name, true in (("ready", LARGE), ("scheduled", LARGE), ("dead", LARGE // 2)):
@@ -179,71 +181,71 @@ async def tallied(pool: Pool) -> dict[tuple[int, str, str, int], int]:
 
 
 @pytest.mark.req("JP-07")
-async def test_ends_are_counted_by_hour_queue_and_outcome(pool: Pool, store: Store) -> None:
+async def test_ends_are_counted_by_hour_queue_and_outcome(pool: Pool, keeping: UpkeepStore) -> None:
     clock = Clock()
     tallies = Tallies(lambda: 7, clock=clock)
     tallies.ended(transitions("done", "done", "dead", "ready", "done"), {0, 1, 2, 3})  # 4 was refused
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     tallies.ended(transitions("done"), {0})
     clock.at += HOUR_S
-    await tallies.flush(store)
-    await tallies.flush(store)
+    await tallies.flush(keeping)
+    await tallies.flush(keeping)
     assert await tallied(pool) == {(100, "q", "done", 7): 2, (100, "q", "dead", 7): 1, (101, "q", "done", 7): 1}
 
 
-async def test_of_two_attempts_of_a_row_one_counts(pool: Pool, store: Store) -> None:
+async def test_of_two_attempts_of_a_row_one_counts(pool: Pool, keeping: UpkeepStore) -> None:
     """A batch may have the late result of a row that the same daemon claimed again."""
     older, newer = (Transition(Job(1, fence, "noop", "q", 2, 1, "{}", 0.0), "dead", "dead") for fence in (1, 2))
     tallies = Tallies(lambda: 7, clock=Clock())
     tallies.ended([newer, older], {1})
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     assert await tallied(pool) == {(100, "q", "dead", 7): 1}
 
 
 async def test_a_flush_whose_answer_was_lost_counts_once(
-    pool: Pool, store: Store, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, keeping: UpkeepStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tallies = Tallies(lambda: 7, clock=Clock())
     tallies.ended(transitions("done", "done"), {0, 1})
-    fetch = store.fetch
+    fetch = keeping.fetch
 
     async def lost(*args: object) -> None:
         await fetch(*args)  # type: ignore[arg-type]
         raise ConnectionError("no answer")
 
-    monkeypatch.setattr(store, "fetch", lost)
+    monkeypatch.setattr(keeping, "fetch", lost)
     with pytest.raises(ConnectionError):
-        await tallies.flush(store)
+        await tallies.flush(keeping)
     monkeypatch.undo()
     tallies.ended(transitions("done"), {0})
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     assert await tallied(pool) == {(100, "q", "done", 7): 3}
 
 
-async def test_a_new_worker_begins_rows_of_its_own(pool: Pool, store: Store) -> None:
+async def test_a_new_worker_begins_rows_of_its_own(pool: Pool, keeping: UpkeepStore) -> None:
     worker_id: list[int | None] = [7]
     tallies = Tallies(lambda: worker_id[0], clock=Clock())
     tallies.ended(transitions("done", "done"), {0, 1})
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     worker_id[0] = None
     tallies.ended(transitions("done"), {0})
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     worker_id[0] = 8
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     assert await tallied(pool) == {(100, "q", "done", 7): 2, (100, "q", "done", 8): 1}
 
 
-async def test_queues_that_rows_invent_do_not_fill_the_memory(pool: Pool, store: Store) -> None:
+async def test_queues_that_rows_invent_do_not_fill_the_memory(pool: Pool, keeping: UpkeepStore) -> None:
     tallies = Tallies(lambda: 7, clock=Clock())
     tallies.add_all((f"q{n}", "done") for n in range(3000))
-    await tallies.flush(store)
+    await tallies.flush(keeping)
     assert await pool.fetchval("select count(*) from job_tallies") == 501
     assert await pool.fetchval("select sum(n) from job_tallies") == 3000
 
 
 @pytest.mark.req("JP-07")
 async def test_what_upkeep_buries_is_counted_too(
-    pool: Pool, store: Store, observer: Observer, worker: Worker, insert: Insert
+    pool: Pool, store: Store, keeping: UpkeepStore, observer: Observer, worker: Worker, insert: Insert
 ) -> None:
     async def no_strays() -> int:
         return 0
@@ -255,20 +257,20 @@ async def test_what_upkeep_buries_is_counted_too(
     await insert(queue="late", expires_at=await pool.fetchval("select now()") - ms)
     tallies = Tallies(lambda: 7, clock=Clock())
     config = parse("[daemon]\ncrash_limit = 1")
-    keeper = Keeper(store, observer, lambda: config, lambda: None, lambda: None, no_strays, tallies)
+    keeper = Keeper(keeping, observer, lambda: config, lambda: None, lambda: None, no_strays, tallies)
     await keeper.rescue()
     await keeper.expire()
     await keeper.flush()
     assert await tallied(pool) == {(100, "cursed", "dead", 7): 2, (100, "late", "dead", 7): 1}
 
 
-async def test_hours_of_yesterday_are_folded_and_old_ones_go(pool: Pool, store: Store) -> None:
+async def test_hours_of_yesterday_are_folded_and_old_ones_go(pool: Pool, keeping: UpkeepStore) -> None:
     await pool.execute(
         "insert into job_tallies select now() - h * interval '1 h', 'q', 'done', w, 1 "
         "from generate_series(1, 48) as h, generate_series(1, 3) as w"
     )
-    assert (await store.fetch(SQL["fold"], 1000))[0][0] == 3 * 24
-    assert (await store.fetch(SQL["fold"], 1000))[0][0] == 0
+    assert (await keeping.fetch(SQL["fold"], 1000))[0][0] == 3 * 24
+    assert (await keeping.fetch(SQL["fold"], 1000))[0][0] == 0
     assert await pool.fetchval("select sum(n) from job_tallies") == 3 * 48
     assert await pool.fetchval("select count(*) from job_tallies where worker_id = 0 and n = 3") == 24
-    assert len(await store.fetch(SQL["forget_tallies"], 24 * 3600.5, 1000)) == 24
+    assert len(await keeping.fetch(SQL["forget_tallies"], 24 * 3600.5, 1000)) == 24

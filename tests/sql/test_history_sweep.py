@@ -13,7 +13,7 @@ from daemon import retention
 from daemon.config import Config, parse
 from daemon.observe import Observer
 from daemon.retention import ATTEMPTS, HISTORY, Keeps, Retention
-from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 from tests.sql.rows import Pool
 
 DAY = timedelta(days=1)
@@ -41,9 +41,9 @@ select n, 1, 'noop', $1, $2::timestamptz, 'retry' from generate_series(1, $3::in
 class Upkeep:
     """One daemon's retention by these settings."""
 
-    def __init__(self, store: Store, observer: Observer, text: str) -> None:
+    def __init__(self, keeping: UpkeepStore, observer: Observer, text: str) -> None:
         self.config: Config = parse(text)
-        self.retention = Retention(store, observer, lambda: self.config)
+        self.retention = Retention(keeping, observer, lambda: self.config)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +53,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def upkeep(store: Store, observer: Observer) -> Upkeep:
-    return Upkeep(store, observer, RULES)
+def upkeep(keeping: UpkeepStore, observer: Observer) -> Upkeep:
+    return Upkeep(keeping, observer, RULES)
 
 
 async def now(pool: Pool) -> datetime:
@@ -118,13 +118,13 @@ async def test_a_second_sweep_reads_no_page_and_deletes_nothing(pool: Pool, upke
 
 @pytest.mark.req("BJ-27")
 async def test_a_sweep_that_is_killed_half_way_goes_on_where_it_was(
-    pool: Pool, store: Store, observer: Observer, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, keeping: UpkeepStore, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await days(pool, "job_history", 10)
     at = await now(pool)
     await pool.execute(FINISHED, "fast", "done", at - 9 * DAY, 30_000)
     await pool.execute(FINISHED, "default", "done", at - 9 * DAY, 30_000)
-    killed = Upkeep(store, observer, RULES)
+    killed = Upkeep(keeping, observer, RULES)
     note = Retention._note
 
     async def dies(self: Retention, conn: Any, book: Any, *rest: Any) -> None:
@@ -140,7 +140,7 @@ async def test_a_sweep_that_is_killed_half_way_goes_on_where_it_was(
     (page,) = await pool.fetch("select page from job_sweeps where page > 0")
     assert page["page"] == retention.PAGES
     monkeypatch.setattr(Retention, "_note", note)
-    await Upkeep(store, observer, RULES).retention.sweep()
+    await Upkeep(keeping, observer, RULES).retention.sweep()
     assert await left(pool) == {("default", "done"): 30_000}
 
 
@@ -176,19 +176,19 @@ async def test_a_row_that_an_operator_holds_is_passed_over_and_goes_another_time
 
 
 async def test_two_daemons_share_the_work_and_do_not_wait_for_each_other(
-    pool: Pool, store: Store, observer: Observer
+    pool: Pool, keeping: UpkeepStore, observer: Observer
 ) -> None:
     await days(pool, "job_history", 12)
     at = await now(pool)
     for n in range(1, 12):
         await pool.execute(FINISHED, "fast", "done", at - n * DAY, 500)
-    await asyncio.gather(*(Upkeep(store, observer, RULES).retention.sweep() for _ in range(4)))
+    await asyncio.gather(*(Upkeep(keeping, observer, RULES).retention.sweep() for _ in range(4)))
     assert await left(pool) == {}
     async with pool.acquire() as other, other.transaction():
         await pool.execute("update job_sweeps set next_at = now()")
         await other.fetch("select from job_sweeps for update")
         async with asyncio.timeout(20):
-            await Upkeep(store, observer, RULES).retention.sweep()
+            await Upkeep(keeping, observer, RULES).retention.sweep()
 
 
 @pytest.mark.req("OR-06")
@@ -202,10 +202,12 @@ async def test_attempts_stay_as_long_as_their_job_may(pool: Pool, upkeep: Upkeep
     assert await left(pool, "job_attempts") == {("default",): 3, ("fast",): 2, ("org:7",): 1}
 
 
-async def test_without_rules_nothing_is_read_and_no_book_is_kept(pool: Pool, store: Store, observer: Observer) -> None:
+async def test_without_rules_nothing_is_read_and_no_book_is_kept(
+    pool: Pool, keeping: UpkeepStore, observer: Observer
+) -> None:
     await days(pool, "job_history", 10)
     await pool.execute(FINISHED, "fast", "done", await now(pool) - 9 * DAY, 10)
-    await Upkeep(store, observer, "[queues.fast]\nkeep_done = '40d'").retention.sweep()
+    await Upkeep(keeping, observer, "[queues.fast]\nkeep_done = '40d'").retention.sweep()
     assert await pool.fetchval("select count(*) from job_sweeps") == 0
     assert await left(pool) == {("fast", "done"): 10}
 
@@ -221,9 +223,9 @@ async def test_shorter_retention_counts_from_the_reload_on(pool: Pool, upkeep: U
 
 
 async def test_rows_that_come_behind_a_sweep_of_today_are_swept_later(
-    pool: Pool, store: Store, observer: Observer
+    pool: Pool, keeping: UpkeepStore, observer: Observer
 ) -> None:
-    upkeep = Upkeep(store, observer, "[queues.fast]\nkeep_done = '1s'")
+    upkeep = Upkeep(keeping, observer, "[queues.fast]\nkeep_done = '1s'")
     await upkeep.retention.sweep()  # enters today into the books
     for _ in range(2):
         await pool.execute("update job_sweeps set next_at = now() where isfinite(next_at)")
@@ -232,11 +234,11 @@ async def test_rows_that_come_behind_a_sweep_of_today_are_swept_later(
         assert await left(pool) == {}
 
 
-async def test_a_dropped_partition_leaves_no_book(pool: Pool, store: Store, upkeep: Upkeep) -> None:
+async def test_a_dropped_partition_leaves_no_book(pool: Pool, keeping: UpkeepStore, upkeep: Upkeep) -> None:
     await days(pool, "job_history", 10)
     await upkeep.retention.sweep()
     before = await pool.fetchval("select count(*) from job_sweeps")
-    dropped = await store.drop_partitions("job_history", 5 * 86400.0, 100)
+    dropped = await keeping.drop_partitions("job_history", 5 * 86400.0, 100)
     assert dropped
     assert await pool.fetchval("select count(*) from job_sweeps") == before - len(dropped)
 

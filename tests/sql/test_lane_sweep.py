@@ -9,6 +9,7 @@ import pytest
 
 from daemon.lane_store import Arrived, LaneStore
 from daemon.lane_sweep import FROM_THE_FIRST, PAGE, Sweep
+from daemon.store import Store
 from tests.life.fleet import observer_to
 from tests.sql.rows import Insert, Pool, Worker, claim
 
@@ -55,7 +56,7 @@ class TestPark:
         assert arrived == [Arrived(GATE, 3, run_at)]
         assert await standing(pool) == {"": 1, GATE: 3}
         assert await pool.fetchval("select max(attempt) from jobs") == 0
-        jobs = await claim(store, await worker(), kinds=["webhook"])
+        jobs = await claim(Store(pool), await worker(), kinds=["webhook"])
         assert [(job.id, job.lane) for job in jobs] == [(last, WELL)]
 
     async def test_so_do_those_of_a_lane_that_is_full_here(self, pool: Pool, store: LaneStore) -> None:

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from daemon.lender import TRIP_MAX, Lender
+from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
-from daemon.store import Store
 from tests.sql.rows import Pool
 from tests.sql.test_limits import tokens_of_half_an_hour_ago
 
@@ -21,8 +21,8 @@ HELD = "select coalesce(sum(held), 0)::int from job_limit_holds where worker_id 
 
 
 @pytest.fixture
-def lender(store: Store) -> Lender:
-    return Lender(store, Counter)
+def lender(limits: LimitStore) -> Lender:
+    return Lender(limits, Counter)
 
 
 async def test_more_buckets_than_one_trip_takes_are_all_asked(lender: Lender) -> None:
@@ -43,13 +43,13 @@ async def test_what_is_in_hand_is_not_asked_for_again(pool: Pool, lender: Lender
     assert lender.usable(HOURLY) == 3
 
 
-async def test_all_goes_back_when_asked_and_another_has_it(pool: Pool, store: Store, lender: Lender) -> None:
+async def test_all_goes_back_when_asked_and_another_has_it(pool: Pool, limits: LimitStore, lender: Lender) -> None:
     await tokens_of_half_an_hour_ago(pool, HOURLY)
     await lender.lease(1, {HOURLY: 5, PLACES: 4})
     lender.spend({HOURLY: 1, PLACES: 1})
     await lender.tidy(1, (), all_of_it=True)
     assert lender.in_hand([HOURLY, PLACES]) == {HOURLY: 0, PLACES: 0}
-    other = Lender(store, Counter)
+    other = Lender(limits, Counter)
     await other.lease(2, {HOURLY: 5, PLACES: 4})
     assert other.in_hand([HOURLY, PLACES]) == {HOURLY: 4, PLACES: 3}
 
@@ -61,14 +61,14 @@ async def test_places_of_an_earlier_worker_are_not_in_hand(lender: Lender) -> No
 
 
 async def test_after_a_lost_answer_the_places_held_are_those_that_run(
-    pool: Pool, store: Store, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, limits: LimitStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = Counter({PLACES: 1})
-    lender = Lender(store, lambda: running)
+    lender = Lender(limits, lambda: running)
     await lender.lease(1, {PLACES: 1})
     lender.spend({PLACES: 1})
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "lease", _answer_lost(Store.lease))
+        patch.setattr(LimitStore, "lease", _answer_lost(LimitStore.lease))
         with pytest.raises(asyncpg.InterfaceError):
             await lender.lease(1, {PLACES: 3})
     assert await pool.fetchval(HELD, 1) == 4, "Postgres lent them"

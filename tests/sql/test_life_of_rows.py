@@ -25,9 +25,12 @@ from hypothesis.stateful import (
 )
 
 from daemon import store as store_module
+from daemon import upkeep_store as upkeep_module
 from daemon.claims import Claims
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
+from daemon.worker_store import WorkerStore
 from jobs.model import Cancelled, Dead, Done, Job, Outcome, Retry, Snooze
 from tests.sql.rows import Pool, claim, die, ended
 
@@ -43,7 +46,7 @@ OUTCOMES: dict[str, Outcome] = {
 THOROUGH = settings(
     max_examples=2000, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
-QUICK = settings(THOROUGH, max_examples=30, stateful_step_count=50, derandomize=True)
+QUICK = settings(THOROUGH, max_examples=20, stateful_step_count=50, derandomize=True)
 
 
 class Lab:
@@ -52,7 +55,7 @@ class Lab:
     def __init__(self, dsn: str) -> None:
         self._loop = asyncio.new_event_loop()
         self.pool: Pool = self.run(self._open(dsn))
-        self.store = Store(self.pool)
+        self.store, self.keeping, self.workers = Store(self.pool), UpkeepStore(self.pool), WorkerStore(self.pool)
 
     async def _open(self, dsn: str) -> Pool:
         return await asyncpg.create_pool(dsn, min_size=1, max_size=1)
@@ -90,7 +93,7 @@ class Life(RuleBasedStateMachine):
         self.workers = [self._register() for _ in range(3)]
 
     def _register(self) -> int:
-        return self.lab.run(self.store.register("test", "0", ["noop"], ["*"], 3600))
+        return self.lab.run(self.lab.workers.register("test", "0", ["noop"], ["*"], 3600))
 
     @rule(count=st.integers(1, 4), ordering_key=st.sampled_from([None, None, "k"]))
     def insert(self, count: int, ordering_key: str | None) -> None:
@@ -128,10 +131,10 @@ class Life(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 3))
     def rescue(self, most: int) -> None:
-        for lost in self.lab.run(self.store.lost(10)):
-            self.lab.run(self.store.rescue(lost, CRASH_LIMIT, most))
-            self.lab.run(self.store.drop_lost_claims(lost, most))
-            self.lab.run(self.store.forget(lost))
+        for lost in self.lab.run(self.lab.keeping.lost(10)):
+            self.lab.run(self.lab.keeping.rescue(lost, CRASH_LIMIT, most))
+            self.lab.run(self.lab.keeping.drop_lost_claims(lost, most))
+            self.lab.run(self.lab.keeping.forget(lost))
 
     @rule(worker=WORKERS)
     def forget_claims_that_hold_nothing(self, worker: int) -> None:
@@ -145,7 +148,7 @@ class Life(RuleBasedStateMachine):
         mine = {(row[0], row[1]) for row in self.lab.run(self.pool.fetch(
             "select id, fence from jobs where worker_id = $1", self.workers[worker]))}  # fmt: skip
         self._write([hand_back(job) for job in self.attempts if (job.id, job.fence) in mine])
-        self.lab.run(self.store.leave(self.workers[worker]))
+        self.lab.run(self.lab.workers.leave(self.workers[worker]))
         self.workers[worker] = self._register()
 
     def _write(self, batch: list[Transition], *, again: bool = False) -> None:
@@ -204,7 +207,7 @@ def test_each_row_ends_once_and_none_is_lost(lab: Lab) -> None:
     run_state_machine_as_test(machine(lab), settings=THOROUGH if LONG else QUICK)
 
 
-QUEUE, WORKER = store_module._QUEUE, store_module._WORKER
+QUEUE, WORKER = store_module._QUEUE, upkeep_module._WORKER
 FENCED = " and fence = ($2::int[])[width_bucket(id, $1::bigint[])]"
 BY_WORKER = " and worker_id = $10"
 NO_FENCE, ANY_WORKER = " and $2::int[] is not null", " and $10::bigint is not null"

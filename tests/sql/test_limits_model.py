@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
 from daemon.slices import Leased, Return
-from daemon.store import Store
 from tests.limits_model import Model, most_beyond
 from tests.sql.rows import Pool
 from tests.sql.test_limits import age, lease
@@ -29,7 +29,7 @@ def alike(found: Leased, expected: Leased) -> None:
 
 @pytest.mark.parametrize("burst", [1, 2, 5, 60])
 @pytest.mark.parametrize("rate", [20 / 86400, 1.0, 10.0, 997.0])
-async def test_the_sql_does_what_its_model_does(pool: Pool, store: Store, rate: float, burst: int) -> None:
+async def test_the_sql_does_what_its_model_does(pool: Pool, limits: LimitStore, rate: float, burst: int) -> None:
     """Time passes in the database by making what stands there older; the model's clock goes on by as much."""
     bucket, dice = Bucket("l", "", 1 / rate, burst, None), random.Random(f"{rate} {burst}")
     model, given, aged_s = Model(bucket), list[Leased](), 0.0
@@ -37,7 +37,7 @@ async def test_the_sql_does_what_its_model_does(pool: Pool, store: Store, rate: 
         action = dice.random()
         if action < 0.5:
             count, ahead_s = dice.choice([1, 2, burst]), dice.choice([0.0, 0.1, 0.1])
-            found = shifted(await lease(store, bucket, count, ahead_s=ahead_s), aged_s)
+            found = shifted(await lease(limits, bucket, count, ahead_s=ahead_s), aged_s)
             given.append(model.lease(found.at_s, count, ahead_s))
             alike(found, given[-1])
         elif action < 0.8 and given:
@@ -45,7 +45,7 @@ async def test_the_sql_does_what_its_model_does(pool: Pool, store: Store, rate: 
                 model.give_back(piece)
                 from_s = None if piece.from_s is None else piece.from_s - aged_s
                 earlier = replace(piece, from_s=from_s, last_s=piece.last_s - aged_s)
-                await store.give_back(1, [earlier])
+                await limits.give_back(1, [earlier])
         else:
             seconds = dice.choice([0.01, 0.3, 1 / rate, burst / rate])
             await age(pool, seconds)
@@ -71,18 +71,18 @@ def pieces(leased: Leased, bucket: Bucket, dice: random.Random) -> list[Return]:
 
 
 @pytest.mark.req("JP-08")
-async def test_eight_takers_together_never_get_more_than_burst_and_rate_allow(store: Store) -> None:
+async def test_eight_takers_together_never_get_more_than_burst_and_rate_allow(limits: LimitStore) -> None:
     bucket = Bucket("fast", "", 0.002, 40, None)
     usable: list[float] = []
 
     async def taker(worker_id: int) -> None:
         dice = random.Random(worker_id)
         for _ in range(40):
-            leased = await lease(store, bucket, dice.randint(1, 5), worker_id)
+            leased = await lease(limits, bucket, dice.randint(1, 5), worker_id)
             for from_s, count in zip(leased.froms, leased.counts, strict=True):
                 kept = dice.randint(0, count)
                 usable.extend(max(from_s + n * 0.002, leased.at_s) for n in range(kept))
-                await store.give_back(1, [Return(bucket, from_s=from_s + kept * 0.002, count=count - kept)])
+                await limits.give_back(1, [Return(bucket, from_s=from_s + kept * 0.002, count=count - kept)])
 
     await asyncio.gather(*map(taker, range(8)))
     assert len(usable) > 40

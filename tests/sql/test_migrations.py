@@ -12,7 +12,10 @@ import sql
 from daemon import migrate as migrating
 from daemon.embedded import Embedded
 from daemon.migrate import SchemaError, compare, migrate, plan
-from daemon.store import Store, search_path
+from daemon.statements import search_path
+from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
+from daemon.worker_store import WorkerStore
 from sql import Migration
 from tests.sql.rows import FROM_THE_FIRST, Pool, claim, until
 
@@ -146,9 +149,9 @@ async def test_two_schemas_in_one_database_do_not_mix(empty: str, pool: Pool) ->
         async with asyncpg.create_pool(empty, min_size=1, server_settings={"search_path": search_path(schema)}) as own:
             store = Store(own)
             assert await store.look(FROM_THE_FIRST, 10) == []
-            worker_id = await store.register("test", "0", ["noop"], ["*"], 60)
+            worker_id = await WorkerStore(own).register("test", "0", ["noop"], ["*"], 60)
             await own.execute("insert into jobs (kind, idempotency_key) values ('noop', 'k')")
             assert len(await claim(store, worker_id)) == 1
-            assert await store.rescue(worker_id, 3, 10) == (1, [], 1)
+            assert await UpkeepStore(own).rescue(worker_id, 3, 10) == (1, [], 1)
             assert await own.fetchval("select current_schema()") == schema
-            assert await store.make_partitions("job_history", 5) != []
+            assert await UpkeepStore(own).make_partitions("job_history", 5) != []

@@ -13,6 +13,7 @@ from daemon.migrate import DAYS_AHEAD, PARTITIONED
 from daemon.observe import Observer
 from daemon.retention import Retention
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 from jobs.model import Done
 from tests.sql.rows import Insert, Pool, Worker, claim, ended
 
@@ -40,12 +41,14 @@ async def partitions(pool: Pool, parent: str) -> list[str]:
 
 
 @pytest.mark.parametrize("parent", PARTITIONED)
-async def test_a_migrated_database_has_today_and_the_days_to_come(pool: Pool, store: Store, parent: str) -> None:
+async def test_a_migrated_database_has_today_and_the_days_to_come(
+    pool: Pool, keeping: UpkeepStore, parent: str
+) -> None:
     first = await today(pool)
     days = [first + n * DAY for n in range(DAYS_AHEAD + 3)]
     assert await partitions(pool, parent) == named(parent, *days[: DAYS_AHEAD + 1])
-    assert await store.make_partitions(parent, DAYS_AHEAD) == []
-    assert await store.make_partitions(parent, DAYS_AHEAD + 2) == named(parent, *days[DAYS_AHEAD + 1 :])
+    assert await keeping.make_partitions(parent, DAYS_AHEAD) == []
+    assert await keeping.make_partitions(parent, DAYS_AHEAD + 2) == named(parent, *days[DAYS_AHEAD + 1 :])
 
 
 async def test_a_row_that_ends_today_lands_in_todays_partition(
@@ -74,21 +77,21 @@ async def test_days_are_utc_whatever_the_sessions_zone_and_its_summer_time(pool:
     assert {row["bound"] for row in bounds} == expected
 
 
-async def test_rows_that_no_partition_was_made_for_move_into_it(pool: Pool, store: Store) -> None:
+async def test_rows_that_no_partition_was_made_for_move_into_it(pool: Pool, keeping: UpkeepStore) -> None:
     """No daemon ran for days, and its first results were written before its upkeep came round."""
     first = await today(pool)
     for name in await partitions(pool, "job_history"):
         await pool.execute(f"drop table {name}")
     for n, day in enumerate((first - 40 * DAY, first, first + DAY - timedelta(microseconds=1), first + DAY)):
         await pool.execute(FINISHED, n, day)
-    made = await store.make_partitions("job_history", 1)
+    made = await keeping.make_partitions("job_history", 1)
     assert made == named("job_history", first, first + DAY, first - 40 * DAY)
     rows = await pool.fetch("select id, tableoid::regclass::text as name from job_history order by id")
     assert [row["name"] for row in rows] == named("job_history", first - 40 * DAY, first, first, first + DAY)
-    assert await store.drop_partitions("job_history", 30 * 86400.0, 10) == named("job_history", first - 40 * DAY)
+    assert await keeping.drop_partitions("job_history", 30 * 86400.0, 10) == named("job_history", first - 40 * DAY)
 
 
-async def test_old_partitions_are_dropped_oldest_first_and_live_ones_are_not(pool: Pool, store: Store) -> None:
+async def test_old_partitions_are_dropped_oldest_first_and_live_ones_are_not(pool: Pool, keeping: UpkeepStore) -> None:
     first = await today(pool)
     old = [first - n * DAY for n in (33, 32, 31, 30)]
     for day, name in zip(old, named("job_history", *old), strict=True):
@@ -96,19 +99,19 @@ async def test_old_partitions_are_dropped_oldest_first_and_live_ones_are_not(poo
         await pool.execute(FINISHED, 1, day + DAY / 2)
     live = (await partitions(pool, "job_history"))[4:]
     keep_s = 30 * 86400.0
-    assert await store.drop_partitions("job_history", keep_s, 2) == named("job_history", *old[:2])
-    assert await store.drop_partitions("job_history", keep_s, 10) == named("job_history", old[2])
-    assert await store.drop_partitions("job_history", keep_s, 10) == []
+    assert await keeping.drop_partitions("job_history", keep_s, 2) == named("job_history", *old[:2])
+    assert await keeping.drop_partitions("job_history", keep_s, 10) == named("job_history", old[2])
+    assert await keeping.drop_partitions("job_history", keep_s, 10) == []
     assert await partitions(pool, "job_history") == [*named("job_history", old[3]), *live]
-    assert await store.drop_partitions("job_history", 0.0, 10) == named(
+    assert await keeping.drop_partitions("job_history", 0.0, 10) == named(
         "job_history", old[3]
     )  # today's day is not over
     assert await partitions(pool, "job_history") == live
-    assert await store.drop_partitions("job_attempts", 0.0, 10) == []
+    assert await keeping.drop_partitions("job_attempts", 0.0, 10) == []
 
 
 async def test_partitions_are_attached_while_results_come_in(
-    pool: Pool, store: Store, worker: Worker, insert: Insert
+    pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
 ) -> None:
     await insert(600)
     worker_id = await worker()
@@ -120,7 +123,7 @@ async def test_partitions_are_attached_while_results_come_in(
 
     async def make() -> None:
         for ahead in range(DAYS_AHEAD + 1, DAYS_AHEAD + 13):
-            made.extend(await store.make_partitions("job_history", ahead))
+            made.extend(await keeping.make_partitions("job_history", ahead))
 
     await asyncio.gather(finish(), finish(), make())
     assert len(made) == 12
@@ -128,14 +131,14 @@ async def test_partitions_are_attached_while_results_come_in(
     assert await pool.fetchval("select count(*) from job_history_default") == 0
 
 
-async def test_daemons_that_make_the_same_days_at_once_do_not_fail(pool: Pool, store: Store) -> None:
-    made = await asyncio.gather(*(store.make_partitions("job_history", DAYS_AHEAD + 5) for _ in range(6)))
+async def test_daemons_that_make_the_same_days_at_once_do_not_fail(pool: Pool, keeping: UpkeepStore) -> None:
+    made = await asyncio.gather(*(keeping.make_partitions("job_history", DAYS_AHEAD + 5) for _ in range(6)))
     assert sorted(map(len, made)) == [0, 0, 0, 0, 0, 5]
 
 
 @pytest.mark.parametrize("held", ["job_history", "job_history_default"])
 async def test_a_lock_in_the_way_makes_it_give_up_soon_and_leaves_nothing(
-    pool: Pool, store: Store, worker: Worker, insert: Insert, held: str
+    pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert, held: str
 ) -> None:
     """As a backup or a long report would hold it; results are written meanwhile."""
     await insert(2)
@@ -147,14 +150,14 @@ async def test_a_lock_in_the_way_makes_it_give_up_soon_and_leaves_nothing(
     async with pool.acquire() as report, report.transaction():
         await report.fetch(f"select from {held}")
         with pytest.raises(asyncpg.LockNotAvailableError):
-            await store.make_partitions("job_history", DAYS_AHEAD + 1)
+            await keeping.make_partitions("job_history", DAYS_AHEAD + 1)
         if held == "job_history":
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await store.drop_partitions("job_history", 0.0, 1)
+                await keeping.drop_partitions("job_history", 0.0, 1)
         await store.write([ended(job, Done()) for job in await claim(store, worker_id)])
     assert await partitions(pool, "job_history") == [name, *before]
     assert await pool.fetchval("select count(*) from job_history") == 2
-    (again,) = await store.make_partitions("job_history", DAYS_AHEAD + 1)
+    (again,) = await keeping.make_partitions("job_history", DAYS_AHEAD + 1)
     assert again not in before
 
 
@@ -167,7 +170,7 @@ async def test_it_gives_up_soon(pool: Pool) -> None:
 
 
 async def test_the_last_days_are_not_put_off_by_readers_who_come_and_go(
-    pool: Pool, store: Store, worker: Worker, insert: Insert
+    pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
 ) -> None:
     """Tomorrow has no partition.  Reports of half a second each overlap without end; a call that gave up after 200 ms
     would never get through, and results are written meanwhile."""
@@ -185,7 +188,7 @@ async def test_the_last_days_are_not_put_off_by_readers_who_come_and_go(
 
     async def make() -> list[str]:
         try:
-            return await store.make_partitions("job_history", DAYS_AHEAD)
+            return await keeping.make_partitions("job_history", DAYS_AHEAD)
         finally:
             over.set()
 
@@ -198,7 +201,7 @@ async def test_the_last_days_are_not_put_off_by_readers_who_come_and_go(
 
 
 async def test_a_drop_that_waits_holds_results_up_for_a_moment_only(
-    pool: Pool, store: Store, worker: Worker, insert: Insert
+    pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
 ) -> None:
     """A report reads the day that is to go.  Results that come while the drop waits for it are written when it gives
     up."""
@@ -210,19 +213,19 @@ async def test_a_drop_that_waits_holds_results_up_for_a_moment_only(
     async with pool.acquire() as report, report.transaction():
         await report.fetch("select from job_history")
         dropped, written = await asyncio.gather(
-            store.drop_partitions("job_history", 0.0, 1),
+            keeping.drop_partitions("job_history", 0.0, 1),
             store.write([ended(job, Done()) for job in jobs]),
             return_exceptions=True,
         )
     assert isinstance(dropped, asyncpg.LockNotAvailableError)
     assert written == {jobs[0].id}
-    assert await store.drop_partitions("job_history", 0.0, 1) == [name]
+    assert await keeping.drop_partitions("job_history", 0.0, 1) == [name]
 
 
 @pytest.mark.parametrize("parent", PARTITIONED)
-async def test_a_partition_is_frozen_at_its_first_vacuum(pool: Pool, store: Store, parent: str) -> None:
+async def test_a_partition_is_frozen_at_its_first_vacuum(pool: Pool, keeping: UpkeepStore, parent: str) -> None:
     """Those that were there before the migration (the default one), those of the first days, and new ones."""
-    await store.make_partitions(parent, DAYS_AHEAD + 1)
+    await keeping.make_partitions(parent, DAYS_AHEAD + 1)
     options = await pool.fetch(
         "select reloptions from pg_class join pg_inherits on inhrelid = oid where inhparent = $1::regclass", parent
     )
@@ -231,7 +234,7 @@ async def test_a_partition_is_frozen_at_its_first_vacuum(pool: Pool, store: Stor
 
 
 async def test_after_a_week_without_a_daemon_the_first_upkeep_puts_everything_right(
-    pool: Pool, store: Store, observer: Observer
+    pool: Pool, keeping: UpkeepStore, observer: Observer
 ) -> None:
     """Commands wrote history meanwhile (`jobsd jobs cancel` does): their rows stand in the default partition."""
     first = await today(pool)
@@ -239,36 +242,36 @@ async def test_after_a_week_without_a_daemon_the_first_upkeep_puts_everything_ri
         await pool.execute(f"drop table {name}")
     for n in range(7):
         await pool.execute(FINISHED, n, first - n * DAY)
-    await Retention(store, observer, lambda: parse("")).partitions()
+    await Retention(keeping, observer, lambda: parse("")).partitions()
     assert await pool.fetchval("select count(*) from job_history_default") == 0
     assert await pool.fetchval("select count(*) from job_history") == 7
     days = [first + n * DAY for n in range(-6, DAYS_AHEAD + 1)]
     assert await partitions(pool, "job_history") == named("job_history", *days)
 
 
-async def test_a_hundred_thousand_strays_move_in_one_go(pool: Pool, store: Store) -> None:
+async def test_a_hundred_thousand_strays_move_in_one_go(pool: Pool, keeping: UpkeepStore) -> None:
     first = await today(pool)
     for name in await partitions(pool, "job_history"):
         await pool.execute(f"drop table {name}")
     many = FINISHED.replace("values ($1, ", "select n, ").replace("$2)", "$1 from generate_series(1, 100000) as n")
     await pool.execute(many, first)
-    assert len(await store.make_partitions("job_history", 0)) == 1
+    assert len(await keeping.make_partitions("job_history", 0)) == 1
     assert await pool.fetchval("select count(*) from job_history_default") == 0
     assert await pool.fetchval(f"select count(*) from {named('job_history', first)[0]}") == 100_000
 
 
-async def test_rows_without_a_day_are_reported(pool: Pool, store: Store, observer: Observer) -> None:
+async def test_rows_without_a_day_are_reported(pool: Pool, keeping: UpkeepStore, observer: Observer) -> None:
     """A lock on the default partition keeps its rows there: that is an event and a metric, at each try."""
     for name in await partitions(pool, "job_history"):
         await pool.execute(f"drop table {name}")
     await pool.execute(FINISHED, 1, await today(pool))
     async with pool.acquire() as report, report.transaction():
         await report.fetch("select from job_history_default")
-        await Retention(store, observer, lambda: parse("")).partitions()
+        await Retention(keeping, observer, lambda: parse("")).partitions()
     assert level(observer, "jobsd_default_partition_rows", "job_history") == 1
     assert level(observer, "jobsd_partitions_ready", "job_history") == 0
     assert level(observer, "jobsd_partitions_ready", "job_attempts") == DAYS_AHEAD + 1
-    await Retention(store, observer, lambda: parse("")).partitions()
+    await Retention(keeping, observer, lambda: parse("")).partitions()
     assert level(observer, "jobsd_default_partition_rows", "job_history") == 0
     assert level(observer, "jobsd_partitions_ready", "job_history") == DAYS_AHEAD + 1
 

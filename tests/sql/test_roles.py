@@ -11,7 +11,7 @@ from daemon import roles as judge
 from daemon.manifest import OWNER, Right, manifest, parse
 from daemon.migrate import migrate
 from daemon.role_store import plan, put_right, seen
-from daemon.store import search_path
+from daemon.statements import search_path
 from tests.sql.logins import as_login, drop_roles, roles_in
 from tests.sql.rows import Pool
 

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from daemon.store import Store
+from daemon.upkeep_store import UpkeepStore
 from jobs.model import Done
 from tests.sql.rows import Insert, Pool, Worker, claim, ended, waits_for_lock
 
@@ -39,11 +40,11 @@ async def test_a_key_counts_in_copy_and_in_rows_selected(pool: Pool) -> None:
     assert await pool.fetchval("select count(*) from jobs") == 3
 
 
-async def test_a_key_counts_again_when_its_time_is_over(pool: Pool, store: Store) -> None:
+async def test_a_key_counts_again_when_its_time_is_over(pool: Pool, keeping: UpkeepStore) -> None:
     await pool.execute(INSERT, "k")
-    assert await store.forget_keys(3600, 100) == 0
+    assert await keeping.forget_keys(3600, 100) == 0
     await pool.execute("update job_keys set created_at = now() - interval '2 hours'")
-    assert await store.forget_keys(3600, 100) == 1
+    assert await keeping.forget_keys(3600, 100) == 1
     assert await pool.fetchval(INSERT, "k") is not None
 
 

@@ -12,6 +12,7 @@ from daemon.operation import Operation
 from daemon.operator_store import Moment, Order
 from daemon.store import Store
 from daemon.undo import Undo, find, pages
+from daemon.upkeep_store import UpkeepStore
 from jobs.model import Dead, Retry
 from tests.sql.rows import Insert, Pool, Worker, claim, ended, moved
 
@@ -208,11 +209,11 @@ async def test_batches_of_one_operation_are_one_row_of_the_audit(
 
 
 async def test_what_may_no_longer_be_taken_back_is_forgotten(
-    conn: asyncpg.Connection, store: Store, insert: Insert, pool: Pool
+    conn: asyncpg.Connection, keeping: UpkeepStore, insert: Insert, pool: Pool
 ) -> None:
     await Operation(conn, CANCEL).cancel(await insert(3))
     await pool.execute("update job_undo set at = now() - interval '8 days'")
     young = Operation(conn, CANCEL)
     await young.cancel(await insert(1))
-    assert [await store.forget_undo(86400.0, 2) for _ in range(3)] == [2, 1, 0]
+    assert [await keeping.forget_undo(86400.0, 2) for _ in range(3)] == [2, 1, 0]
     assert len((await take_back(conn, young))[0]) == 1

@@ -1,0 +1,63 @@
+"""How an attempt ended, as the columns and ledger rows that tell it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from daemon.settle import Transition
+from daemon.texts import json_text, plain
+from jobs.context import Ledger
+from jobs.model import Job
+
+STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
+"""As the finishing statement reads them."""
+
+_LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
+"""What table jobs takes for a lane."""
+
+
+def plainly_done(t: Transition) -> bool:
+    """Nothing is to be said of it but that it is done."""
+    return t.state == "done" and t.result is None and t.keep and t.reason is None and t.job.lane is None
+
+
+def result(t: Transition) -> str | None:
+    return t.result_json if t.result_json is not None or t.result is None else json_text(t.result)
+
+
+def lane(job: Job) -> str | None:
+    """The lane a handler derived, unless the table would refuse it, and with it the whole batch."""
+    return job.lane if isinstance(job.lane, str) and _LANE.fullmatch(job.lane) else None
+
+
+def code(transition: Transition) -> str | None:
+    return None if transition.code is None else plain(transition.code, 100)
+
+
+def error_text(transition: Transition) -> str | None:
+    """jobs.last_error: {"code", "message", "detail"?, "trace"?} of a failed or put-off attempt."""
+    if transition.reason is None and transition.code is None:
+        return None
+    error: dict[str, Any] = {"code": code(transition), "message": plain(transition.reason or "")}
+    if transition.detail is not None:
+        error["detail"] = transition.detail
+    if transition.trace is not None:
+        error["trace"] = plain(transition.trace, 16_000)
+    return json_text(error)
+
+
+def whose(job: Job) -> dict[str, Any]:
+    """What all rows about a job have in common."""
+    return {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "correlation_id": job.correlation_id}
+
+
+def ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
+    """What the attempts recorded, with what every channel's log has in common."""
+    found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
+    for t in batch:
+        for ledger, row in t.records or ():
+            found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
+    return found

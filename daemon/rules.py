@@ -1,0 +1,56 @@
+"""What an attempt goes by: the parts a reload may replace, and what they say of the jobs of one kind in one queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from daemon.config import Config
+from jobs.context import Tools
+from jobs.model import Job, Policy
+from jobs.registry import Kind
+
+_RULES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything an attempt works with that a reload may replace; an attempt keeps the one it started with."""
+
+    config: Config
+    tools: Tools
+    kinds: Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the config and the handler together say about the jobs of one kind in one queue."""
+
+    kind: Kind
+    policy: Policy
+    timeout_s: float
+    keep_done: bool
+    keep_dead: bool
+
+
+class RuleBook:
+    """Looks rules up once for each kind and queue of a setup."""
+
+    def __init__(self) -> None:
+        self._rules: dict[tuple[str, str], Rules] = {}
+        self._rules_of: Setup | None = None
+
+    def rules(self, setup: Setup, job: Job) -> Rules:
+        if self._rules_of is not setup or len(self._rules) > _RULES_MAX:
+            self._rules, self._rules_of = {}, setup
+        rules = self._rules.get((job.kind, job.queue))
+        if rules is None:
+            kind, queue = setup.kinds[job.kind], setup.config.queue(job.queue)
+            rules = self._rules[job.kind, job.queue] = Rules(
+                kind,
+                setup.config.policy(job.kind, job.queue, kind.retry),
+                setup.config.timeout_s(job.kind, job.queue, kind.timeout_s),
+                queue.keep_done is None or queue.keep_done > 0,
+                queue.keep_dead is None or queue.keep_dead > 0,
+            )
+        return rules

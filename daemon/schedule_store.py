@@ -1,0 +1,51 @@
+"""Schedules and their ticks, as all daemons share them.  One method, one statement."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import sql
+from daemon.statements import Statements
+from daemon.texts import json_text
+from daemon.work_settings import ScheduleSettings
+
+_SCHEDULES = sql.load("schedules.sql")
+
+
+class Tick(NamedTuple):
+    """Whether we were the one to insert it, its id unless an earlier one is unfinished, and what was before."""
+
+    won: bool
+    job_id: int | None
+    last: datetime
+    paused: bool
+
+
+class ScheduleStore(Statements):
+    """Raises one of AWAY when Postgres is."""
+
+    async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
+        """Make a schedule of the config known; (its last tick, whether it is paused)."""
+        (row,) = await self._fetch(_SCHEDULES["adopt"], name, kind, cron, timezone)
+        return row[0], row[1]
+
+    async def tick(self, name: str, tick: datetime, row: ScheduleSettings) -> Tick:
+        """Insert the row of a tick, once over all daemons."""
+        unique_key = f"schedule:{name}" if row.overlap == "skip" else None
+        (found,) = await self._fetch(
+            _SCHEDULES["tick"],
+            name,
+            tick,
+            row.kind,
+            json_text(row.args),
+            row.queue,
+            row.org_id,
+            row.priority,
+            unique_key,
+        )
+        return Tick(*found)
+
+    async def pass_over(self, name: str, tick: datetime) -> bool:
+        """Count ticks up to this one as over without a row; whether we were the one."""
+        return await self._value(_SCHEDULES["pass_over"], name, tick) is not None
