@@ -96,6 +96,25 @@ async def test_a_row_kept_out_by_its_unique_key_leaves_no_idempotency_key(
     assert await pool.fetchval(BOTH, "sync", "first") is None  # it was
 
 
+async def test_a_transaction_may_try_a_key_again_after_a_unique_key_kept_its_row_out(pool: Pool) -> None:
+    await pool.execute(BOTH, "sync", "first")
+    async with pool.acquire() as conn, conn.transaction():
+        assert await conn.fetchval(BOTH, "sync", "second") is None
+        assert await conn.fetchval(BOTH, "sync", "second") is None
+        made = await conn.fetchval(BOTH, "another", "second")
+        assert made is not None
+        assert await conn.fetchval(BOTH, "a third", "second") is None  # now it counts
+    assert await pool.fetchval("select job_id from job_keys where key = 'second'") == made
+    assert await pool.fetchval(BOTH, "a third", "second") is None
+    assert await pool.fetchval("select count(*) from job_keys_unsure") == 0
+
+
+async def test_the_mark_of_a_row_with_keys_does_not_stay_on_it(pool: Pool) -> None:
+    await pool.execute(BOTH, "sync", "first")
+    await pool.execute("insert into jobs (kind, unique_key, on_duplicate) values ('noop', 'other', 'replace')")
+    assert await pool.fetchval("select count(*) from jobs where started_at is null") == 2
+
+
 async def test_a_key_is_recorded_though_the_row_in_its_way_ends_meanwhile(pool: Pool) -> None:
     """The trigger saw the other row, the unique index no longer: forced by a delete between the two."""
     await pool.execute(
