@@ -57,7 +57,7 @@ def _read(text: str) -> URL:
         if not (text.isascii() and url.scheme and url.raw_host):
             return url
         verbatim = URL(text, encoded=True).with_host(url.raw_host)
-    except ValueError:  # its message may quote the password
+    except (ValueError, IndexError):  # its message may quote the password; IndexError is yarl 1.25's for "http://[]@"
         raise BadUrl("the URL cannot be parsed") from None
     return verbatim if verbatim.origin() == url.origin() else url
 

@@ -44,6 +44,7 @@ URLS = [
         "http://ex.com\\@evil.com/",
         "http://ex.com\\x/",
         "http://ex.com:80@evil/",
+        "http://[]@",
     ),
     *(
         "http://ex.com/ x",

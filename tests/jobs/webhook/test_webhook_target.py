@@ -30,6 +30,7 @@ from tests.jobs.webhook.world import KIND
             "http://example.0x7f/",
             "http://[fe80::1%25eth0]/",
             "http://[::1/",
+            "http://[]@",
         ),
         *("http://exa%6dple.com/", "http://localhost%00.example.com/", "http://a..b/", "http://-a/", "http://xn--/"),
         *("http://example.com:99999/", "http://example.com:80:80/", "http://" + "a" * 64 + ".com/"),
