@@ -14,7 +14,7 @@ import asyncpg
 import uvloop
 
 import sql
-from benchmarks.lab import PAYLOAD, Lab, cpu_s, daemon, lab, median, rss_mib, until_empty, verdict
+from benchmarks.lab import PAYLOAD, Lab, cpu_s, daemon, lab, median, ratio, rss_mib, until_empty, verdict
 from daemon.database import ENGINE_PLANS
 
 INSERT = "insert into jobs (kind, args) select 'bench_noop', $1::text::jsonb from generate_series(1, $2::int)"
@@ -41,7 +41,7 @@ async def main(rows: int = 200_000, rounds: int = 3) -> bool:
         await conn.close()
     print(f"W1, {rows:,} rows, {rounds} rounds, medians; durable, history written, one process, concurrency 1,000")
     print(f"     bare SQL loop, one connection, batches of {BATCH}: {median(bare):,.0f} rows/s")
-    print(f"     ratio {median(ours) / median(bare):.2f}; daemon {median(daemon_us):.1f} µs and server")
+    print(f"     ratio {ratio(median(ours), median(bare)):.2f}; daemon {median(daemon_us):.1f} µs and server")
     print(f"     {median(server_us):.1f} µs of CPU a row; resident {memory:.0f} MiB")
     return verdict("W1 no-op drain", median(ours), "rows/s", 40_000, at_least=True)
 

@@ -18,7 +18,7 @@ from time import monotonic, time
 import asyncpg
 import uvloop
 
-from benchmarks.lab import Lab, cpu_s, daemon, lab, percentile, verdict
+from benchmarks.lab import Lab, cpu_s, daemon, lab, percentile, ratio, verdict
 
 TICK_S = 0.02
 HOLDS: dict[str, Sequence[str]] = {
@@ -56,7 +56,7 @@ async def main(seconds: int = 300, rate: int = 1_000) -> bool:
         wanted = rate * part_s
         fine += [
             verdict(f"W4 {name}: rate kept", (len(run.last) - run.late) / wanted * 100, "%", 99, at_least=True),
-            verdict(f"W4 {name}: p99 last / first", last / first, "", 1.5, at_least=False),
+            verdict(f"W4 {name}: p99 last / first", ratio(last, first), "", 1.5, at_least=False),
         ]
     return all(fine)
 

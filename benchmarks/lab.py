@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import asyncpg
@@ -97,7 +98,13 @@ def rss_mib(process: subprocess.Popen[bytes]) -> float:
 
 
 def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+    """NaN, which no target allows, when there is nothing to rank."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else nan
+
+
+def ratio(value: float, base: float) -> float:
+    """NaN when the base is too small to have been seen, as CPU counted in ticks of 10 ms may be."""
+    return value / base if base else nan
 
 
 def verdict(name: str, value: float, unit: str, target: float, *, at_least: bool) -> bool:
@@ -109,7 +116,7 @@ def verdict(name: str, value: float, unit: str, target: float, *, at_least: bool
 
 
 def median(values: list[float]) -> float:
-    return statistics.median(values)
+    return statistics.median(values) if values else nan
 
 
 def _cpu_s(pid: int, *, reaped: bool = False) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import asyncpg
 import uvloop
 
-from benchmarks.lab import Lab, cpu_s, daemon, lab, median, verdict
+from benchmarks.lab import Lab, cpu_s, daemon, lab, median, ratio, verdict
 from daemon.breaker import budget
 from daemon.work_settings import LaneSettings
 
@@ -105,8 +105,8 @@ async def drain_beside(
     print(f"     then {beside.per_s:,.0f}/s at {beside.cpu_us:,.0f} µs, alone {per_s:,.0f}/s at {cpu_us:,.0f} µs")
     return all(
         [
-            verdict(f"rate beside one that {name}, to alone", beside.per_s / per_s, "×", 0.9, at_least=True),
-            verdict(f"CPU beside one that {name}, to alone", beside.cpu_us / cpu_us, "×", 1.1, at_least=False),
+            verdict(f"rate beside one that {name}, to alone", ratio(beside.per_s, per_s), "×", 0.9, at_least=True),
+            verdict(f"CPU beside one that {name}, to alone", ratio(beside.cpu_us, cpu_us), "×", 1.1, at_least=False),
             verdict(f"attempts at one that {name}", attempts, "", allowed, at_least=False),
         ]
     )

@@ -71,6 +71,7 @@ async def main(seconds: float = 60, restarts: int = 10) -> bool:
 async def windows(place: Lab, conn: asyncpg.Connection, seconds: float, restarts: int) -> bool:
     """Rows wait all the time; daemons are stopped and killed in turn; the handlers' first lines are what counts."""
     journal = place.folder / "windows"
+    journal.touch()
     fleet = Fleet(place, journal, rate=f"{RATE}/s", burst=str(BURST))
     await conn.execute(INSERT, int(seconds * RATE * 3))
     for _ in range(DAEMONS):

@@ -24,10 +24,10 @@ async def main(rows: int = 1000, idle_s: int = 30) -> bool:
         before_insert, after_commit = await pick_up(conn, rows)
         print(f"W3, {rows:,} rows, one every {EVERY_S * 1000:.0f} ms")
         p50, p99 = median(before_insert), percentile(before_insert, 0.99)
-        print(f"     from before the insert: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+        print(f"     from the commit: p50 {median(after_commit):.2f} ms, p99 {percentile(after_commit, 0.99):.2f} ms")
         fine = [
-            verdict("W3 commit to handler, median", median(after_commit), "ms", 5, at_least=False),
-            verdict("W3 commit to handler, p99", percentile(after_commit, 0.99), "ms", 25, at_least=False),
+            verdict("W3 from before the insert, p50", p50, "ms", 3, at_least=False),
+            verdict("W3 from before the insert, p99", p99, "ms", 6, at_least=False),
         ]
         began, cpu_before = time.monotonic(), cpu_s(process)
         rate = await statements_per_s(conn, idle_s)

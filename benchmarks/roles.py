@@ -18,7 +18,7 @@ import asyncpg
 import uvloop
 
 import sql
-from benchmarks.lab import PAYLOAD, Lab, lab, median, verdict
+from benchmarks.lab import PAYLOAD, Lab, lab, median, ratio, verdict
 from daemon.migrate import migrate
 
 ONE = "insert into jobs (kind, args, org_id) values ('bench_noop', $1::text::jsonb, 'acme')"
@@ -65,7 +65,7 @@ class Turns:
             more = [(f"{name}, {who}, CPU more", self.cpu_us)]
             more += [(f"{name}, {who}, time more", self.wall_us)] if clock else []
             for what, taken in more:
-                percent = median([(a / b - 1) * 100 for a, b in zip(taken[who], taken[BASE], strict=True)])
+                percent = median([(ratio(a, b) - 1) * 100 for a, b in zip(taken[who], taken[BASE], strict=True)])
                 if who == CONTROL:
                     print(f"     {what}: {percent:.2f} %")
                 else:
