@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic, time
@@ -43,13 +43,13 @@ class Run:
     last_us: float
 
 
-async def main(seconds: int = 300, rate: int = 1_000) -> bool:
+async def main(seconds: int = 300, rate: int = 1_000, *, holds: Iterable[str] = HOLDS) -> bool:
     part_s = min(60.0, seconds / 3)
     print(f"W4, {rate:,} rows/s for {seconds} s; pick-up in the first and the last {part_s:g} s")
     fine = []
-    for name, statements in HOLDS.items():
+    for name in holds:
         async with lab() as place:
-            run = await held(place, statements, seconds, rate, part_s)
+            run = await held(place, HOLDS[name], seconds, rate, part_s)
         first, last = percentile(run.first, 0.99), percentile(run.last, 0.99)
         print(f"     {name}: p50 {percentile(run.first, 0.5):.2f} -> {percentile(run.last, 0.5):.2f} ms,", end=" ")
         print(f"p99 {first:.2f} -> {last:.2f} ms, CPU {run.first_us:.0f} -> {run.last_us:.0f} µs a row")

@@ -122,7 +122,7 @@ def median(values: list[float]) -> float:
 def _cpu_s(pid: int, *, reaped: bool = False) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return 0.0
     wanted = fields[11:15] if reaped else fields[11:13]
     return sum(int(ticks) for ticks in wanted) / TICKS_PER_SECOND

@@ -1,6 +1,6 @@
 """Limits over a fleet: never exceeded in any window and used, over restarts; and what a fast limit costs Postgres.
 
-`python -m benchmarks.limits [SECONDS] [RESTARTS]`
+`python -m benchmarks.limits [SECONDS] [RESTARTS] [FAST]`
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import asyncpg
 import uvloop
 
 from benchmarks.lab import Lab, daemon, lab, verdict
+from benchmarks.windows import most_beyond, most_within
 
 DAEMONS = 4
 RATE, BURST = 10, 10
-FAST = 5_000
 INSERT = "insert into jobs (kind) select 'bench_journal' from generate_series(1, $1)"
 STATEMENTS = """select coalesce(sum(calls), 0) from pg_stat_user_functions
                 where funcname in ('job_limits_lease', 'job_limits_return')"""
@@ -59,11 +59,11 @@ class Fleet:
         await asyncio.gather(*(stack.aclose() for stack in self._members))
 
 
-async def main(seconds: float = 60, restarts: int = 10) -> bool:
+async def main(seconds: float = 60, restarts: int = 10, fast: int = 5_000) -> bool:
     async with lab({"track_functions": "pl"}) as place:
         conn = await asyncpg.connect(place.dsn)
         fine = await windows(place, conn, seconds, restarts)
-        fine = await cost(place, conn, min(10.0, seconds)) and fine
+        fine = await cost(place, conn, min(10.0, seconds), fast) and fine
         await conn.close()
     return fine
 
@@ -73,7 +73,7 @@ async def windows(place: Lab, conn: asyncpg.Connection, seconds: float, restarts
     journal = place.folder / "windows"
     journal.touch()
     fleet = Fleet(place, journal, rate=f"{RATE}/s", burst=str(BURST))
-    await conn.execute(INSERT, int(seconds * RATE * 3))
+    await conn.execute(INSERT, int((seconds + 20) * RATE * 3))
     for _ in range(DAEMONS):
         await fleet.start()
     await until_at_the_gate(conn)
@@ -109,19 +109,19 @@ async def windows(place: Lab, conn: asyncpg.Connection, seconds: float, restarts
     )
 
 
-async def cost(place: Lab, conn: asyncpg.Connection, seconds: float) -> bool:
+async def cost(place: Lab, conn: asyncpg.Connection, seconds: float, fast: int) -> bool:
     """A fast limit, used up by two daemons."""
-    fleet = Fleet(place, place.folder / "cost", rate=f"{FAST}/s", burst=str(FAST // 10))
+    fleet = Fleet(place, place.folder / "cost", rate=f"{fast}/s", burst=str(fast // 10))
     for _ in range(2):
         await fleet.start()
-    await conn.execute(INSERT, int(FAST * (seconds + 20)))
+    await conn.execute(INSERT, int(fast * (seconds + 20)))
     await until_at_the_gate(conn)
     before, rows_before, began = await counted(conn), await ended_rows(conn), perf_counter()
     await asyncio.sleep(seconds)
     after, rows_after = await counted(conn), await ended_rows(conn)
     took_s = perf_counter() - began
     await fleet.stop()
-    print(f"limit of {FAST:,}/s, 2 daemons: {(rows_after - rows_before) / took_s:,.0f} rows/s")
+    print(f"limit of {fast:,}/s, 2 daemons: {(rows_after - rows_before) / took_s:,.0f} rows/s")
     return all(
         (
             verdict("statements about the limit", (after[0] - before[0]) / took_s, "/s", 100, at_least=False),
@@ -149,25 +149,6 @@ async def counted(conn: asyncpg.Connection) -> tuple[int, int]:
 
 async def ended_rows(conn: asyncpg.Connection) -> int:
     return int(await conn.fetchval("select count(*) from job_history"))
-
-
-def most_within(starts: list[float], window_s: float) -> int:
-    """The most starts in any window of this length."""
-    most = first = 0
-    for n, at in enumerate(starts):
-        while at - starts[first] >= window_s:
-            first += 1
-        most = max(most, n + 1 - first)
-    return most
-
-
-def most_beyond(starts: list[float], rate: float) -> float:
-    """The greatest excess of starts in any window, of whatever length, over what the rate allows in it."""
-    lowest = worst = 0.0
-    for n, at in enumerate(starts):
-        lowest = min(lowest, n - rate * (at - starts[0]))
-        worst = max(worst, n + 1 - rate * (at - starts[0]) - lowest)
-    return worst
 
 
 if __name__ == "__main__":

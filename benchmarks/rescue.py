@@ -21,14 +21,15 @@ ROWS = 50
 
 async def main(rounds: int = 3) -> bool:
     seconds = []
+    env = {"JOBSD_DAEMON__LEASE": f"{LEASE_S}s", "JOBSD_DAEMON__DRAIN_TIMEOUT": "0"}
     async with lab() as place:
         conn = await asyncpg.connect(place.dsn)
         for _ in range(rounds):
             await conn.execute("truncate jobs, job_history")
-            async with daemon(place, JOBSD_DAEMON__LEASE=f"{LEASE_S}s", JOBSD_DAEMON__DRAIN_TIMEOUT="0") as victim:
+            async with daemon(place, 1000, **env) as victim:
                 await conn.execute(INSERT, ROWS)
                 await _until(conn, "select count(*) = $1 from jobs where state = 'running'", ROWS)
-                async with daemon(place, JOBSD_DAEMON__LEASE=f"{LEASE_S}s") as _other:
+                async with daemon(place, 1000, **env) as _other:
                     victim.kill()
                     killed = perf_counter()
                     await _until(conn, "select count(*) = $1 from jobs where state = 'running' and crashes = 1", ROWS)

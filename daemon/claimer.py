@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic, perf_counter
 
 import asyncpg
@@ -87,7 +87,7 @@ class Claimer:
         crew.store.on_freed = self._sources.freed
         runner.on_free = self._freed
         finisher.on_room = self._wake.set
-        finisher.on_written = self._written
+        finisher.on_written.append(self._written)
 
     def reload(self) -> None:
         """The runner has another setup: its queues, kinds and limits count from the next claim on."""
@@ -255,7 +255,7 @@ class Claimer:
         self._lanes.waits(self._sources.at_lanes())
         self._wake.set()
 
-    def _written(self, batch: Sequence[Transition]) -> None:
+    def _written(self, batch: Sequence[Transition], _ours: Collection[int]) -> None:
         """Rows that went back, and successors of ordered rows, are claimed when they are due, not at the next poll."""
         news = False
         for t in batch:

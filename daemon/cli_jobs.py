@@ -19,7 +19,8 @@ from daemon.limits import GATE
 from daemon.lines import redact
 from daemon.operator_store import Filter
 
-STATES = ("ready", "scheduled", "running", "done", "dead", "cancelled")
+LIVE = ("ready", "scheduled", "running")
+STATES = (*LIVE, "done", "dead", "cancelled")
 LISTED = ("id", "kind", "queue", "state", "attempt", "run_at", "finished_at", "reason", "error")
 ATTEMPTS = ("attempt", "outcome", "code", "ended_at", "retry_at", "error")
 DELIVERIES = ("channel", "attempt", "outcome", "code", "ended_at", "to")
@@ -36,13 +37,17 @@ def jobs() -> None:
 @config_option
 @click.option("--state", type=click.Choice(STATES), help="In this state; scheduled: ready, but not yet due.")
 @filter_options
+@click.option("--batch", "batch_id", type=click.IntRange(1), metavar="ID", help="Live children of this batch.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
 @click.option("--before", type=click.IntRange(1), metavar="ID", help="Only ids below this one: the next page.")
 @json_option
 def list_(
-    config_file: Path | None, state: str | None, limit: int, before: int | None, as_json: bool, **where: str | None
+    config_file: Path | None, state: str | None, limit: int, before: int | None, as_json: bool, **where: Any
 ) -> None:
-    """Jobs, live and finished, highest id first. It looks at the newest 100,000 at most, and says where it stopped."""
+    """Jobs, live and finished, highest id first. It looks at the newest 100,000 at most, and says where it stopped. A
+    batch knows its children until they end; `jobsd jobs batch ID` counts the others."""
+    if where["batch_id"] is not None and state is not None and state not in LIVE:
+        raise click.UsageError(f"a batch knows its children until they end: --batch goes without --state {state}")
 
     async def fetch(session: Session) -> Any:
         return await session.store.jobs(state, Filter(**where), below=before, most=limit)

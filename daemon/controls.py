@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from daemon.observe import Observer
-from daemon.runner import Runner
+from daemon.crew import Crew
 from daemon.statements import AWAY
 from daemon.worker_store import WorkerStore
 
@@ -19,20 +17,11 @@ MOST = 10_000
 class Controls:
     """Asks about the rows that run here, when it is called and now and then; while none runs it asks nothing."""
 
-    def __init__(
-        self,
-        store: WorkerStore,
-        runner: Runner,
-        observer: Observer,
-        worker_id: Callable[[], int | None],
-        *,
-        ask_s: float = ASK_S,
-    ) -> None:
+    def __init__(self, store: WorkerStore, crew: Crew) -> None:
         self._store = store
-        self._runner = runner
-        self._observer = observer
-        self._worker_id = worker_id
-        self._ask_s = ask_s
+        self._runner = crew.runner
+        self._observer = crew.observer
+        self._worker_id = crew.worker_id
         self._wake = asyncio.Event()
 
     def call(self) -> None:
@@ -43,7 +32,7 @@ class Controls:
         """Until cancelled: an answer is acted upon at once, and one that was lost is asked for again."""
         while True:
             try:
-                async with asyncio.timeout(self._ask_s):
+                async with asyncio.timeout(ASK_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass  # nobody called; the clock did

@@ -131,7 +131,9 @@ class Demo:
         config = self._load()
         self._observer.configure(config.log.level, config.log.format, config.log.started)
         guest = Guest(self._home, ports, self.screen, config)
-        self._daemon = WatchedDaemon(config, self._load, self._observer, lambda batch: self._written(batch, guest))
+        self._daemon = WatchedDaemon(
+            config, self._load, self._observer, lambda batch, _ours: self._written(batch, guest)
+        )
         self._visit = asyncio.get_running_loop().create_task(self._receive(guest, visit, self._daemon.ready))
         self._visit.add_done_callback(lambda _: self._end())
         try:

@@ -9,12 +9,12 @@ from time import monotonic
 from daemon.app import Daemon
 from daemon.config import Config
 from daemon.demo_news import Line, about
+from daemon.finisher import Written
 from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.observe_life import LifeObserver
 from daemon.observe_upkeep import UpkeepObserver
-from daemon.rules import Setup
-from daemon.settle import Transition
+from daemon.parts import Parts
 from daemon.voice import Error, Voice
 
 SELDOM_S = 10.0
@@ -29,20 +29,13 @@ class WatchedDaemon(Daemon):
         config: Config,
         load: Callable[[], Config],
         observer: Observer,
-        on_written: Callable[[Sequence[Transition]], None],
+        on_written: Written,
     ) -> None:
         super().__init__(config, load, observer)
         self._on_written = on_written
 
-    def _build(self, setup: Setup) -> None:
-        super()._build(setup)
-        claimer_hears = self._finisher.on_written
-
-        def written(batch: Sequence[Transition]) -> None:
-            claimer_hears(batch)
-            self._on_written(batch)
-
-        self._finisher.on_written = written
+    def _opened(self, parts: Parts) -> None:
+        parts.finisher.on_written.append(self._on_written)
 
 
 class Announcer(Observer):

@@ -34,6 +34,9 @@ POISON = (
 )
 """What one result can do to its batch; anything else Postgres says is about Postgres, and is tried again."""
 
+Written = Callable[[Sequence[Transition], Collection[int]], None]
+"""Hears of a batch that is in the database, and the ids whose result was taken: the others were no longer ours."""
+
 
 class Finisher:
     """Takes transitions from anybody and writes them in batches; while one batch is on the wire the next one grows."""
@@ -48,8 +51,7 @@ class Finisher:
         self._wake = asyncio.Event()
         self._closing = False
         self.on_room: Callable[[], None] = lambda: None
-        self.on_written: Callable[[Sequence[Transition]], None] = lambda batch: None
-        self.on_recorded: Callable[[Sequence[Transition], Collection[int]], None] = lambda batch, ours: None
+        self.on_written: list[Written] = []
 
     @property
     def backlog(self) -> int:
@@ -138,8 +140,8 @@ class Finisher:
         late = len(batch) - len(ours)
         self.claims.written(t.job for t in batch)
         self._observer.finished(len(batch), seconds, late)
-        self.on_recorded(batch, ours)
-        self.on_written(batch)
+        for hear in self.on_written:
+            hear(batch, ours)
         if late:
             for t in batch:
                 if t.job.id not in ours:

@@ -13,8 +13,9 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Gauge, Info
 from prometheus_client.exposition import choose_encoder
 
+from daemon.bounded import Bounded
 from daemon.process import Process
-from daemon.tally import Bounded, Count, Counts, Distribution, Distributions, Levels
+from daemon.tally import Count, Counts, Distribution, Distributions, Levels
 
 PREFIX = "jobsd_"
 

@@ -18,6 +18,7 @@ import orjson
 import sql
 from daemon.config import Config
 from daemon.controls import Controls
+from daemon.crew import Crew
 from daemon.database import Database
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
@@ -204,7 +205,8 @@ class OneShot:
         finisher = _LastWord(store, self._observer)
         setup = Setup(self._config, clients, {self._kind.name: self._kind})
         self._runner = Runner(setup, store, finisher, self._observer)
-        controls = Controls(WorkerStore(pool), self._runner, self._observer, lambda: worker_id)
+        crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id)
+        controls = Controls(WorkerStore(pool), crew)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
             asking = group.create_task(controls.run())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import asyncpg
 
 import sql
+from daemon.bounded import QUEUES_MAX, Bounded
 from daemon.operator_store import Moment, Order
 from daemon.texts import json_text
 
@@ -40,6 +42,7 @@ class Operation:
         self._conn = conn
         self._order = order
         self._chosen = dict(chosen or {})
+        self._queue = Bounded(QUEUES_MAX)
         self.id: int | None = None
 
     async def cancel(self, ids: Sequence[int], *, running: bool = True) -> Batch:
@@ -48,6 +51,7 @@ class Operation:
 
         async def do(operation_id: int) -> Batch:
             gone = await self._conn.fetch(_SQL["cancel"], ids, order.reason, operation_id)
+            await self._tally(row["queue"] for row in gone)
             asked = await self._conn.fetch(_SQL["ask"], ids, order.actor, order.reason, operation_id) if running else []
             return Batch(_ids(gone), _ids(asked))
 
@@ -98,6 +102,12 @@ class Operation:
             return Batch(_ids(await self._conn.fetch(_SQL["purge_dead"], ids, *between)))
 
         return await self._commit(do)
+
+    async def _tally(self, queues: Iterable[str]) -> None:
+        """What this operation ends is counted with it, in its transaction."""
+        if ended := sorted(Counter(map(self._queue, queues)).items()):
+            names, numbers = zip(*ended, strict=True)
+            await self._conn.execute(_SQL["tally"], names, numbers)
 
     async def _commit(self, do: Callable[[int], Awaitable[Batch]]) -> Batch:
         """The batch and its share of the audit, or neither; nothing at all when no row was changed."""

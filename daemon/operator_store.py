@@ -68,6 +68,8 @@ class Filter:
     kind: str | None = None
     queue: str | None = None
     org_id: str | None = None
+    batch_id: int | None = None
+    """Of its children those that have not ended: what has ended does not say whose child it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ class OperatorStore:
         """Up to `most` rows of both places, highest id first; and the id down to which they are complete, when rows
         below it were left out of sight."""
         before = TOP_ID if below is None else below
+        if wanted.batch_id is not None:
+            return await self._walk("batch", before, state, wanted, most)
         if state == "running":
             where = (wanted.kind, wanted.queue, wanted.org_id)
             return await self._rows(_SQL["list_running"], before, WINDOW, *where, most), None
@@ -186,11 +190,12 @@ class OperatorStore:
     ) -> tuple[list[Row], int | None]:
         rows: list[Row] = []
         where = (state, wanted.kind, wanted.queue, wanted.org_id)
+        of = () if wanted.batch_id is None else (wanted.batch_id,)
         for _ in range(WINDOWS):
-            rows += await self._rows(_SQL[f"list_{place}"], before, WINDOW, *where, most - len(rows))
+            rows += await self._rows(_SQL[f"list_{place}"], before, WINDOW, *where, most - len(rows), *of)
             if len(rows) >= most:
                 return rows, None
-            floor = await self._conn.fetchval(_SQL[f"floor_{place}"], before, WINDOW)
+            floor = await self._conn.fetchval(_SQL[f"floor_{place}"], before, WINDOW, *of)
             if floor is None:
                 return rows, None
             before = floor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from daemon.bounded import OTHER
 from daemon.lines import names_part
 from daemon.metrics import Metrics
-from daemon.tally import OTHER, Count
+from daemon.tally import Count
 
 
 class Series:

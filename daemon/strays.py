@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from daemon.finisher import Finisher
-from daemon.runner import Runner
+from daemon.crew import Crew
 from daemon.settle import hand_back
-from daemon.store import Store
 from jobs.model import Job
 
 
 class Strays:
     """Hands such rows back.  While this worker lives nobody rescues them, so nobody else can find them."""
 
-    def __init__(self, store: Store, runner: Runner, finisher: Finisher, worker_id: Callable[[], int | None]) -> None:
-        self._store = store
-        self._runner = runner
-        self._finisher = finisher
-        self._worker_id = worker_id
+    def __init__(self, crew: Crew) -> None:
+        self._store = crew.store
+        self._runner = crew.runner
+        self._finisher = crew.finisher
+        self._worker_id = crew.worker_id
         self._suspects: set[tuple[int, int]] = set()
 
     async def check(self) -> int:

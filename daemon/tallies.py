@@ -8,14 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from time import time
 
 import sql
+from daemon.bounded import QUEUES_MAX, Bounded
 from daemon.settle import Transition
-from daemon.tally import Bounded
 from daemon.upkeep_store import UpkeepStore
 
 _TALLY = sql.load("history.sql")["tally"]
 HOUR_S = 3600
-QUEUES_MAX = 500
-"""Queues with a count of their own; anybody who may insert may invent more."""
 
 Key = tuple[int, str, str, int]
 """The hour's beginning (seconds since 1970), queue, outcome, worker."""

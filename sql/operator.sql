@@ -23,13 +23,17 @@ select (select job_id from job_keys where kind = $1::text and key = $2::text) as
 -- name: claim_one
 -- Take exactly one row, which the same transaction has inserted, so that no daemon can have seen it.  Leased and fenced as
 -- in queue.sql's claim, whose columns it returns.  $1 id, $2 worker.  index jobs_pkey
-with receipt as (
-    insert into job_claims (worker_id, ids) values ($2, array[$1::bigint]) returning id
+with mine as materialized (
+    select id from jobs
+    where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
+    for update
+), receipt as (
+    insert into job_claims (worker_id, ids) select $2, array[id] from mine returning id
 )
 update jobs
 set state = 'running', gate = '', attempt = attempt + 1, fence = fence + 1, worker_id = $2, started_at = now(),
     unique_key = case when on_duplicate <> 'ignore' then null else unique_key end
-where id = $1 and state = 'ready' and exists (select from job_workers where id = $2 and lease_until > now())
+where id = any (array(select id from mine))
 returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145), date_part('epoch', run_at),
           date_part('epoch', now()), org_id, max_attempts, date_part('epoch', expires_at), ordering_key, lane,
           correlation_id, traceparent, actor_id, project_id, gate, crashes, worker_id, (select id from receipt), batch_id;
@@ -80,6 +84,16 @@ where ($3::text is null or state = $3)
   and ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
 order by id desc limit $7;
 
+-- name: list_batch
+-- Children of batch $8 that have not ended, newest first; the other parameters as in list_live.  index jobs_batch, read backwards
+select id, kind, queue, org_id, priority, case when state = 'ready' and run_at > now() then 'scheduled' else state end as state,
+       attempt, run_at, created_at, started_at, null::timestamptz as finished_at, nullif(gate, '') as reason,
+       last_error ->> 'message' as error
+from (select * from jobs where batch_id = $8 and id < $1 order by id desc limit $2) as newest
+where ($3::text is null or state = $3 or ($3 = 'scheduled' and state = 'ready' and run_at > now()))
+  and ($4::text is null or kind = $4) and ($5::text is null or queue = $5) and ($6::text is null or org_id = $6)
+order by id desc limit $7;
+
 -- name: floor_live
 -- The lowest id that list_live looked at; null when it saw all there are.  $1 below this id, $2 rows to look at
 select id from jobs where id < $1 order by id desc offset $2 - 1 limit 1;
@@ -87,6 +101,10 @@ select id from jobs where id < $1 order by id desc offset $2 - 1 limit 1;
 -- name: floor_finished
 -- As floor_live, of list_finished.
 select id from job_history where id < $1 order by id desc offset $2 - 1 limit 1;
+
+-- name: floor_batch
+-- As floor_live, of list_batch: $3 batch.
+select id from jobs where batch_id = $3 and id < $1 order by id desc offset $2 - 1 limit 1;
 
 -- name: find
 -- One job wherever it is, live first; args apart, as text, since no parser need be able to read them.  $1 id

@@ -71,9 +71,17 @@ with waiting as materialized (
     select count(*) from (select distinct kind, ordering_key from gone where ordering_key is not null) as ended
     cross join lateral job_next(kind, ordering_key, false)
 )
-select id, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
-            from gone where batch_id is not null) as batches
+select id, queue, (select job_batches_end(array_agg(batch_id), array_agg(id), array_agg('cancelled'::text))
+                   from gone where batch_id is not null) as batches
 from gone cross join opened order by id;
+
+-- name: tally
+-- Cancelled just now: $1 queues in ascending order, $2 how many of each.  Counted under worker 0, to which the daemons' totals of
+-- past days are added; two operations that cancel rows of one queue wait for each other here.  index job_tallies_pkey
+insert into job_tallies as old (hour, queue, outcome, worker_id, n)
+select date_trunc('hour', now(), 'UTC'), ended.queue, 'cancelled', 0, ended.n
+from unnest($1::text[], $2::bigint[]) as ended (queue, n)
+on conflict (hour, queue, outcome, worker_id) do update set n = old.n + excluded.n;
 
 -- name: ask
 -- Mark running rows that are to be stopped; their daemons are called after the commit.  One that is asked already, or is

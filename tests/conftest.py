@@ -20,6 +20,7 @@ from daemon.migrate import migrate
 
 _TEMPLATE = "migrated"
 _ENOUGH_MEMORY_BYTES = 1 << 30
+_PATIENCE_S = 180.0
 _numbers = itertools.count()
 
 # Nothing here outlives the run, so nothing is made durable.  jobsd asks one server for many small databases.
@@ -65,9 +66,9 @@ async def embedded_server(server_folder: Path) -> AsyncIterator[Embedded]:
     """
     wanted = os.environ.get("JOBSD_TEST_PG", "18")
     if wanted.isdigit():
-        server = Embedded(server_folder / "postgres", version=int(wanted), settings=_FAST)
+        server = Embedded(server_folder / "postgres", version=int(wanted), settings=_FAST, timeout_s=_PATIENCE_S)
     else:
-        server = Embedded(server_folder / "postgres", bin_dir=Path(wanted), settings=_FAST)
+        server = Embedded(server_folder / "postgres", bin_dir=Path(wanted), settings=_FAST, timeout_s=_PATIENCE_S)
     await server.start()
     try:
         yield server

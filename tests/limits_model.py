@@ -1,9 +1,8 @@
 """job_limits_lease and job_limits_return of one bucket with a rate, in Python: what the SQL must agree with, and what
-the law of the windows is tried on; and the yardsticks of that law."""
+the law of the windows is tried on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import ceil, floor
 
 from daemon.limits import Bucket
@@ -14,27 +13,6 @@ ROOMY_S = 0.05
 
 GRAIN_S = 1e-6
 """Of the database's timestamps."""
-
-
-def most_beyond(starts: list[float], rate: float) -> float:
-    """The greatest excess of starts in any window over what `rate` allows in it: never more than the burst."""
-    lowest = worst = 0.0
-    for n, at in enumerate(starts):
-        # n + 1 starts up to `at`: the excess over the window that began with start m is (n + 1 - m) - rate * (at - m's)
-        lowest = min(lowest, n - rate * (at - starts[0]))
-        worst = max(worst, n + 1 - rate * (at - starts[0]) - lowest)
-    return worst
-
-
-def most_within(starts: Iterable[float], window_s: float) -> int:
-    """The most starts in any window of this length, its end not included."""
-    found = sorted(starts)
-    most = first = 0
-    for n, at in enumerate(found):
-        while at - found[first] >= window_s:
-            first += 1
-        most = max(most, n + 1 - first)
-    return most
 
 
 class Model:

@@ -15,7 +15,7 @@ import pytest
 from daemon.embedded import Embedded
 from daemon.migrate import migrate
 from tests.faults.proxy import Proxy
-from tests.life.fleet import Fleet, fleet_on
+from tests.life.fleet import PATIENCE_S, Fleet, fleet_on
 
 _numbers = itertools.count()
 
@@ -39,7 +39,9 @@ async def fragile_server() -> AsyncIterator[Embedded]:
     """A durable server for tests that restart it; they are in one file, so that there is one of it."""
     folder = Path(tempfile.mkdtemp(prefix="jobsd-faults-"))
     os.chmod(folder, 0o711)
-    server = Embedded(folder / "postgres", settings={"max_connections": "100", "shared_buffers": "64MB"})
+    server = Embedded(
+        folder / "postgres", settings={"max_connections": "100", "shared_buffers": "64MB"}, timeout_s=PATIENCE_S
+    )
     await server.start()
     yield server
     await server.stop()

@@ -14,15 +14,16 @@ async def test_rows_that_kill_their_daemon_are_buried_alone(fleet: Fleet, pool: 
     bad = [*await insert(pool, "exit"), *await insert(pool, "shoot")]
     good += await insert(pool, "note", 100)
     fleet.faults_expected = True  # they are killed
-    daemon = fleet.spawn("a", DAEMON__LEASE="1s")
+    daemon = fleet.spawn("a")
 
     async def all_ended() -> bool:
         nonlocal daemon
         if daemon.process.exitcode is not None:  # what systemd does
-            daemon = fleet.spawn("a", DAEMON__LEASE="1s")
+            await daemon.perish(pool)
+            daemon = fleet.spawn("a")
         return not await pool.fetchval("select exists (select from jobs)")
 
-    await until(all_ended, lambda: f"all rows end; {daemon.tail()}", within_s=60)
+    await until(all_ended, lambda: f"all rows end; {daemon.tail()}")
     await each_ended_once(pool, [*good, *bad])
     buried = await ended(pool, bad)
     assert {(row["state"], row["reason"], row["crashes"]) for row in buried} == {("dead", "crashed", 3)}

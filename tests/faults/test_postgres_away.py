@@ -1,4 +1,4 @@
-"""Postgres goes and comes back under load: nothing is lost, and work goes on within a second."""
+"""Postgres goes and comes back under load: nothing is lost, and work goes on within a second (see SLACK)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from daemon.embedded import Embedded
 from daemon.postmaster import StopMode
 from tests.faults.proxy import Proxy
-from tests.life.fleet import LONG, Fleet, Member, each_ended_once, empty, ended, insert, until
+from tests.life.fleet import LONG, SLACK, Fleet, Member, each_ended_once, empty, ended, insert, until
 
 
 async def claims_again(fleet: Fleet, daemon: Member, since: float) -> float:
@@ -32,14 +32,14 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(
     fragile_server: Embedded, fragile_fleet: Fleet, fragile_pool: asyncpg.Pool, mode: StopMode
 ) -> None:
     fleet, pool = fragile_fleet, fragile_pool
-    daemon = await fleet.start(DAEMON__LEASE="10s", QUEUES__DEFAULT__CONCURRENCY="50")
+    daemon = await fleet.start(QUEUES__DEFAULT__CONCURRENCY="50")
     ids = await insert(pool, "note", 3000 if LONG else 600, {"seconds": 0.1})
     for number in range(10 if LONG else 2):
         await fleet.noted("end", 30 + number * 100)
         await pool.expire_connections()
         await fragile_server.stop(mode)
         await fragile_server.start()
-        assert await claims_again(fleet, daemon, monotonic()) <= 1.0
+        assert await claims_again(fleet, daemon, monotonic()) <= 1.0 * SLACK
     await empty(pool)
     await each_ended_once(pool, ids)
     assert {(row["state"], row["attempt"]) for row in await ended(pool, ids)} == {("done", 1)}
@@ -51,23 +51,25 @@ async def test_results_wait_in_memory_while_postgres_is_away(
     fragile_server: Embedded, fragile_fleet: Fleet, fragile_pool: asyncpg.Pool
 ) -> None:
     fleet, pool = fragile_fleet, fragile_pool
-    daemon = await fleet.start(DAEMON__LEASE="30s")
-    ids = await insert(pool, "note", 40, {"seconds": 0.5})
+    daemon = await fleet.start()
+    ids = await insert(pool, "note", 40, {"seconds": 1.5})
     await fleet.noted("start", 40)
     await pool.expire_connections()
+    went = monotonic()
     await fragile_server.stop()
     await fleet.noted("end", 40)
     await daemon.said("finish_failed")
     await fragile_server.start()
+    away_s = monotonic() - went
     rows = await ended(pool, ids)
     assert {(row["state"], row["attempt"]) for row in rows} == {("done", 1)}
     assert len(fleet.notes("start")) == 40, "each ran once"
-    per_second = len(daemon.events("finish_failed")) + len(daemon.events("claim_failed"))
-    assert per_second <= 2 * 10, "an outage fills no disk"
+    lines = len(daemon.events("finish_failed")) + len(daemon.events("claim_failed"))
+    assert lines <= 2 * 10 * max(1.0, away_s), "an outage fills no disk"
 
 
 async def test_backends_terminated_again_and_again_lose_nothing(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    daemon = await fleet.start(DAEMON__LEASE="5s", QUEUES__DEFAULT__CONCURRENCY="50")
+    daemon = await fleet.start(QUEUES__DEFAULT__CONCURRENCY="50")
     ids = await insert(pool, "note", 6000 if LONG else 1500, {"seconds": 0.1})
     for number in range(30 if LONG else 4):
         await fleet.noted("end", 50 + number * 150)
@@ -75,7 +77,7 @@ async def test_backends_terminated_again_and_again_lose_nothing(fleet: Fleet, po
             "select pg_terminate_backend(pid) from pg_stat_activity "
             "where datname = current_database() and application_name like 'jobsd%'"
         )
-        assert await claims_again(fleet, daemon, monotonic()) <= 1.0
+        assert await claims_again(fleet, daemon, monotonic()) <= 1.0 * SLACK
     await empty(pool)
     await each_ended_once(pool, ids)
     assert {(row["state"], row["attempt"]) for row in await ended(pool, ids)} == {("done", 1)}
@@ -88,13 +90,13 @@ async def test_work_goes_on_within_a_second_after_an_outage_of_some_time(
 ) -> None:
     """By then the daemon does not try as often as it did at first."""
     proxy = await Proxy(database).start()
-    daemon = await fleet.start(dsn=proxy.dsn, DAEMON__LEASE="60s")
+    daemon = await fleet.start(dsn=proxy.dsn)
     for _ in range(8 if LONG else 1):
         await proxy.close()
         await asyncio.sleep(4.0)
         ids = await insert(pool, "note", 5)
         await proxy.start()
-        assert await claims_again(fleet, daemon, monotonic()) <= 1.0
+        assert await claims_again(fleet, daemon, monotonic()) <= 1.0 * SLACK
         await ended(pool, ids)
     await proxy.close()
 
@@ -130,7 +132,7 @@ async def test_a_stop_while_waiting_for_the_database_is_obeyed(database: str, fl
     await daemon.said("keeper_failed")
     began = monotonic()
     assert await daemon.stop() == 0
-    assert monotonic() - began < 1.0
+    assert monotonic() - began < 1.0 * SLACK
 
 
 async def test_a_forced_stop_while_postgres_is_away_loses_nothing(
@@ -148,7 +150,7 @@ async def test_a_forced_stop_while_postgres_is_away_loses_nothing(
     await daemon.said("daemon_draining")
     began = monotonic()
     assert await daemon.stop() == 0
-    assert monotonic() - began < 1.0
+    assert monotonic() - began < 1.0 * SLACK
     await fleet.start("b")
     await empty(pool)
     await each_ended_once(pool, ids)

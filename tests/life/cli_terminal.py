@@ -67,14 +67,14 @@ class Terminal:
         )
 
 
-async def ended(process: asyncio.subprocess.Process, timeout_s: float = 20.0) -> Said:
+async def ended(process: asyncio.subprocess.Process, timeout_s: float = 180.0) -> Said:
     async with asyncio.timeout(timeout_s):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Said(process.returncode, out.decode(), err.decode())
 
 
-async def until(happened: Callable[[], Awaitable[object]], timeout_s: float = 15.0) -> None:
+async def until(happened: Callable[[], Awaitable[object]], timeout_s: float = 180.0) -> None:
     """Wait for what another process does without telling us."""
     async with asyncio.timeout(timeout_s):
         while not await happened():  # noqa: ASYNC110  there is no event to wait for

@@ -29,7 +29,7 @@ _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REFUSED = re.compile(r"(.+?);\n-- ERROR: +([^\n]+)\n", re.DOTALL)
 _INSERT = re.compile(r"""(["'`])(insert into .*?)\1""", re.DOTALL | re.IGNORECASE)
 _PROGRAMS = {"js", "ruby", "go"}
-_COMMAND_S = 60.0
+_COMMAND_S = 180.0
 _await = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 

@@ -92,7 +92,7 @@ class Lab:
         """End everything in it; waits until the kernel has taken all of it away."""
         if self._outer is not None and self._outer.stdin is not None:
             self._outer.stdin.close()
-            self._outer.wait(10)
+            self._outer.wait(60)
         shutil.rmtree(self._folder)
 
     @property
@@ -114,7 +114,7 @@ class Lab:
 
     def result(self, *command: str) -> subprocess.CompletedProcess[str]:
         inside = ["nsenter", "--target", str(self._pid), "--all", *command]
-        return subprocess.run(inside, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(inside, capture_output=True, text=True, timeout=120, check=False)
 
     def show(self, key: str) -> str:
         """A property of the unit, as `systemctl show` names it."""
@@ -128,7 +128,7 @@ class Lab:
         """What systemd and the unit have said."""
         return self.result("journalctl", "--no-pager", "--output=cat").stdout
 
-    def until(self, happened: Callable[[], object], otherwise: str, timeout_s: float = 15.0) -> float:
+    def until(self, happened: Callable[[], object], otherwise: str, timeout_s: float = 120.0) -> float:
         """Wait for what systemd does by itself; returns the seconds it took."""
         began = time.monotonic()
         while not happened():

@@ -122,7 +122,7 @@ async def test_rows_of_a_killed_call_run_again(fleet: Fleet, pool: asyncpg.Pool)
     ids = await insert(pool, "group_long", 5)
     first = await fleet.start("first", **KINDS)
     await fleet.noted("call", 5)
-    await first.kill()
+    await first.perish(pool)
     await fleet.start("second", **KINDS)
     await until_sql(pool, "select count(*) = 5 from jobs where state = 'running' and crashes = 1")
     assert await pool.fetchval("select count(*) from jobs where id = any ($1::bigint[])", ids) == 5

@@ -50,13 +50,13 @@ async def test_each_batch_has_one_callback_over_kills(fleet: Fleet, pool: asyncp
     """Two daemons work at the same batches; one is killed again and again."""
     batches, each = (20, 500) if LONG else (6, 60)
     await insert(pool, "parent", batches, {"count": each, "child": {"seconds": 0.01}})
-    await fleet.start("steady", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
+    await fleet.start("steady", DAEMON__CRASH_LIMIT="100", **KINDS)
     kills = 10 if LONG else 3
     for n in range(kills):
-        daemon = await fleet.start(f"short{n}", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
+        daemon = await fleet.start(f"short{n}", DAEMON__CRASH_LIMIT="100", **KINDS)
         await fleet.noted("child", (n + 1) * batches * each // (2 * kills))
-        await daemon.kill()
-    await empty(pool, within_s=90)
+        await daemon.perish(pool)
+    await empty(pool)
     told = await results(pool)
     assert sorted({batch["id"] for batch in told}) == sorted(batch["id"] for batch in told), "one each"
     assert [(batch["total"], batch["done"]) for batch in told] == [(each, each)] * batches
@@ -75,7 +75,7 @@ async def test_ten_thousand_children_end_in_two_daemons_without_waiting_for_each
            insert into jobs (kind, batch_id, queue) select 'child', id, 'wide' from batch, generate_series(1, $1)""",
         count,
     )
-    await empty(pool, within_s=120)
+    await empty(pool)
     assert [told["done"] for told in await results(pool)] == [count]
     writes = await pool.fetchval("select n_tup_upd from pg_stat_user_tables where relname = 'job_batches'")
     assert writes < count / 10

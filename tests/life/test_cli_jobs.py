@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from jobs.children import New, begin
 from tests.life.cli_terminal import Terminal, opened
 
 
@@ -139,6 +140,27 @@ async def test_the_list_is_live_and_finished_newest_first_and_filtered(terminal:
     table = (await terminal.ok("jobs", "list", "--limit", "1")).out.splitlines()
     assert table[0].split()[:4] == ["id", "kind", "queue", "state"]
     assert table[1].split()[:4] == [str(running), "a", "default", "running"]
+
+
+async def test_the_live_children_of_a_batch_are_listed(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    batch_id = await begin(pool, (New(kind=kind) for kind in "aab"), then=None)
+    other = await begin(pool, [New(kind="a")], then=None)
+    first, second, third = [
+        row[0] for row in await pool.fetch("select id from jobs where batch_id = $1 order by id", batch_id)
+    ]
+
+    async def ids(*words: object) -> list[int]:
+        return [row["id"] for row in (await terminal.ok("jobs", "list", "--json", "--batch", *words)).json]
+
+    assert await ids(batch_id) == [third, second, first]
+    assert await ids(batch_id, "--kind", "a", "--state", "ready", "--before", second) == [first]
+    assert await ids(batch_id, "--state", "running") == []
+    await terminal.ok("jobs", "cancel", second, "--yes")
+    assert await ids(batch_id) == [third, first]
+    assert len(await ids(other)) == 1
+    refused = await terminal("jobs", "list", "--batch", batch_id, "--state", "dead")
+    assert refused.code == 2
+    assert "until they end" in refused.err
 
 
 async def test_show_has_row_attempts_and_deliveries_and_no_secret(terminal: Terminal, pool: asyncpg.Pool) -> None:

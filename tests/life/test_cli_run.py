@@ -139,7 +139,7 @@ async def test_two_runs_of_a_kind_never_overlap_and_a_killed_holder_frees_the_lo
     holder.kill()
     await holder.communicate()
     free = "select not exists (select from pg_locks where locktype = 'advisory')"
-    await until(lambda: pool.fetchval(free), timeout_s=1)
+    await until(lambda: pool.fetchval(free))
     winner = await terminal("run", "cli.waits", "--timeout", "50ms", "--args", '{"started": "/dev/null"}')
     assert "no end within 0.05 s" in winner.err
     assert await pool.fetchval("select count(*) from jobs where state = 'running'") == 1, (

@@ -78,7 +78,7 @@ async def test_a_job_whose_daemon_is_killed_meanwhile_is_cancelled_and_not_run_a
     await fleet.noted("start")
     await cancel(conn, job_id)
     await fleet.noted("swallowed")  # it has heard, and goes on
-    await first.kill()
+    await first.perish(pool)
     await fleet.start("b")
     (row,) = await ended(pool, [job_id])
     assert (row["state"], row["reason"], row["crashes"]) == ("cancelled", "no need", 1)
@@ -132,7 +132,7 @@ async def test_what_is_resumed_goes_on_at_once(
     if not gate.startswith("queue:"):
         await until_sql(pool, "select bool_and(gate = $1) from jobs", gate)
     assert await Holds(conn).resume(gate, order)
-    await ended(pool, held, within_s=20.0)
+    await ended(pool, held, within_s=50)
 
 
 @pytest.mark.req("JP-09")
@@ -154,7 +154,7 @@ async def test_what_is_taken_back_goes_on_at_once_however_old_it_is(
     undo = Undo(conn, operation.id, Order("ann", "undo", "operation"))
     async for rows in pages(conn, operation.id):
         await undo.page(rows)
-    assert [row["state"] for row in await ended(pool, ids, within_s=20.0)] == ["done"] * 3
+    assert [row["state"] for row in await ended(pool, ids, within_s=50)] == ["done"] * 3
 
 
 @pytest.mark.req("JP-09")
@@ -181,4 +181,4 @@ async def test_a_call_makes_daemons_read_their_schedules_again(fleet: Fleet, poo
     await until_sql(pool, "select count(*) = 1 from job_schedules")
     await pool.execute("update job_schedules set last_tick_at = now() - interval '2 years'")
     await pool.execute(sql.load("holds.sql")["call"])
-    await until_sql(pool, "select count(*) > 0 from job_history", within_s=20.0)
+    await until_sql(pool, "select count(*) > 0 from job_history", within_s=50)

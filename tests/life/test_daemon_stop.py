@@ -9,7 +9,7 @@ from time import monotonic
 import asyncpg
 import pytest
 
-from tests.life.fleet import Fleet, each_ended_once, empty, ended, insert
+from tests.life.fleet import SLACK, Fleet, each_ended_once, empty, ended, insert
 
 
 async def running(pool: asyncpg.Pool) -> int:
@@ -39,7 +39,7 @@ async def test_jobs_that_do_not_end_in_time_go_back_and_are_charged_nothing(flee
     await fleet.noted("start", 30)
     began = monotonic()
     assert await daemon.stop() == 0
-    assert monotonic() - began < 0.2 + 1.0
+    assert monotonic() - began < 0.2 + 1.0 * SLACK
     rows = await pool.fetch("select id, attempt, crashes, state, worker_id, fence from jobs order by id")
     assert [row["id"] for row in rows] == ids
     assert {tuple(row)[1:5] for row in rows} == {(0, 0, "ready", None)}
@@ -56,7 +56,7 @@ async def test_a_second_signal_does_not_wait_for_jobs(fleet: Fleet, pool: asyncp
     await daemon.said("daemon_draining")
     began = monotonic()
     assert await daemon.stop() == 0
-    assert monotonic() - began < 1.0
+    assert monotonic() - began < 1.0 * SLACK
     assert await pool.fetchval("select array_agg(distinct (state, attempt)::text) from jobs") == ["(ready,0)"]
 
 
@@ -72,8 +72,8 @@ async def test_a_handler_that_swallows_its_cancellation_holds_up_no_stop(
         daemon.signal(signal.SIGTERM)
         await daemon.said("daemon_draining")
         began = monotonic()
-    assert await daemon.stop(within_s=15) == 0
-    assert monotonic() - began < (1.5 if signals == 2 else 0.1 + 3.0 + 1.0)
+    assert await daemon.stop() == 0
+    assert monotonic() - began < (1.5 if signals == 2 else 0.1 + 3.0 + 1.0) * SLACK
     assert await pool.fetchval("select array_agg(distinct (state, attempt, worker_id)::text) from jobs") == [
         "(ready,0,)"
     ]

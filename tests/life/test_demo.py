@@ -40,7 +40,7 @@ from jobs.model import Job
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ONCE = """
 import sys
 from pathlib import Path

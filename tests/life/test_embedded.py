@@ -72,7 +72,7 @@ def popen_beside(home: Path, *command: str | Path) -> subprocess.Popen[bytes]:
 
 
 async def until(happened: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0)
 
@@ -92,13 +92,13 @@ async def spawn_owner(*arguments: str | Path) -> asyncio.subprocess.Process:
 
 
 async def gone(pid: int) -> bool:
-    """Whether the process ends within ten seconds, by the kernel's own word."""
+    """Whether the process ends within a minute, by the kernel's own word."""
     try:
         watched = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        readable, _, _ = await asyncio.to_thread(select.select, [watched], [], [], 10)
+        readable, _, _ = await asyncio.to_thread(select.select, [watched], [], [], 60)
         return bool(readable)
     finally:
         os.close(watched)

@@ -50,7 +50,7 @@ async def test_a_daemon_deletes_what_its_queue_keeps_no_longer(fleet: Fleet, poo
 
 
 async def test_what_runs_is_said_with_the_heartbeat(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    await fleet.start("a", '[daemon]\nlease = "3s"\n')
+    await fleet.start("a", DAEMON__LEASE="5s")
     await pool.execute(
         """insert into jobs (kind, queue, args) select 'note', 'q', '{"seconds": 600}' from generate_series(1, 3)"""
     )

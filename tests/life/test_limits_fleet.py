@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 import asyncpg
 import pytest
 
+from benchmarks.windows import most_beyond, most_within
 from tests.life.fleet import LONG, Fleet, Note, empty, ended, insert, until_sql
 from tests.life.test_daemon_queues import most_at_once
-from tests.limits_model import most_beyond, most_within
 
 MOMENT_S = 0.05
 """From the use of a token, which is what counts, to the first line of the handler, which is what is measured."""
@@ -60,7 +60,7 @@ async def test_a_rate_is_kept_and_used_while_daemons_are_killed_and_stopped(flee
         if n % 2:
             assert await member.stop() == 0
         else:
-            await member.kill()
+            await member.perish(pool)
         members.append(fleet.spawn("abcd"[n % 4], config))
     notes = await fleet.noted("start", int(rate * (rounds + 1)))
     starts = sorted(note.at for note in notes)
@@ -153,7 +153,7 @@ async def test_places_are_never_exceeded_and_come_free_when_their_daemon_is_kill
     ids = await insert(pool, "note", 40, {"seconds": 0.03})
     await until_sql(pool, "select count(*) = 40 from jobs where gate like 'limit:%' and state = 'ready'")
     assert len(fleet.notes("start")) == 4, "all places are taken"
-    await victim.kill()
+    await victim.perish(pool)
     await pool.execute("update jobs set args = '{}' where id = any ($1::bigint[])", stuck)
     await ended(pool, [*ids, *stuck])
     alive = [note for note in fleet.notes() if note.by == "b"]

@@ -27,7 +27,7 @@ def _pip(*arguments: str, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -80,7 +80,7 @@ def _python(site: Path, *arguments: str) -> str:
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

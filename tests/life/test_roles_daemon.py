@@ -72,7 +72,7 @@ async def test_a_daemon_rescues_the_rows_of_another_that_was_killed(
     victim = await fleet.start("victim", dsn=dsn)
     ids = await insert(pool, "note", 3, {"seconds": 60})
     await until_sql(pool, "select count(*) = 3 from jobs where state = 'running'")
-    await victim.kill()
+    await victim.perish(pool)
     await pool.execute("update jobs set args = '{}'")
     heir = await fleet.start("heir", dsn=dsn)
     await ended(pool, ids)

@@ -114,13 +114,13 @@ async def test_a_stop_undoes_what_is_not_done_and_charges_nothing(
 async def test_nothing_is_done_twice_over_kills(fleet: Fleet, pool: asyncpg.Pool, ledger: None) -> None:
     """Daemons are killed again and again while rows are booked; each row has one line in the end."""
     ids = await insert(pool, "book", 1000 if LONG else 150, {"wait": 0.01}, max_attempts=100)
-    await fleet.start("steady", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
+    await fleet.start("steady", DAEMON__CRASH_LIMIT="100", **KINDS)
     kills = 10 if LONG else 3
     for n in range(kills):
-        daemon = await fleet.start(f"short{n}", DAEMON__LEASE="1s", DAEMON__CRASH_LIMIT="100", **KINDS)
+        daemon = await fleet.start(f"short{n}", DAEMON__CRASH_LIMIT="100", **KINDS)
         await fleet.noted("booked", (n + 1) * len(ids) // (2 * kills))
-        await daemon.kill()
-    await empty(pool, within_s=60)
+        await daemon.perish(pool)
+    await empty(pool)
     assert {row["state"] for row in await ended(pool, ids)} == {"done"}
     assert await booked(pool) == ids
     await each_ended_once(pool, ids)
@@ -129,7 +129,7 @@ async def test_nothing_is_done_twice_over_kills(fleet: Fleet, pool: asyncpg.Pool
 async def test_who_stood_still_and_lost_his_row_commits_nothing(fleet: Fleet, pool: asyncpg.Pool, ledger: None) -> None:
     """A daemon is stopped in the middle of a transaction; another does the row; the first wakes up and is refused."""
     (job_id,) = await insert(pool, "book", 1, {"wait": 1.5, "first": 1})
-    frozen = await fleet.start("frozen", **KINDS)
+    frozen = await fleet.start("frozen", DAEMON__LEASE="5s", **KINDS)
     await fleet.noted("booked", 1)
     frozen.signal(signal.SIGSTOP)
     await fleet.start("other", **KINDS)

@@ -45,7 +45,7 @@ class Memory(Store):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110  its writes are what gives way
             await asyncio.sleep(0)
 
@@ -60,7 +60,7 @@ async def finishing(store: Store) -> AsyncIterator[Finisher]:
     try:
         yield finisher
         finisher.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await running
     finally:
         running.cancel()

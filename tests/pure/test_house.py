@@ -66,6 +66,22 @@ def _imported() -> Iterator[str]:
                         yield module.partition(".")[0]
 
 
+def test_every_module_is_on_the_map_and_nothing_else_is() -> None:
+    page = (HOUSE / "ARCHITECTURE.md").read_text()
+    lines = page.partition("## Map of modules")[2].partition("\n## ")[0].splitlines()
+    rows = [line.split(" | ", 1) for line in lines if line.startswith("| ")]
+    of = ""
+    named: set[str] = set()
+    for title, modules in rows:
+        if title.startswith("| of "):
+            of = title.split("`")[1]
+            continue
+        channel = re.match(r"\| `(\w+/)`", title)
+        named |= {of + (channel[1] if channel else "") + name for name in re.findall(r"`(\w+)`", modules)}
+    there = {path.relative_to(HOUSE).as_posix() for of in ("daemon", "jobs") for path in (HOUSE / of).rglob("*.py")}
+    assert named == {path.removesuffix(".py") for path in there if not path.endswith("__init__.py")}
+
+
 def test_no_file_speaks_of_a_workplace_or_of_what_is_still_to_be_done() -> None:
     found = [
         f"{path.relative_to(HOUSE)}:{number}: {line.strip()}"

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.windows import most_beyond, most_within
 from daemon.limits import Bucket
 from daemon.slices import Hand, Return
-from tests.limits_model import Model, most_beyond, most_within
+from tests.limits_model import Model
 
 DAEMONS = 4
 

@@ -84,7 +84,7 @@ async def die(pool: Pool, worker_id: int) -> None:
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
     """What `condition` gives once it is true; where Postgres sends no signal, ask again."""
-    for _ in range(2000):
+    for _ in range(20_000):
         if found := await condition():
             return found
         await asyncio.sleep(0.005)

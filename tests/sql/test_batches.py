@@ -179,7 +179,7 @@ class TestJoining:
         (first,) = await claim(store, await worker())
         async with pool.acquire() as conn, conn.transaction():
             await add(conn, batch_id, [New(kind="noop")])  # type: ignore[arg-type]  # a pool's connection is one
-            await asyncio.wait_for(store.write([ended(first, Done())]), 10)
+            await asyncio.wait_for(store.write([ended(first, Done())]), 60)
             assert await settled(keeping) == 0
         assert await callbacks(pool) == []
         await store.write([ended(job, Done()) for job in await claim(store, await worker())])
@@ -276,7 +276,7 @@ class TestAtOnce:
             for start in range(0, len(ordered), 25):
                 await store.write([ended(job, Done()) for job in ordered[start : start + 25]])
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await asyncio.gather(*(end(part) for part in range(4)))
         await pool.execute("select pg_stat_clear_snapshot()")
         after = await pool.fetchval("select deadlocks from pg_stat_database where datname = current_database()")

@@ -149,7 +149,7 @@ class TestRescue:
         async with pool.acquire() as first, first.transaction():
             (row,) = await first.fetch(WORKER["rescue"], lost, 3, 1)
             assert (row["back"], row["dead"]) == (2, [])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert await keeping.rescue(lost, 3, 10) == (2, [], 2)
                 assert await keeping.drop_lost_claims(lost, 10) == 1
                 assert await keeping.drop_lost_claims(lost, 10) == 0

@@ -39,7 +39,7 @@ class Ear:
     async def count(self, pool: Pool, channel: str) -> int:
         """The hints so far: notifications keep the order of their commits, so all are in when our own one is."""
         await pool.execute("select pg_notify($1, 'mark')", channel)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self._mark.wait()
         self._mark.clear()
         return self.hints

@@ -167,7 +167,7 @@ async def test_a_row_that_an_operator_holds_is_passed_over_and_goes_another_time
     await pool.execute(FINISHED, "fast", "done", at - 2 * HOUR, 3)
     async with pool.acquire() as operator, operator.transaction():
         await operator.fetch("select from job_history where id = 2 for update")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await upkeep.retention.sweep()
         assert await operator.fetchval("select array_agg(id) from job_history") == [2]
     await pool.execute("update job_sweeps set next_at = now()")
@@ -187,7 +187,7 @@ async def test_two_daemons_share_the_work_and_do_not_wait_for_each_other(
     async with pool.acquire() as other, other.transaction():
         await pool.execute("update job_sweeps set next_at = now()")
         await other.fetch("select from job_sweeps for update")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await Upkeep(keeping, observer, RULES).retention.sweep()
 
 

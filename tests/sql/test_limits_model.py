@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.windows import most_beyond
 from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
 from daemon.slices import Leased, Return
-from tests.limits_model import Model, most_beyond
+from tests.limits_model import Model
 from tests.sql.rows import Pool
 from tests.sql.test_limits import age, lease
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 import sql
+from daemon.bounded import OTHER, QUEUES_MAX
 from daemon.holds import FOREVER, Holds
 from daemon.operation import Operation
 from daemon.operator_store import NewRow, OperatorStore, Order
@@ -63,6 +64,22 @@ async def test_a_row_that_is_being_claimed_is_not_cancelled(
     assert await desk.states([first, second]) == {first: "ready", second: "cancelled"}
 
 
+async def test_what_a_command_cancels_is_counted_with_it(insert: Insert, conn: asyncpg.Connection, pool: Pool) -> None:
+    """In the hour of the clock, and of no more queues than a daemon counts."""
+    ids = [*await insert(3, queue="a"), *await insert(2, queue="b")]
+    order = Operation(conn, ORDER)
+    await order.cancel(ids[:2])
+    await order.cancel([*ids[1:], 404])
+    counted = (
+        "select queue, outcome, sum(n) from job_tallies where hour > now() - interval '2 h' group by 1, 2 order by 1"
+    )
+    assert [tuple(row) for row in await pool.fetch(counted)] == [("a", "cancelled", 3), ("b", "cancelled", 2)]
+    many = "insert into jobs (kind, queue) select 'noop', 'q' || n from generate_series(1, 600) as n returning id"
+    await Operation(conn, ORDER).cancel([row["id"] for row in await pool.fetch(many)])
+    assert await pool.fetchval("select count(*) from job_tallies where queue like 'q%'") == QUEUES_MAX
+    assert await pool.fetchval("select n from job_tallies where queue = $1", OTHER) == 600 - QUEUES_MAX
+
+
 async def test_two_retries_of_one_row_make_one(
     store: Store, worker: Worker, insert: Insert, conn: asyncpg.Connection, pool: Pool
 ) -> None:
@@ -91,12 +108,14 @@ async def test_only_a_worker_with_a_lease_claims_a_row_by_its_id(insert: Insert,
     lost, alive = await worker(), await worker()
     await die(pool, lost)
     assert await pool.fetchrow(_SQL["claim_one"], job_id, lost) is None
+    assert await pool.fetchval("select count(*) from job_claims") == 0
     row = await pool.fetchrow(_SQL["claim_one"], job_id, alive)
     assert row is not None
     claimed = Job(*row)
     assert (claimed.id, claimed.attempt, claimed.fence) == (job_id, 1, 1)
     assert await pool.fetchval("select ids from job_claims where id = $1", claimed.claim_id) == [job_id]
     assert await pool.fetchrow(_SQL["claim_one"], job_id, alive) is None
+    assert await pool.fetchval("select count(*) from job_claims") == 1  # no receipt for what was not taken
 
 
 async def test_a_key_that_comes_free_while_we_look_is_taken(desk: OperatorStore, pool: Pool) -> None:
@@ -113,6 +132,6 @@ async def test_a_hint_follows_a_resume_so_that_daemons_look_at_once(conn: asyncp
         heard = asyncio.Event()
         await ear.add_listener("jobsd:public", lambda *_what: heard.set())
         assert await holds.resume("queue:q", ORDER)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await heard.wait()
         await ear.reset()

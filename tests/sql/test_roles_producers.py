@@ -108,7 +108,7 @@ async def test_its_insert_wakes_the_daemons(acme: asyncpg.Connection, roles: str
     ear = await asyncpg.connect(roles)
     await ear.add_listener("jobsd:public", lambda *_: heard.set())
     await acme.execute("insert into jobs (kind, org_id) values ('note', 'acme')")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await heard.wait()
     await ear.close()
 

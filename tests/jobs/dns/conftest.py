@@ -25,7 +25,7 @@ async def second() -> AsyncIterator[DnsServer]:
 @pytest.fixture
 def resolver(server: DnsServer) -> Resolver:
     """Asks `server` alone, and is more patient than any test machine is busy."""
-    return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration("20s"), tries=2))
+    return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration("60s"), tries=2))
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ async def test_a_tcp_connection_cut_off_is_no_answer(server: DnsServer, resolver
 
 @pytest.mark.parametrize(
     ("fault", "patience"),
-    [("servfail", 20), ("refused", 20), ("referral", 20), ("cut_off", 20), ("silent", 0.25), ("garbage", 0.25)],
+    [("servfail", 20), ("refused", 20), ("referral", 20), ("cut_off", 20), ("silent", 1), ("garbage", 1)],
 )
 async def test_the_next_server_is_asked_when_one_fails(
     server: DnsServer, second: DnsServer, fault: Fault, patience: float
@@ -163,7 +163,7 @@ async def test_a_negative_answer_is_an_answer_and_asks_nobody_else(server: DnsSe
 
 async def test_when_all_fail_each_servers_reason_is_kept(server: DnsServer, second: DnsServer) -> None:
     server.fault, second.fault = "silent", "refused"
-    answer = await ask(Resolver(DnsSettings(resolvers=(server.place, second.place), timeout=duration(0.1), tries=3)))
+    answer = await ask(Resolver(DnsSettings(resolvers=(server.place, second.place), timeout=duration(0.5), tries=3)))
     assert (answer.outcome, answer.reason) == ("error", "timeout")
     assert answer.servers == {server.place: "timeout", second.place: "refused"}
     assert (server.asked.total(), second.asked.total()) == (3, 1)
@@ -219,7 +219,7 @@ async def test_each_question_has_an_id_of_its_own_and_says_what_we_take(server: 
 
 async def test_no_more_questions_are_under_way_than_allowed(server: DnsServer) -> None:
     server.fault = "silent"
-    resolver = Resolver(DnsSettings(resolvers=(server.place,), timeout=duration(0.2), tries=1, concurrency=3))
+    resolver = Resolver(DnsSettings(resolvers=(server.place,), timeout=duration(0.5), tries=1, concurrency=3))
     async with asyncio.TaskGroup() as group:
         asks = [group.create_task(ask(resolver, f"n{n}.example.test")) for n in range(9)]
         await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
@@ -247,4 +247,4 @@ async def test_a_cancelled_question_leaves_nothing_under_way(server: DnsServer, 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await ask(resolver)
-    await asyncio.wait_for(resolver.close(), 5)
+    await asyncio.wait_for(resolver.close(), 60)

@@ -94,7 +94,7 @@ class Peer:
 
     async def until(self, what: Any) -> None:
         """Return when `what()` is true; it is looked at whenever something happened here."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(what)
 
     async def _note(self) -> None:

@@ -98,7 +98,7 @@ async def test_waiting_for_a_free_connection_has_its_own_limit() -> None:
         first = group.create_task(w.http.get(server.url()))
         await server.arrived.wait()
         with pytest.raises(httpx2.PoolTimeout, match=r"^pool_timeout: "):
-            await w.http.get(server.url(), timeout=httpx2.Timeout(5, pool=0.05, connect=0.05))
+            await w.http.get(server.url(), timeout=httpx2.Timeout(60, pool=0.05, connect=0.05))
         first.cancel()
 
 
@@ -125,7 +125,7 @@ async def test_a_stream_that_is_left_early_closes_its_connection() -> None:
             writer.write(b"x" * 4096)
             await writer.drain()
 
-    async with Server(answer) as server, world() as w, asyncio.timeout(5):
+    async with Server(answer) as server, world() as w, asyncio.timeout(60):
         async with w.http.stream("GET", server.url()) as response:
             assert response.status_code == 200
         await server.hung_up.wait()
@@ -167,7 +167,7 @@ async def test_connections_to_one_host_are_bounded() -> None:
 
 
 async def test_an_idle_connection_is_closed_after_keepalive() -> None:
-    async with Server(says(OK)) as server, world(keepalive=1.0) as w, asyncio.timeout(5):
+    async with Server(says(OK)) as server, world(keepalive=1.0) as w, asyncio.timeout(60):
         await w.http.get(server.url())
         await server.hung_up.wait()
         assert isinstance(w.http, HttpClient)

@@ -97,19 +97,19 @@ async def test_each_misbehaviour_has_its_word(answer: Answer, word: str, code: s
     ],
 )
 async def test_one_deadline_covers_the_whole_attempt(answer: Answer, word: str, code: str) -> None:
-    async with Server(answer) as server, world() as w, asyncio.timeout(5):
-        await w.deliver(server.url(), timeout="300ms")
+    async with Server(answer) as server, world() as w, asyncio.timeout(60):
+        await w.deliver(server.url(), timeout="1s")
         await server.hung_up.wait()  # and the connection is not kept
     assert _is(w, word, code)
     assert w.record["response_truncated"] is (word != "unknown")
-    assert w.record["duration_ms"] >= 250
+    assert w.record["duration_ms"] >= 950
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_an_endless_body_is_cut_off_undecoded(encoding: str) -> None:
     piece = b"x" * 8192 if encoding == "identity" else gzip.compress(bytes(10_000_000))
     head = HEAD + f"content-encoding: {encoding}\r\n\r\n".encode()
-    async with Server(_forever(head, piece)) as server, world() as w, asyncio.timeout(5):
+    async with Server(_forever(head, piece)) as server, world() as w, asyncio.timeout(60):
         await w.deliver(server.url())
         await server.hung_up.wait()
     assert _is(w, "ok", "http_200")
@@ -165,7 +165,7 @@ async def test_a_connection_that_is_not_accepted_is_a_connect_timeout() -> None:
         for sock in waiting:  # more than the backlog takes: later ones get no answer from the kernel
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
-        async with world(connect_timeout=0.2, timeout=60.0) as w, asyncio.timeout(5):
+        async with world(connect_timeout=0.2, timeout=60.0) as w, asyncio.timeout(60):
             await w.deliver(f"http://127.0.0.1:{full.getsockname()[1]}/")
         for sock in waiting:
             sock.close()
@@ -173,7 +173,7 @@ async def test_a_connection_that_is_not_accepted_is_a_connect_timeout() -> None:
 
 
 async def test_a_handshake_that_never_ends_is_a_connect_timeout() -> None:
-    async with Server(stays_silent) as server, world(connect_timeout=0.2, timeout=60.0) as w, asyncio.timeout(5):
+    async with Server(stays_silent) as server, world(connect_timeout=0.2, timeout=60.0) as w, asyncio.timeout(60):
         await w.deliver(server.url().replace("http:", "https:"))
     assert _is(w, "retry", "connect_timeout")
 
