@@ -11,7 +11,9 @@ drop function jobs_hint();
 drop function jobs_engine_columns();
 
 -- Send a hint, unless this transaction has sent one or another client that saw the same old time is sending it: of those the
--- one sends that moves the turn on from where it saw it.  Anybody may call it, as anybody may call pg_notify.
+-- one sends that moves the turn on from where it saw it.  Then there is silence for 5 ms; where no worker lives who
+-- could hear it, no hint is sent, and there is silence for 250.  The clock stands 128 ms before a silence ends, so that one
+-- comparison tells a silence from a clock that was put back.  Anybody may call it, as anybody may call pg_notify.
 -- Assignments, since each `select` and `perform` would set up an executor.
 create or replace function job_hint() returns void language plpgsql security definer set search_path from current as $$
 declare
@@ -20,19 +22,31 @@ declare
     nothing text;
 begin
     if current_setting('jobsd.hinted', true) = current_schema()
-       or abs(clock_ms - pg_sequence_last_value('jobs_hint_clock')) < 5 or nextval('jobs_hint_turn') <> turn + 1
+       or abs(clock_ms - pg_sequence_last_value('jobs_hint_clock')) < 128 or nextval('jobs_hint_turn') <> turn + 1
     then
         return;
     end if;
-    nothing := concat(setval('jobs_hint_clock', clock_ms), set_config('jobsd.hinted', current_schema(), true),
-                      pg_notify(left('jobsd:' || current_schema(), 63), ''));
+    if exists (select from job_workers where lease_until > now()) then
+        nothing := concat(setval('jobs_hint_clock', clock_ms + 5 - 128), set_config('jobsd.hinted', current_schema(), true),
+                          pg_notify(left('jobsd:' || current_schema(), 63), ''));
+    else
+        nothing := setval('jobs_hint_clock', clock_ms + 250 - 128);
+    end if;
 end $$;
+
+-- A new worker ends the silence.
+create function job_workers_hear() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+    perform setval('jobs_hint_clock', 0);
+    return null;
+end $$;
+create trigger job_workers_hear after insert on job_workers for each statement execute function job_workers_hear();
 
 do $do$
 begin
 execute format($sql$
 -- What every row meets.
--- Wake the daemons, at most once in 5 ms over all producers, and once in a transaction, at its first row.
+-- Wake the daemons, at most once in 5 ms over all producers, and once in a transaction, at its first row (see job_hint).
 -- Refuse a row that comes with a history: its attempt at the top of its range, say, could not be claimed, and every claim
 -- of its queue would fail at it.  A fence may be given: a row brought back to life must outrank its former life's writers.
 -- A row of the future stands at a gate of its own.  A row that asks to be merged may never be inserted, so where a policy
@@ -49,7 +63,7 @@ begin
     then
         if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L
             or pg_catalog.abs(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000
-                   operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L)) operator(pg_catalog.<) 5) is not true
+                   operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L)) operator(pg_catalog.<) 128) is not true
         then
             nothing := %1$I.job_hint();
         end if;
