@@ -325,15 +325,16 @@ from listed left join job_orgs using (org_id)
 order by listed.priority, listed.org_id;
 
 -- name: held
--- Running rows of worker $1 out of claims that it does not know ($2) though they are over 5 seconds old, and those claims.
+-- Running rows of worker $1 out of claims that it does not know ($2) though they are over 5 seconds old, and those claims;
+-- of a claim that holds nothing any more the claim alone.
 -- index job_claims_worker, jobs_pkey
 select job.id, job.fence, job.kind, job.queue, claim.id
 from (select id, ids from job_claims
       where worker_id = $1 and id <> all ($2::bigint[]) and claimed_at < now() - interval '5 seconds'
       order by id limit 100) as claim
-cross join lateral (
+left join lateral (
     select id, fence, kind, queue from jobs where id = any (claim.ids) and worker_id = $1 and state = 'running'
-) as job;
+) as job on true;
 
 -- name: drop_claims
 -- Forget claims of worker $1 that hold none of its rows any more, of those it does not know ($2).

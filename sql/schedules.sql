@@ -1,6 +1,12 @@
 -- Ticks of schedules: whoever moves last_tick_at forward inserts the row, in the same statement, so that there is exactly
 -- one however many daemons try.  Losers wait for the winner's commit and do nothing.
 
+-- name: known
+-- What stands in the table of these schedules ($1), as far as they have begun to count.  index job_schedules_pkey
+select name, kind, cron, timezone, last_tick_at, paused_at is not null as paused
+from job_schedules
+where name = any ($1::text[]) and last_tick_at is not null;
+
 -- name: adopt
 -- Make a schedule of the config known.  A new one, or one with another calendar, counts from now on: what it would have
 -- done in the past is nobody's wish.  $1 name, $2 kind, $3 cron, $4 timezone.  index job_schedules_pkey
