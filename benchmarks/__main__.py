@@ -30,7 +30,7 @@ async def main(*, short: bool) -> bool:
         await neighbour.main(2_000, 2, 500) if short else await neighbour.main(),
         await horizon.main(3, 200, holds=["an open writer"]) if short else await horizon.main(),
         await rescue.main(1) if short else await rescue.main(),
-        await lanes.main(200, 100) if short else await lanes.main(),
+        await lanes.main(200, 100, 1) if short else await lanes.main(),
         await limits.main(3, 1, 500) if short else await limits.main(),
         await history.main(10_000) if short else await history.main(),
         await roles.main(3, 20) if short else await roles.main(),

@@ -128,6 +128,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "lanes.sql": {
         "close": (("'{lane:a}'", "'{breaker}'", "'{30}'", "'{0}'", "'{x}'", "1"), set()),
+        "edge": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
         "park": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
         "holds": (("'{lane:a}'", "'{60}'", "1", "20"), set()),
         "open": (("'{lane:a}'", "1"), set()),
@@ -182,7 +183,9 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
     assert indexes <= plan.indexes
 
 
-@pytest.mark.parametrize("place", ["queue.sql/claim", "queue.sql/finish", "queue.sql/put_back", "lanes.sql/park"])
+@pytest.mark.parametrize(
+    "place", ["queue.sql/claim", "queue.sql/finish", "queue.sql/put_back", "lanes.sql/park", "lanes.sql/edge"]
+)
 async def test_a_plan_made_while_the_table_is_empty_does_not_read_it_whole(
     embedded_server: Embedded, template: str, place: str
 ) -> None:
