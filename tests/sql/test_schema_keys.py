@@ -133,7 +133,9 @@ async def test_a_key_given_up_at_a_commit_lets_the_client_in_that_waited_for_it(
         other = asyncio.get_running_loop().create_task(pool.fetchval(BOTH, "another", "second"))
         await waits_for_lock(pool, "idempotency_key")
         await transaction.commit()
-    assert await pool.fetchval("select job_id from job_keys where key = 'second'") == await other
+    made = await other
+    assert made is not None
+    assert await pool.fetchval("select job_id from job_keys where key = 'second'") == made
 
 
 async def test_the_mark_of_a_row_with_keys_does_not_stay_on_it(pool: Pool) -> None:
