@@ -47,7 +47,7 @@ async def short() -> None:
     programs = [
         limits.main(3, 1, 500),
         neighbour.main(2_000, 2, 500),
-        lanes.main(200, 100),
+        lanes.main(200, 100, 1),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),

@@ -17,6 +17,7 @@ from daemon.lane_admission import LaneAdmission
 from daemon.lanes import LANE_GATE, Lanes
 from daemon.lender import Lender
 from daemon.limits import GATE
+from daemon.passed import Position
 from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
 from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
@@ -41,7 +42,7 @@ RIPEN_MAX = 1000
 """Rows of a (queue, class) that come back from the gate `later` in one transaction."""
 
 MET_MANY = 50
-"""Rows of one queue that one claim had to move to the gates of lanes: there are most likely more like them."""
+"""Rows of one queue and class that claims had to move to the gates of lanes: there are most likely more like them."""
 
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
@@ -73,6 +74,9 @@ class Claimer:
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
+        self._met: Counter[tuple[str, int]] = (
+            Counter()
+        )  # rows of a (queue, class) that claims had to move to lanes' gates
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
@@ -82,7 +86,9 @@ class Claimer:
         self.admission = Admission(crew, lender, self._sources, self._wake.set)
         self._lane_admission = LaneAdmission(lanes, self.admission, runner, finisher)
         self._sources.lane_room = lanes.may_claim
-        lanes.on_probe, lanes.on_open, lanes.sweep.on_arrived = self._probe, self._lane_opened, self._arrived
+        lanes.on_probe, lanes.on_open = self._probe, self._lane_opened
+        lanes.sweep.on_arrived = self._arrived
+        lanes.sweep.on_passed, lanes.sweep.on_end = self._passed, self._passed_no_more
         runner.on_said = lanes.saw
         crew.store.on_freed = self._sources.freed
         runner.on_free = self._freed
@@ -225,9 +231,10 @@ class Claimer:
                 self._observer.parked(kind, queue, count)
             elif gate != ORDER_GATE:  # to wait for one's turn is nothing to be told of
                 self._observer.held(gate, queue, count)
-        for queue, count in Counter(job.queue for job in jobs if job.gate.startswith(LANE_GATE)).items():
-            if count >= MET_MANY:
-                self._lanes.met(queue)
+        self._met.update((job.queue, job.priority) for job in jobs if job.gate.startswith(LANE_GATE))
+        for way in [way for way, count in self._met.items() if count >= MET_MANY]:
+            del self._met[way]
+            self._lanes.met(*way)
 
     def _apart(self, jobs: list[Job]) -> list[Job]:
         """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
@@ -279,6 +286,14 @@ class Claimer:
 
     def _arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
         self._sources.arrived(queue, gate, priority, run_at)
+        self._wake.set()
+
+    def _passed(self, queue: str, priority: int, position: Position) -> None:
+        self._sources.passed(queue, priority, position, monotonic())
+        self._wake.set()
+
+    def _passed_no_more(self, queue: str, priority: int, run_at: float | None) -> None:
+        self._sources.passed_no_more(queue, priority, run_at)
         self._wake.set()
 
     def _freed(self, running: Running) -> None:

@@ -90,10 +90,11 @@ async def take(conn: Any) -> Survey:
     sample: list[Sample] = []
     if len(waiting) >= PAIRS or any(row.more_ready or row.more_scheduled for row in waiting):
         sample = [Sample(*row) for row in await conn.fetch(_SQL["sample"], SAMPLE_PAGES)]
-    running = {row[0]: row[1] for row in await conn.fetch(_SQL["running"])}
-    dead = {row[0]: row[1] for row in await conn.fetch(_SQL["dead"], EXACT_DEAD)}
+    others = await conn.fetch(_SQL["others"], EXACT_DEAD, WINDOW_S)
+    running = {queue: n for what, queue, _outcome, n in others if what == "running"}
+    dead = {queue: n for what, queue, _outcome, n in others if what == "dead"}
+    ended = [(queue, outcome, n) for what, queue, outcome, n in others if what == "ended"]
     dead_about = await conn.fetchval(_SQL["dead_about"]) if sum(dead.values()) >= EXACT_DEAD else 0.0
-    ended = [tuple(row) for row in await conn.fetch(_SQL["ended"], WINDOW_S)]
     return assemble(waiting, sample, running, dead, dead_about, ended)
 
 

@@ -17,10 +17,8 @@ HORIZON_S = 600.0
 """A snapshot that old keeps the dead rows of everything that ended since: claims get slower with each of them."""
 
 TRIGGERS = {
-    "jobs_hint": "daemons find new rows only at their next poll",
-    "jobs_keys": "a second row with the same idempotency key is not refused, and on_duplicate means nothing",
-    "jobs_keys_kept": "an idempotency key may be forgotten when a unique key was in its way",
-    "jobs_engine_columns": "producers can insert rows that no daemon can claim",
+    "jobs_keys": "a second row with the same idempotency key is not refused; on_duplicate and batch_id mean nothing",
+    "jobs_insert": "daemons find new rows only at their next poll, and producers can insert rows that none can claim",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="
 """An encoded line end.  Some patch levels of Python 3.11 and 3.12 write it out as one, and so a header of its own."""

@@ -43,6 +43,15 @@ class Page(NamedTuple):
     id: int
 
 
+class Edge(NamedTuple):
+    """Due rows up to this position, seconds since 1970 and id, are of shut lanes; `other`: the next one is not, else so
+    many were looked at."""
+
+    position: tuple[float, int]
+    other: bool
+    looked: int
+
+
 class Arrived(NamedTuple):
     """So many rows were moved to this gate, the first of them due at `run_at`."""
 
@@ -65,6 +74,14 @@ class LaneStore(Statements):
             [plain(row.reason, 500) for row in rows],
             worker_id,
         )
+
+    async def edge(
+        self, queue: str, priority: int, after: tuple[float, int], full: Sequence[str], most: int
+    ) -> Edge | None:
+        """How far the next `most` due rows of the open queue all are of lanes that are shut, or `full`.  None: no lane
+        is, or no row is due."""
+        rows = await self._fetch(_LANES["edge"], queue, priority, *after, full, most)
+        return Edge((rows[0][0], rows[0][1]), *rows[0][2:]) if rows else None
 
     async def park(
         self, queue: str, priority: int, after: tuple[float, int], full: Sequence[str], most: int

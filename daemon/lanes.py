@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from time import monotonic
 
 from daemon.breaker import Breaker, open_s
@@ -40,6 +41,9 @@ PROBES_MAX = 20
 
 FULL_MAX = 100
 """Lanes that a claim is told of as being full."""
+
+STUCK_S = 0.3
+"""A lane is full for a moment whenever it is busy, and is passed by only when nothing has moved there for so long."""
 
 UNUSED_S = 3.0
 """A probe that was given to us and finds no row by then is given up."""
@@ -84,13 +88,14 @@ class Lanes:
         self._waiting: dict[str, str] = {}  # gate → a queue with rows at it
         self._probes: dict[str, _Probe] = {}
         self._tight: set[str] = set()
+        self._stuck: set[str] = set()  # gates that the sweep was told of
         self._closings: dict[tuple[str, str], Closing] = {}
         self._openings: set[str] = set()
         self._given_up: set[str] = set()
         self._wake = asyncio.Event()
         self._look_at = 0.0
         self._forget_at = clock() + FORGET_S
-        self.sweep = Sweep(store, self.full, observer)
+        self.sweep = Sweep(store, self.full, self.stuck, observer, clock=clock)
         self.on_probe: Callable[[str, str], None] = lambda queue, gate: None
         """One row may be claimed from this (queue, gate), however busy the queue is."""
         self.on_open: Callable[[str], None] = lambda gate: None
@@ -117,9 +122,15 @@ class Lanes:
             self._tight.discard(lane)
         return [gate_of(lane) for lane in islice(self._tight, FULL_MAX)]
 
-    def met(self, queue: str) -> None:
-        """A claim had to move so many rows of this queue that there are most likely more."""
-        self.sweep.begin(queue)
+    def stuck(self) -> list[str]:
+        """Those of the full where nothing has begun or ended for a while: rows of the others behind theirs need not
+        wait for them."""
+        now = self._clock()
+        return [gate for gate in self.full() if now - self._used_at(gate) > STUCK_S]
+
+    def met(self, queue: str, priority: int) -> None:
+        """Claims had to move so many rows of this queue and class that there are most likely more."""
+        self.sweep.begin(queue, priority)
         self._wake.set()
 
     def admit(self, job: Job) -> bool:
@@ -196,6 +207,7 @@ class Lanes:
     def _reopen(self, lane: str, breaker: Breaker) -> None:
         breaker.open(self._clock())
         self._observer.lane_opened(lane)
+        self.sweep.again()
         self._wake.set()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -217,6 +229,10 @@ class Lanes:
         if worker_id is None:
             return
         await self._write(worker_id)
+        stuck = set(self.stuck())
+        if self._stuck - stuck:
+            self.sweep.again()
+        self._stuck = stuck
         await self.sweep.step()
         if self._waiting and now >= self._look_at:
             self._look_at = now + LOOK_S * (1.0 + 0.2 * self._dice())
@@ -280,7 +296,7 @@ class Lanes:
             breaker.granted = True
             self.on_probe(self._waiting[gate], gate)
         elif lane not in self._probes:
-            left_s = max(float("inf") if hold.left_s is None else hold.left_s for hold in holds)
+            left_s = max(inf if hold.left_s is None else hold.left_s for hold in holds)
             breaker.close(now + left_s, max((hold.rung for hold in holds if hold.cause != "pause"), default=-1))
 
     def _drop_probe(self, lane: str) -> None:
@@ -288,6 +304,10 @@ class Lanes:
         self._given_up.add(lane)
         if (breaker := self._breakers.get(lane)) is not None:
             breaker.granted = False
+
+    def _used_at(self, gate: str) -> float:
+        breaker = self._breakers.get(gate.removeprefix(LANE_GATE))
+        return -inf if breaker is None else breaker.used_at
 
     def _room(self, lane: str, now: float) -> int | None:
         return (self._breakers.get(lane) or Breaker.of(self._settings(lane), now)).room(now)
@@ -315,10 +335,13 @@ class Lanes:
     async def _nap(self) -> None:
         now = self._clock()
         until = min(self._look_at, self._forget_at) if self._waiting else self._forget_at
+        sweep_at = self.sweep.due_at
         if self._worker_id() is None:
             until = now + LOOK_S
-        elif self._closings or self._openings or self._given_up or self.sweep:
+        elif self._closings or self._openings or self._given_up or (sweep_at is not None and sweep_at <= now):
             return
+        elif sweep_at is not None:
+            until = min(until, sweep_at)
         try:
             async with asyncio.timeout(max(0.0, until - now)):
                 await self._wake.wait()

@@ -130,6 +130,7 @@ class Parts:
         """An operator wants something: attempts stopped, pauses begun or ended, rows at another place or time."""
         self._controls.call()
         self._scheduler.look_again()
+        self.keeper.look_again()
         self.claimer.look_again()
 
     def _skewed(self, skew_s: float) -> None:

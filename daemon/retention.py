@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
@@ -46,6 +46,15 @@ class Swept(NamedTuple):
 
 HISTORY = Swept("job_history", "state", "finished_at")
 ATTEMPTS = Swept("job_attempts", "", "ended_at")
+
+
+class Days(NamedTuple):
+    """A table's days from today on that have a partition, rows that found none, and whether a day is past its time."""
+
+    parent: str
+    days: int
+    rows: int
+    over: bool
 
 
 class Group(NamedTuple):
@@ -141,20 +150,27 @@ class Retention:
     async def partitions(self) -> None:
         """Days to come made ahead, days past their retention dropped; what waits for a lock is tried again later."""
         keep = self._config().retention
-        for parent, keep_s in (
-            ("job_history", keep.history),
-            ("job_attempts", keep.attempts),
-            ("webhook_deliveries", keep.webhook_deliveries),
-            ("email_deliveries", keep.email_deliveries),
-            ("domain_checks", keep.domain_checks),
-            ("job_logs", keep.job_logs),
-        ):
+        keeps = {
+            "job_history": keep.history,
+            "job_attempts": keep.attempts,
+            "webhook_deliveries": keep.webhook_deliveries,
+            "email_deliveries": keep.email_deliveries,
+            "domain_checks": keep.domain_checks,
+            "job_logs": keep.job_logs,
+        }
+        tables = await self._days(keeps)
+        amiss = [table for table in tables if table.days <= keep.partitions_ahead or table.rows or table.over]
+        for table in amiss:
             try:
-                await self._partitions_of(parent, keep.partitions_ahead, keep_s)
+                await self._partitions_of(table.parent, keep.partitions_ahead, keeps[table.parent])
             except AWAY as error:  # somebody holds a lock on this one; the others do not wait for it
                 self._observer.keeper_failed("partitions", error)
-        rows = await self._store.fetch(_SQL["defaults"])
-        self._observer.upkeep.partitions_sampled({row["parent"]: (row["days"], row["rows"]) for row in rows})
+        if amiss:
+            tables = await self._days(keeps)
+        self._observer.upkeep.partitions_sampled({table.parent: (table.days, table.rows) for table in tables})
+
+    async def _days(self, keeps: Mapping[str, float]) -> list[Days]:
+        return [Days(*row) for row in await self._store.fetch(_SQL["days"], list(keeps), list(keeps.values()))]
 
     async def _partitions_of(self, parent: str, ahead: int, keep_s: float) -> None:
         for name in await self._store.make_partitions(parent, ahead):

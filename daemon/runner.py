@@ -14,6 +14,7 @@ import asyncpg
 
 from daemon.attempt import Handling, Progress, Running
 from daemon.finisher import Finisher
+from daemon.hands import Hands
 from daemon.limits import Bucket
 from daemon.notes import Notes
 from daemon.observe import Observer
@@ -52,12 +53,14 @@ class Runner:
         self._finisher = finisher
         self._observer = observer
         self.notes = Notes(store, observer, lambda: self.setup.config.log.job_lines)
+        self._keep_line = self.notes.line
         self._running: dict[tuple[int, int], Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._sweeping = False
         self._loop = asyncio.get_running_loop()
         self._handling = Handling()
+        self._hands = Hands(self._attempt)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -71,7 +74,7 @@ class Runner:
         return Counter(b for running in self._running.values() for b in running.buckets if b.places is not None)
 
     def start(self, job: Job, buckets: tuple[Bucket, ...] = ()) -> None:
-        """Run `job` in a task of its own; `on_free` is called when its slot is.
+        """Run `job`; `on_free` is called when its slot is free.
 
         A claim that Postgres lost in a crash of its own and made again is the attempt that runs here already.
         """
@@ -88,7 +91,8 @@ class Runner:
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(SWEEP_S, self._sweep)
-        running.task = self._loop.create_task(self._attempt(running))  # owned here, until _ended
+        kind = self.setup.kinds.get(job.kind)
+        self._hands.take(running, waits=kind is not None and (kind.many is not None or kind.transactional))
 
     def cancel(self, why: str) -> int:
         """Stop every attempt; their rows are handed back untouched.  Returns how many there were."""
@@ -126,14 +130,33 @@ class Runner:
 
     async def wait_for_current(self) -> None:
         """Until every attempt that runs now has ended; later ones do not matter."""
-        if tasks := {running.task for running in self._running.values() if running.task is not None}:
+        current = list(self._running.values())
+        while any(not (running.begun or running.settled) for running in current):  # noqa: ASYNC110  as the loop turns
+            await asyncio.sleep(0)
+        if tasks := {running.task for running in current if running.task is not None}:
             await asyncio.wait(tasks)
 
     async def _attempt(self, running: Running) -> None:
         """From the first step to the free slot.  It frees the slot itself: a done-callback is a loop's turn dearer."""
         running.begun = True
         try:
-            await self._run(running)
+            job, context, trace = running.job, None, None
+            rules = self._book.rules(self.setup, job)
+            if job.max_attempts is None:  # resolved, so that a handler can see which attempt is its last
+                job.max_attempts = rules.policy.max_attempts
+            outcome, args = refuse(job, job.max_attempts), None
+            if outcome is None:
+                outcome, args = decode(rules.kind, job)
+            if outcome is None:
+                context = self._context(running)
+                if rules.kind.transactional:
+                    await self._in_transaction(running, rules, args, context)
+                    return
+                running.deadline = perf_counter() + rules.timeout_s
+                outcome, trace = await self._handling.call(rules.kind, args, context, running, rules.timeout_s)
+                running.said = outcome
+            if not running.settled:
+                self._settled(running, transition(job, rules, context, outcome, trace))
         except Exception as fault:  # ours, not the handler's: the row must not stay with us
             self._observer.task_died(f"attempt of job {running.job.id}", fault)
             if not running.settled:
@@ -141,30 +164,11 @@ class Runner:
         finally:
             self._ended(running)
 
-    async def _run(self, running: Running) -> None:
-        job, tools = running.job, self.setup.tools
-        rules = self._book.rules(self.setup, job)
-        trace: str | None = None
-        context: Context | None = None
-        if job.max_attempts is None:  # resolved, so that a handler can see which attempt is its last
-            job.max_attempts = rules.policy.max_attempts
-        outcome = refuse(job, job.max_attempts)
-        if outcome is None:
-            outcome, args = decode(rules.kind, job)
-        if outcome is None:
-            now = perf_counter()
-            log, progress = self._observer.log_for(job, self.notes.line), Progress(self.notes, job)
-            context = Context(job, tools, log, progress)
-            self._observer.started(job, job.claimed_at - job.run_at + now - running.started)
-            if rules.kind.transactional:
-                await self._in_transaction(running, rules, args, context)
-                return
-            running.deadline = now + rules.timeout_s
-            outcome, trace = await self._handling.call(rules.kind, args, context, running, rules.timeout_s)
-            running.said = outcome
-        if running.settled:
-            return
-        self._settled(running, transition(job, rules, context, outcome, trace))
+    def _context(self, running: Running) -> Context:
+        """What its handler gets; it starts now."""
+        job = running.job
+        self._observer.started(job, job.claimed_at - job.run_at + perf_counter() - running.started)
+        return Context(job, self.setup.tools, self._observer.log_for(job, self._keep_line), Progress(self.notes, job))
 
     async def _in_transaction(self, running: Running, rules: Rules, args: Any, context: Context) -> None:
         """The handler's work and the row's end in one commit, or neither."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
 import sql
+from daemon.cron import stagger_s
 from daemon.statements import Statements
 from daemon.texts import json_text
 from daemon.work_settings import ScheduleSettings
@@ -22,8 +24,27 @@ class Tick(NamedTuple):
     paused: bool
 
 
+class Known(NamedTuple):
+    """A schedule as it stands in the table."""
+
+    kind: str
+    cron: str
+    timezone: str
+    last: datetime
+    paused: bool
+
+    def is_of(self, settings: ScheduleSettings) -> bool:
+        """Whether it was adopted with these settings."""
+        return self[:3] == (settings.kind, settings.cron, settings.timezone)
+
+
 class ScheduleStore(Statements):
     """Raises one of AWAY when Postgres is."""
+
+    async def known(self, names: Collection[str]) -> dict[str, Known]:
+        """Those of these schedules that somebody has adopted."""
+        rows = await self._fetch(_SCHEDULES["known"], list(names))
+        return {row[0]: Known(*row[1:]) for row in rows}
 
     async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
         """Make a schedule of the config known; (its last tick, whether it is paused)."""
@@ -43,6 +64,7 @@ class ScheduleStore(Statements):
             row.org_id,
             row.priority,
             unique_key,
+            stagger_s(name, row.spread),
         )
         return Tick(*found)
 

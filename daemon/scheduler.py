@@ -84,10 +84,13 @@ class Scheduler:
 
     async def _refresh(self) -> None:
         clocks = {}
-        for name, settings in self._settings.items():
-            if not settings.enabled:
-                continue
-            last, paused = await self._store.adopt(name, settings.kind, settings.cron, settings.timezone)
+        wanted = {name: settings for name, settings in self._settings.items() if settings.enabled}
+        known = await self._store.known(wanted) if wanted else {}
+        for name, settings in wanted.items():
+            if name in known and known[name].is_of(settings):  # adopted: writing it again would only be a write
+                last, paused = known[name].last, known[name].paused
+            else:
+                last, paused = await self._store.adopt(name, settings.kind, settings.cron, settings.timezone)
             clocks[name] = _Clock(settings, parse(settings.cron, settings.timezone), last, paused)
         self._clocks = clocks
 

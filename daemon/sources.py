@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
-from daemon.low_water import MARGIN_S, LowWater
+from daemon.low_water import LowWater
+from daemon.passed import Passed, Position
 from daemon.pattern import is_pattern, matches
 from daemon.shares import Ageing, Shares
 from daemon.store import Ask, Freed, Head, Mark, Ripe, Waiting
@@ -68,19 +69,32 @@ class _State:
     shut_until: float = 0.0  # set aside until then
     full: bool = False  # the last claim gave all it was asked for: others may wait
     marks: LowWater = field(default_factory=LowWater)
+    passed: Passed = field(default_factory=Passed)
     classes: set[int] = field(default_factory=set)  # that the last look saw
     ageing: Ageing = field(default_factory=Ageing)
     shares: Shares | None = None
     survey_at: float = 0.0  # not before
     company_until: float = 0.0  # several organisations are about
 
+    def lower(self, priority: int, run_at: float) -> None:
+        """A row that is so old is ready."""
+        self.marks.lower(priority, run_at)
+        self.passed.lowered(priority, run_at)
+
     def asks(self, place: Place, count: int, slots: Slots, now: float) -> list[Ask]:
+        """For `count` rows, most times behind those that need not be met."""
+        asks = self._in_order(place, count, slots, now)
+        if not self.passed.due(now):
+            return asks
+        return [ask._replace(start=self.passed.over(ask.start)) for ask in asks]
+
+    def _in_order(self, place: Place, count: int, slots: Slots, now: float) -> list[Ask]:
         """For `count` rows, organisation by organisation where several wait, else in order of class and time."""
         kept = 0
         if self.company_until > now and place[1] == "":  # what stays free beyond `count` is kept already
             kept = max(0, slots.kept - (slots.free - count))
         if self.shares is not None:
-            if asks := self.shares.ask(*place, count, kept, slots.runs):
+            if asks := self.shares.ask(*place, count, kept, slots.runs, now):
                 return asks
             if len(self.shares):  # all of them run something, and what is left is kept for others
                 return []
@@ -165,7 +179,7 @@ class Sources:
             if place not in seen and place != after[:2]:
                 state.classes.clear()
             state.classes.add(head.priority)
-            state.marks.lower(head.priority, head.run_at)
+            state.lower(head.priority, head.run_at)
             if due_s <= 0:
                 state.ripe = True
             elif state.due_at is None or now + due_s < state.due_at:
@@ -329,7 +343,9 @@ class Sources:
         state = self._states.get((job.queue, gate))
         if state is None:
             return
-        state.marks.lower(job.priority, job.run_at)
+        state.lower(job.priority, job.run_at)
+        if state.shares is not None:
+            state.shares.returned(job.priority, job.org_id or "", job.run_at)
         if due_at is None:
             state.ripe = True
         elif state.due_at is None or due_at < state.due_at:
@@ -371,7 +387,24 @@ class Sources:
     def arrived(self, queue: str, gate: str, priority: int, run_at: float) -> None:
         """A row that is so old now stands at this gate."""
         self.opened(queue, gate)
-        self._states[queue, gate].marks.lower(priority, run_at)
+        self._states[queue, gate].lower(priority, run_at)
+
+    def passed(self, queue: str, priority: int, position: Position, now: float) -> None:
+        """All ready rows of this open queue and class up to there are of destinations that are shut."""
+        state = self._states.get((queue, ""))
+        if state is not None:
+            state.passed.to(priority, position, now)
+            state.ripe = True
+
+    def passed_no_more(self, queue: str, priority: int, run_at: float | None) -> None:
+        """They were moved, or the destinations of some have opened: then rows as old as that may run."""
+        state = self._states.get((queue, ""))
+        if state is None:
+            return
+        state.passed.end(priority)
+        if run_at is not None:
+            state.lower(priority, run_at)
+            state.ripe = True
 
     def at_lanes(self) -> list[Place]:
         """Where rows wait for their destination."""
@@ -410,11 +443,11 @@ class Sources:
 
 def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], moved: Sequence[Job]) -> None:
     got: Counter[tuple[int, str]] = Counter()
-    newest: dict[tuple[int, str], float] = {}
+    newest: dict[tuple[int, str], tuple[float, int]] = {}
     for job in (*jobs, *moved):
         who = (job.priority, job.org_id or "")
         got[who] += 1
-        newest[who] = max(newest.get(who, -inf), job.run_at - MARGIN_S)
+        newest[who] = max(newest.get(who, (-inf, 0)), (job.run_at, job.id))
     shares.claimed(asks, got, newest)
 
 

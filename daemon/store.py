@@ -254,10 +254,13 @@ class Store(Statements):
             timeout=self._timeout_s,
         )
 
-    async def held(self, worker_id: int, known_claims: Sequence[int]) -> list[Job]:
-        """Running rows of this worker, with their name and fence only, out of older claims it does not know."""
+    async def held(self, worker_id: int, known_claims: Sequence[int]) -> tuple[list[Job], bool]:
+        """Out of older claims this worker does not know: its running rows, with their name and fence only; and whether
+        some of these claims hold none any more."""
         rows = await self._fetch(_QUEUE["held"], worker_id, known_claims)
-        return [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id, claim_id=r[4]) for r in rows]
+        held = [row for row in rows if row[0] is not None]
+        jobs = [Job(r[0], r[1], r[2], r[3], 2, 0, "{}", 0.0, worker_id=worker_id, claim_id=r[4]) for r in held]
+        return jobs, len(held) < len(rows)
 
     async def drop_claims(self, worker_id: int, known_claims: Sequence[int]) -> int:
         """Forget older claims of this worker that it does not know and that hold nothing any more."""

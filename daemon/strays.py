@@ -24,7 +24,7 @@ class Strays:
         if worker_id is None:
             return 0
         claims = self._finisher.claims.known()
-        held = await self._store.held(worker_id, claims)
+        held, some_empty = await self._store.held(worker_id, claims)
         known = self._runner.known() | self._finisher.known()
         unknown = {(job.id, job.fence): job for job in held if (job.id, job.fence) not in known}
         found = [job for key, job in unknown.items() if key in self._suspects]
@@ -32,7 +32,8 @@ class Strays:
         self._finisher.claims.taken(found)
         for job in found:
             self._finisher.add(hand_back(job))
-        await self._store.drop_claims(worker_id, claims)
+        if some_empty:
+            await self._store.drop_claims(worker_id, claims)
         return len(found)
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import asyncpg
 
 import sql
+from daemon.chores import Chores
 from daemon.claimer import Claimer
 from daemon.config import Config, parse
 from daemon.crew import Crew
 from daemon.embedded import Embedded
 from daemon.finisher import Finisher
 from daemon.handlers import load_kinds
-from daemon.keeper import Keeper
 from daemon.lane_store import LaneStore
 from daemon.lanes import Lanes
 from daemon.lender import Lender
@@ -119,14 +119,13 @@ class Bench:
         self._calls = calls
         self._observer = Observer(_Lines())
         self._waits_s: float | None = None
-        self._keeper = Keeper(
+        self._chores = Chores(
             UpkeepStore(pool),
             self._observer,
             lambda: plan.config,
             lambda: None,
-            lambda: None,
-            _no_strays,
             Tallies(lambda: None),  # nobody looks at the numbers of a test's database
+            rest_s=0.0,
         )
 
     @property
@@ -138,16 +137,18 @@ class Bench:
 
     async def drain(self, stop: Callable[[Ran], bool]) -> list[Ran]:
         done: list[Ran] = []
-        await self._keeper.expire()
-        await self._keeper.control()
+        await self._do_chores()
         while True:
             life = await self._live(stop, done)
             if not life.dead:
                 return done
-            await self._keeper.rescue()
-            await self._keeper.control()
+            await self._do_chores()
             if life.stopped:
                 return done
+
+    async def _do_chores(self) -> None:
+        for chore in self._chores.wanted(await self._chores.ask()):
+            await chore.do()
 
     async def _live(self, stop: Callable[[Ran], bool], done: list[Ran]) -> _Life:
         """One worker's life, to its end or its death."""
@@ -349,7 +350,3 @@ def _calm(config: Config, kinds: Mapping[str, Kind], concurrency: int) -> Config
         queues={name: replace(queue, concurrency=concurrency) for name, queue in queues.items()},
         kinds={name: replace(kind, jitter=0.0) if kind.jitter is None else kind for name, kind in sections.items()},
     )
-
-
-async def _no_strays() -> int:
-    return 0

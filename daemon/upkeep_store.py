@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -18,12 +19,29 @@ _HOLDS = sql.load("holds.sql")
 _BATCHES = sql.load("batches.sql")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one question has found to do."""
+
+    lost: list[int]  # workers that hold rows, or a lease, but no longer live
+    over: bool  # the time of a pause
+    paused: dict[str, tuple[str | None, str | None]]  # by gate, who paused it, and why
+    unwanted: bool  # rows that came back although somebody wants them stopped
+    late: bool  # rows past expires_at
+    ordered: bool  # rows in an order that may have to be opened, or let by
+    children: bool  # batches that are open
+    alive: int  # workers
+    soon_s: float | None  # until a lease or a pause ends, unless somebody prolongs it
+
+
 class UpkeepStore(Statements):
     """Raises one of AWAY when Postgres is.  Every statement may run beside itself on another daemon."""
 
-    async def lost(self, most: int) -> list[int]:
-        """Workers that hold rows, or a lease, but no longer live."""
-        return [row[0] for row in await self._fetch(_WORKER["lost"], most)]
+    async def found(self, workers: int, pauses: int) -> Found:
+        """What there is to do: `workers` lost ones at most; of the pauses so many."""
+        (row,) = await self._fetch(_UPKEEP["found"], workers, pauses)
+        paused = {gate: (actor, reason) for gate, actor, reason in row["paused"]}
+        return Found(**{**row, "paused": paused})
 
     async def rescue(self, worker_id: int, crash_limit: int, claims: int) -> tuple[int, list[str], int]:
         """Return rows of some claims of a lost worker to their queues; (how many, the queue of each that was buried,
@@ -44,10 +62,6 @@ class UpkeepStore(Statements):
     async def end_pauses(self, most: int) -> list[str]:
         """End the pauses whose time is over; their gates."""
         return [row[0] for row in await self._fetch(_CONTROL["end_pauses"], most)]
-
-    async def pauses(self, most: int) -> dict[str, tuple[str | None, str | None]]:
-        """Who paused each gate, and why."""
-        return {row[0]: (row[1], row[2]) for row in await self._fetch(_CONTROL["pauses"], most)}
 
     async def call(self) -> None:
         """Tell the daemons that an operator wants something."""

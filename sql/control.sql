@@ -56,10 +56,6 @@ with gates as (
 )
 select gate from gates union all select 'schedule:' || name from schedules;
 
--- name: pauses
--- What is paused now, of at most $1.  The table is small.
-select gate, actor, reason from job_holds where cause = 'pause' order by gate limit $1;
-
 -- name: forget_undo
 -- What may no longer be taken back: older than $1 seconds.  The $2 oldest operations' rows are looked at.
 -- index job_undo_pkey; the rows by their place

@@ -46,17 +46,22 @@ update job_sweeps set page = $3, due_at = coalesce($4::timestamptz, 'infinity') 
 update job_sweeps set page = 0, due_at = 'infinity', next_at = coalesce($3::timestamptz, 'infinity')
 where partition = $1 and rules = $2;
 
--- name: defaults
--- Rows in default partitions, counted up to 10,000 each, and how many days from today on have a partition: (table, rows,
--- days).  A default partition is empty, or nearly: reads at most 10,000 rows of each
-select parent.relname as parent, coalesce(found.strays, 0) as rows, days.n as days
-from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_deliveries'), ('domain_checks'),
-             ('job_logs'))
-    as parent (relname)
-left join job_strays(10000) as found on found.parent = parent.relname
+-- name: days
+-- Of each table ($1), kept for so many seconds ($2): how many days from today on have a partition, rows in its default
+-- partition, counted up to 10,000, and whether some day has passed its time.  catalogue only, but for the default partitions,
+-- which are empty, or nearly
+select asked.parent, days.n as days, coalesce(found.strays, 0) as rows,
+       exists (
+           select from pg_inherits as heir join pg_class as child on child.oid = heir.inhrelid
+           where heir.inhparent = to_regclass(quote_ident(asked.parent)) and child.relname ~ ('^' || asked.parent || '_\d{8}$')
+             and to_date(right(child.relname, 8), 'YYYYMMDD') + 1
+                 <= ((now() - asked.keep_s * interval '1 second') at time zone 'UTC')::date
+       ) as over
+from unnest($1::text[], $2::float8[]) as asked (parent, keep_s)
+left join job_strays(10000) as found on found.parent = asked.parent
 cross join lateral (
     select coalesce(min(n), 61) as n from generate_series(0, 60) as n
-    where to_regclass(quote_ident(parent.relname || to_char((now() at time zone 'UTC')::date + n, '_YYYYMMDD'))) is null
+    where to_regclass(quote_ident(asked.parent || to_char((now() at time zone 'UTC')::date + n, '_YYYYMMDD'))) is null
 ) as days;
 
 -- name: waiting
@@ -118,18 +123,24 @@ cross join lateral ( -- `offset 0` keeps the planner from reading the table whol
 where state = 'ready'
 group by queue, gate;
 
--- name: running
--- Running rows by queue, as the daemons that live said at their last heartbeat.  One row for each daemon and queue
-select load.key as queue, sum(load.value::bigint)::bigint as running
+-- name: others
+-- What is not counted in table jobs, as (what, queue, outcome, n): rows that run, as the daemons that live said at their last
+-- heartbeat; dead letters, of the newest $1; and what ended since $2 seconds ago, in whole hours.
+-- One row for each daemon and queue; index job_history_dead of each partition, merged backwards; index job_tallies_pkey: one
+-- row for each hour, queue, outcome and daemon
+select 'running' as what, load.key as queue, '' as outcome, sum(load.value::bigint)::bigint as n
 from job_workers, jsonb_each_text(job_workers.running) as load
 where lease_until > now()
-group by load.key;
-
--- name: dead
--- Dead letters by queue, of the newest $1.  index job_history_dead of each partition, merged backwards
-select queue, count(*) as dead
+group by load.key
+union all
+select 'dead', queue, '', count(*)
 from (select queue from job_history where state = 'dead' order by finished_at desc limit $1) as bounded
-group by queue;
+group by queue
+union all
+select 'ended', queue, outcome, sum(n)::bigint
+from job_tallies
+where hour > now() - $2::float8 * interval '1 second'
+group by queue, outcome;
 
 -- name: dead_about
 -- How many dead letters there may be in all: entries of the partitions' indexes of them when they were last vacuumed or
@@ -137,13 +148,6 @@ group by queue;
 select coalesce(sum(greatest(heir.reltuples, 0)), 0)::float8
 from pg_inherits join pg_class as heir on heir.oid = inhrelid
 where inhparent = 'job_history_dead'::regclass;
-
--- name: ended
--- Jobs that ended since $1 seconds ago, in whole hours: (queue, outcome, n).  index job_tallies_pkey: one row for each hour,
--- queue, outcome and daemon
-select queue, outcome, sum(n)::bigint as n from job_tallies
-where hour > now() - $1::float8 * interval '1 second'
-group by queue, outcome;
 
 -- name: tally
 -- A daemon's totals of one hour.  Totals, so that it may be written again when an answer was lost.

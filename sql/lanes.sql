@@ -12,6 +12,40 @@ on conflict (gate, cause) do update
 set until = excluded.until, reason = excluded.reason, detail = excluded.detail
 where hold.until < excluded.until or (hold.detail ->> 'probe')::bigint = $6::bigint;
 
+-- name: edge
+-- How far the next due rows of an open queue all belong to lanes that are shut, so that claims may begin behind them before
+-- they are moved.  $1 queue, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon
+-- may start nothing more, $6 rows looked at.  The last such row; whether one of another lane comes next; how many were looked
+-- at in all.  Nothing, if no lane is shut or no row is due.
+-- index jobs_ready, at most $6 entries twice: the first to the next row of another lane, which is where most looks end; the
+-- second, to the end, tells no lanes
+with shut as materialized (
+    select gate from job_holds where gate like 'lane:%'
+    union all
+    select unnest($5::text[])
+)
+(
+    select date_part('epoch', run_at) as at, id - 1 as last_id, true as other, 0 as looked
+    from (select run_at, id, 'lane:' || job_lane(kind, args, lane) as lane_gate from jobs
+          where exists (select from shut)
+            and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+            and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
+          order by run_at, id limit $6) as head
+    where lane_gate is null or lane_gate not in (select gate from shut)
+    order by run_at, id limit 1
+)
+union all
+(
+    select date_part('epoch', run_at), id, false, (count(*) over ())::int
+    from (select run_at, id from jobs
+          where exists (select from shut)
+            and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+            and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
+          order by run_at, id limit $6) as head
+    order by run_at desc, id desc limit 1
+)
+limit 1;
+
 -- name: park
 -- Of the next due rows of an open queue, move those whose lanes are shut to the gates of these: what a claim does with the
 -- rows it meets, for many at once, and without keeping the others from the claims.

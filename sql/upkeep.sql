@@ -1,5 +1,48 @@
 -- What the daemons do about the tables themselves.  Leaderless: each statement is safe to run from any daemon at any time.
 
+-- name: found
+-- What there is to do, all in one question, so that idle daemons ask one: workers ($1 at most) whose lease has run out, and
+-- such as have claims but no row any more; whether a pause is over; what is paused, as (gate, actor, reason), $2 at most;
+-- whether there are rows that were to be stopped and came back, rows that are too late, rows in an order that may have to be
+-- opened or let by, and open batches; how many workers live; and in how many seconds the next lease or pause ends.
+-- index job_claims_worker, walked loosely: one probe for each worker; jobs_cancel_asked, jobs_expiring, jobs_blocking,
+-- jobs_in_order, job_batches_open, one probe each.  Workers, holds and schedules are few, and read whole.  Locks nothing
+with recursive holder as (
+    (select worker_id from job_claims order by worker_id, id limit 1)
+    union all
+    select next.worker_id
+    from holder
+    cross join lateral (
+        select worker_id from job_claims where worker_id > holder.worker_id order by worker_id, id limit 1
+    ) as next
+), lost as (
+    (select worker_id as id from holder
+     where not exists (select from job_workers where id = holder.worker_id and lease_until > now())
+     limit $1)
+    union
+    (select id from job_workers where lease_until <= now() limit $1)
+), pause as (
+    select until from job_holds where cause = 'pause'
+    union all
+    select paused_until from job_schedules where paused_at is not null
+), ending as (
+    select lease_until as at from job_workers where lease_until > now()
+    union all
+    select until from pause where until > now()
+)
+select array(select id from lost) as lost,
+       exists (select from pause where until <= now()) as over,
+       array(select array[gate, actor, reason] from job_holds where cause = 'pause' order by gate limit $2) as paused,
+       exists (select from jobs where cancel_asked is not null and worker_id is null and state = 'ready'
+               order by id limit 1) as unwanted,
+       exists (select from jobs where expires_at <= now() and state = 'ready' order by expires_at limit 1) as late,
+       exists (select from jobs where blocks_until <= now() and not aside and state = 'ready'
+               order by blocks_until limit 1)
+           or exists (select from jobs where gate = 'order' order by kind, ordering_key limit 1) as ordered,
+       exists (select from job_batches where ended_at is null order by id limit 1) as children,
+       (select count(*)::int from job_workers where lease_until > now()) as alive,
+       (select date_part('epoch', min(at)) - date_part('epoch', now()) from ending) as soon_s;
+
 -- name: expire
 -- Bury ready rows whose expires_at has passed.  $1 rows at most.  index jobs_expiring; job_next for each with an ordering key
 with late as materialized (

@@ -34,24 +34,6 @@ with holds as (
 )
 delete from job_workers where id = $1 and (select count(*) from claimed) < $2;
 
--- name: lost
--- Workers whose lease has run out, and such as have claims but no row any more.  At most $1.
--- index job_claims_worker, walked loosely: one probe for each worker
-with recursive holder as (
-    (select worker_id from job_claims order by worker_id, id limit 1)
-    union all
-    select next.worker_id
-    from holder
-    cross join lateral (
-        select worker_id from job_claims where worker_id > holder.worker_id order by worker_id, id limit 1
-    ) as next
-)
-(select worker_id as id from holder
- where not exists (select from job_workers where id = holder.worker_id and lease_until > now())
- limit $1)
-union
-(select id from job_workers where lease_until <= now() limit $1);
-
 -- name: rescue
 -- Return the rows of a lost worker to their queues, and bury those that have now lost $2 workers: such a row is more likely
 -- the cause than the victim.  $1 worker, $2 crash limit, $3 claims at most.  Called until no claim is left.  Two daemons at

@@ -129,6 +129,6 @@ async def test_a_burst_is_shared_by_daemons_and_each_row_runs_once(fleet: Fleet,
 
 async def test_hints_that_are_lost_cost_no_more_than_a_poll(fleet: Fleet, pool: asyncpg.Pool) -> None:
     daemon = await fleet.start(DAEMON__POLL_INTERVAL="300ms")
-    await pool.execute("alter table jobs disable trigger jobs_hint")
+    await pool.execute("alter table jobs disable trigger jobs_insert")
     await ended(pool, await insert(pool, "note", queue="unseen"))
     await until(lambda: not daemon.events("deaf"), lambda: "it hears")

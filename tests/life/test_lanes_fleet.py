@@ -95,7 +95,7 @@ async def test_a_dead_destination_beside_a_living_one(fleet: Fleet, pool: asyncp
         for_dead = await webhooks(pool, DEAD, port, rows)
         for_well = await webhooks(pool, WELL, sink.port, rows)
         await ended(pool, for_well)
-        assert sink.asked == rows
+        assert rows <= sink.asked <= await tried(pool, WELL)  # more, where an answer came too late on a busy machine
         await until_sql(pool, "select count(*) = 0 from jobs where gate = '' and state = 'ready' and run_at <= now()")
         attempts = await tried(pool, DEAD)
         assert 5 <= attempts <= budget(LANES, monotonic() - began, daemons=2)

@@ -113,11 +113,11 @@ class TestRescue:
             await claim(store, lost, 2)
         await die(pool, lost)
         assert await keeping.rescue(lost, 3, 2) == (4, [], 3)
-        assert await keeping.lost(10) == [lost]
+        assert (await keeping.found(10, 10)).lost == [lost]
         assert await rescued(keeping, lost, 2) == (2, 0)
         assert await held(pool, lost) == []
         await keeping.forget(lost)
-        assert await keeping.lost(10) == []
+        assert (await keeping.found(10, 10)).lost == []
         assert await pool.fetchval("select count(*) from jobs where crashes = 1 and fence = 2") == 6
 
     async def test_a_claim_is_not_dropped_while_a_row_of_it_cannot_be_had(
@@ -133,7 +133,7 @@ class TestRescue:
             assert await rescued(keeping, lost) == (2, 0)
             assert await held(pool, lost) == [ids]
             await keeping.forget(lost)
-            assert await keeping.lost(10) == [lost]
+            assert (await keeping.found(10, 10)).lost == [lost]
         assert await rescued(keeping, lost) == (1, 0)
         assert await held(pool, lost) == []
 
@@ -179,10 +179,10 @@ class TestRescue:
         (job,) = await claim(store, gone)
         await store.write([ended(job, Done())])  # the claim was not said to be over
         await pool.execute("delete from job_workers")
-        assert await keeping.lost(10) == [gone]
+        assert (await keeping.found(10, 10)).lost == [gone]
         assert await rescued(keeping, gone) == (0, 0)
         assert await held(pool, gone) == []
-        assert await keeping.lost(10) == []
+        assert (await keeping.found(10, 10)).lost == []
 
     async def test_a_live_workers_claims_are_nobody_elses_business(
         self, pool: Pool, store: Store, keeping: UpkeepStore, worker: Worker, insert: Insert
@@ -192,7 +192,7 @@ class TestRescue:
         await claim(store, live)
         await pool.execute("insert into job_workers (name, version, kinds, queues, lease_until) "
                            "values ('w', '0', '{}', '{}', now() - interval '1 s')")  # fmt: skip
-        (other,) = await keeping.lost(10)
+        (other,) = (await keeping.found(10, 10)).lost
         assert other != live
         assert await rescued(keeping, other) == (0, 0)
         await keeping.forget(live)
@@ -227,7 +227,7 @@ class TestLeaving:
         await pool.execute(WORKER["leave"], leaving, 2)
         assert len(await held(pool, leaving)) == 1
         await die(pool, leaving)
-        assert await keeping.lost(10) == [leaving]
+        assert (await keeping.found(10, 10)).lost == [leaving]
         assert await rescued(keeping, leaving) == (1, 0)
 
 
@@ -241,14 +241,15 @@ class TestStrays:
         mine, other = await worker(), await worker()
         known, lost = await claim(store, mine, 2), await claim(store, mine, 2)
         await claim(store, other, 1)
-        assert await store.held(mine, claims_of(known)) == []  # it may be on its way
+        assert await store.held(mine, claims_of(known)) == ([], False)  # it may be on its way
         await long_ago(pool)
-        found = await store.held(mine, claims_of(known))
+        found, some_empty = await store.held(mine, claims_of(known))
+        assert not some_empty
         assert sorted((job.id, job.fence, job.claim_id) for job in found) == [
             (job.id, job.fence, job.claim_id) for job in lost
         ]
         assert await store.write([hand_back(job) for job in found], claims_of(found)) == {job.id for job in lost}
-        assert await store.held(mine, claims_of(known)) == []
+        assert await store.held(mine, claims_of(known)) == ([], False)
         assert len(await held(pool, mine)) == 1
 
     async def test_claims_that_hold_nothing_are_dropped_unless_they_are_young_or_known(
@@ -259,7 +260,9 @@ class TestStrays:
         over, known, running, others = [await claim(store, w, 2) for w in (mine, mine, mine, other)]
         await store.write([ended(job, Done()) for job in (*over, *known, *others)])
         assert await store.drop_claims(mine, claims_of(known)) == 0
+        assert not (await store.held(mine, claims_of(known)))[1]
         await long_ago(pool)
+        assert (await store.held(mine, claims_of(known)))[1]
         assert await store.drop_claims(mine, claims_of(known)) == 1
         assert await held(pool, mine) == [_ids(known), _ids(running)]
         assert await store.drop_claims(mine, []) == 1

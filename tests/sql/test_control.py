@@ -142,13 +142,13 @@ async def test_a_pause_ends_by_itself_and_one_without_an_end_does_not(
     assert await keeping.end_pauses(10) == []
     await pool.execute("update job_holds set until = now() where until is not null")
     assert await keeping.end_pauses(10) == ["queue:a"]
-    assert await keeping.pauses(10) == {"queue:b": ("ann", "no need")}
+    assert (await keeping.found(10, 10)).paused == {"queue:b": ("ann", "no need")}
 
 
 async def test_a_breakers_hold_is_no_pause(keeping: UpkeepStore, desk: asyncpg.Connection, pool: Pool) -> None:
     await pool.execute("insert into job_holds (gate, cause, until) values ('lane:l', 'breaker', now())")
     assert await keeping.end_pauses(10) == []
-    assert await keeping.pauses(10) == {}
+    assert (await keeping.found(10, 10)).paused == {}
     assert not await Holds(desk).resume("lane:l", ORDER)
     assert await pool.fetchval("select count(*) from job_holds") == 1
 

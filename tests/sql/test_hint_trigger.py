@@ -15,6 +15,8 @@ from daemon.upkeep_store import UpkeepStore
 from tests.sql.rows import Pool
 
 LONG_AGO = "select setval('jobs_hint_clock', 0)"
+REGISTER = """insert into {schema}.job_workers (name, version, kinds, queues, lease_until)
+              values ('ear', '1', '{{}}', '{{}}', now() + interval '1 hour')"""
 STOPPED_CLOCK = """
 create table clock (ms bigint);
 insert into clock values (1e12);
@@ -24,7 +26,7 @@ alter function job_hint() set search_path = public, pg_catalog, pg_temp
 
 
 class Ear:
-    """Counts the hints of a channel."""
+    """Counts the hints of a channel, as a worker of its own."""
 
     def __init__(self) -> None:
         self.hints = 0
@@ -51,6 +53,7 @@ async def listening(dsn: str, channel: str = "jobsd:public") -> AsyncIterator[Ea
     conn = await asyncpg.connect(dsn)
     try:
         await conn.add_listener(channel, ear.hear)
+        await conn.execute(REGISTER.format(schema=channel.removeprefix("jobsd:")))
         yield ear
     finally:
         await conn.close()
@@ -92,6 +95,30 @@ async def test_a_burst_within_five_milliseconds_sends_one_hint(database: str, po
             for _ in range(20):
                 await conn.execute("insert into jobs (kind) values ('noop')")
             assert await ear.count(pool, "jobsd:public") == hints
+
+
+async def test_where_nobody_lives_no_hint_is_sent_until_somebody_does(database: str, pool: Pool) -> None:
+    """Of two moments in one silence of 250 ms the first is nobody's, and the second a new worker's."""
+    async with listening(database) as ear, pool.acquire() as conn:
+        await conn.execute(STOPPED_CLOCK)
+        await conn.execute("update job_workers set lease_until = now() - interval '1 second'")
+        for later_ms, silence in ((0, 250), (249, 1), (1, 250)):
+            await conn.execute("update clock set ms = ms + $1", later_ms)
+            await conn.execute("insert into jobs (kind) values ('noop')")
+            ends = await conn.fetchval("select last_value + 128 - ms from jobs_hint_clock, clock")
+            assert (ends, await ear.count(pool, "jobsd:public")) == (silence, 0)
+        await conn.execute(REGISTER.format(schema="public"))
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        assert await ear.count(pool, "jobsd:public") == 1
+
+
+async def test_a_clock_that_was_put_back_silences_nobody(database: str, pool: Pool) -> None:
+    async with listening(database) as ear, pool.acquire() as conn:
+        await conn.execute(STOPPED_CLOCK)
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        await conn.execute("update clock set ms = ms - 3600000")
+        await conn.execute("insert into jobs (kind) values ('noop')")
+        assert await ear.count(pool, "jobsd:public") == 2
 
 
 async def test_a_long_transaction_of_many_inserts_gathers_no_locks(pool: Pool) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 import sql
 from daemon import counts
+from daemon.chores import Chores
 from daemon.config import parse
 from daemon.counts import EXACT, EXACT_DEAD, PAIRS, Number, Sample, Waiting, assemble, words
 from daemon.embedded import Embedded
-from daemon.keeper import Keeper
 from daemon.observe import Observer
 from daemon.settle import Transition
 from daemon.store import Store
@@ -32,10 +32,8 @@ SMALL, LARGE = 3_400, 334_000 if os.environ.get("JOBSD_LONG") else 100_000
 ASKED = {
     "waiting": ("40", "1000"),
     "sample": ("100",),
-    "running": (),
-    "dead": (str(EXACT_DEAD),),
+    "others": (str(EXACT_DEAD), "86400"),
     "dead_about": (),
-    "ended": ("86400",),
 }
 MANY_FINISHED = """
 insert into job_history (id, kind, args, queue, priority, run_at, created_at, state, attempt, crashes, finished_at)
@@ -247,9 +245,6 @@ async def test_queues_that_rows_invent_do_not_fill_the_memory(pool: Pool, keepin
 async def test_what_upkeep_buries_is_counted_too(
     pool: Pool, store: Store, keeping: UpkeepStore, observer: Observer, worker: Worker, insert: Insert
 ) -> None:
-    async def no_strays() -> int:
-        return 0
-
     lost, ms = await worker(), timedelta(milliseconds=1)
     await insert(2, queue="cursed")
     await claim(store, lost, queue="cursed")
@@ -257,10 +252,10 @@ async def test_what_upkeep_buries_is_counted_too(
     await insert(queue="late", expires_at=await pool.fetchval("select now()") - ms)
     tallies = Tallies(lambda: 7, clock=Clock())
     config = parse("[daemon]\ncrash_limit = 1")
-    keeper = Keeper(keeping, observer, lambda: config, lambda: None, lambda: None, no_strays, tallies)
-    await keeper.rescue()
-    await keeper.expire()
-    await keeper.flush()
+    chores = Chores(keeping, observer, lambda: config, lambda: None, tallies)
+    for chore in chores.wanted(await chores.ask()):
+        await chore.do()
+    await tallies.flush(keeping)
     assert await tallied(pool) == {(100, "cursed", "dead", 7): 2, (100, "late", "dead", 7): 1}
 
 

@@ -131,7 +131,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 3))
     def rescue(self, most: int) -> None:
-        for lost in self.lab.run(self.lab.keeping.lost(10)):
+        for lost in self.lab.run(self.lab.keeping.found(10, 10)).lost:
             self.lab.run(self.lab.keeping.rescue(lost, CRASH_LIMIT, most))
             self.lab.run(self.lab.keeping.drop_lost_claims(lost, most))
             self.lab.run(self.lab.keeping.forget(lost))

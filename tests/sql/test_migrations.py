@@ -135,6 +135,23 @@ async def test_a_migrator_need_not_be_allowed_to_create_schemas(empty: str, pool
         await pool.execute(f"drop owned by {role}; drop role {role}")
 
 
+async def test_keys_of_rows_inserted_before_the_triggers_became_one_still_count(
+    empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [step for step in sql.migrations() if step.number < 17]
+    with monkeypatch.context() as older:
+        older.setattr(sql, "migrations", lambda: steps)
+        await migrate(empty, "fresh")
+    insert = """insert into fresh.jobs (kind, idempotency_key, unique_key) values ('noop', $1, $2)
+                on conflict do nothing returning id"""
+    assert await pool.fetchval(insert, "first", "sync") is not None
+    assert (await migrate(empty, "fresh"))[0] == "0017_insert"
+    assert await pool.fetchval(insert, "first", "another") is None
+    assert await pool.fetchval(insert, "second", "sync") is None
+    assert await pool.fetchval(insert, "second", "another") is not None
+    assert await pool.fetchval("select string_agg(key, ',' order by key) from fresh.job_keys") == "first,second"
+
+
 async def test_what_is_applied_is_told_from_what_is_not_without_a_database() -> None:
     assert compare([]).pending == sql.migrations()
 

@@ -83,13 +83,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "register": (("'w'", "'0'", "'{noop}'", "'{*}'", "30"), set()),
         "heartbeat": (("1", "30", "false", "'{noop}'", "'{}'"), set()),
         "leave": (("5", "20"), {"job_claims_worker", "jobs_pkey"}),
-        "lost": (("100",), {"job_claims_worker"}),
         "rescue": (("5", "3", "20"), {"job_claims_worker", "jobs_pkey"}),
         "drop_lost_claims": (("5", "20"), {"job_claims_worker", "jobs_pkey"}),
         "forget": (("5",), set()),
         "hint": ((), set()),
     },
     "upkeep.sql": {
+        "found": (
+            ("100", "1000"),
+            {"job_claims_worker", "jobs_cancel_asked", "jobs_expiring", "jobs_blocking", "jobs_in_order",
+             "job_batches_open"},
+        ),
         "expire": (("1000",), {"jobs_expiring", "jobs_pkey"}),
         "partitions_make": (("'job_history'", "3"), set()),
         "partitions_drop": (("'job_history'", "86400", "1"), set()),
@@ -108,13 +112,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         ),
         "sweep_note": (("'p'", "'r'", "256", "null"), set()),
         "sweep_rest": (("'p'", "'r'", "null"), set()),
-        "defaults": ((), set()),
+        "days": (("'{job_history,job_logs}'", "'{86400,86400}'"), set()),
         "waiting": (("1000", "1000"), {"jobs_ready"}),
         "sample": (("300",), set()),
-        "running": ((), set()),
-        "dead": (("1000",), set()),
+        "others": (("1000", "86400"), set()),
         "dead_about": ((), set()),
-        "ended": (("86400",), set()),
         "tally": (("1", "'{3600}'", "'{q1}'", "'{done}'", "'{1}'"), set()),
         "fold": (("1000",), set()),
         "forget_tallies": (("86400", "1000"), set()),
@@ -126,6 +128,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "lanes.sql": {
         "close": (("'{lane:a}'", "'{breaker}'", "'{30}'", "'{0}'", "'{x}'", "1"), set()),
+        "edge": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
         "park": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
         "holds": (("'{lane:a}'", "'{60}'", "1", "20"), set()),
         "open": (("'{lane:a}'", "1"), set()),
@@ -135,8 +138,9 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "of_job": (("2",), {"jobs_pkey"}),
     },
     "schedules.sql": {
+        "known": (("'{s}'",), set()),
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
-        "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
+        "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'", "60"), set()),
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
@@ -179,7 +183,9 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
     assert indexes <= plan.indexes
 
 
-@pytest.mark.parametrize("place", ["queue.sql/claim", "queue.sql/finish", "queue.sql/put_back", "lanes.sql/park"])
+@pytest.mark.parametrize(
+    "place", ["queue.sql/claim", "queue.sql/finish", "queue.sql/put_back", "lanes.sql/park", "lanes.sql/edge"]
+)
 async def test_a_plan_made_while_the_table_is_empty_does_not_read_it_whole(
     embedded_server: Embedded, template: str, place: str
 ) -> None:

@@ -24,9 +24,9 @@ async def test_a_lost_workers_rows_return_with_their_attempt_charged(
     lost = await worker()
     (job,) = await claim(store, lost)
     (before,) = await pool.fetch("select started_at from jobs")
-    assert await keeping.lost(10) == []
+    assert (await keeping.found(10, 10)).lost == []
     await die(pool, lost)
-    assert await keeping.lost(10) == [lost]
+    assert (await keeping.found(10, 10)).lost == [lost]
     assert await rescued(keeping, lost) == (1, 0)
     (row,) = await pool.fetch("select * from jobs")
     assert (row["state"], row["attempt"], row["crashes"], row["fence"], row["worker_id"]) == ("ready", 1, 1, 2, None)
@@ -72,9 +72,9 @@ async def test_rows_of_a_worker_that_nobody_knows_are_found(
     await claim(store, live, 1)
     await claim(store, unknown, 1)
     await pool.execute("delete from job_workers where id = $1", unknown)
-    assert await keeping.lost(10) == [unknown]
+    assert (await keeping.found(10, 10)).lost == [unknown]
     assert await rescued(keeping, unknown) == (1, 0)
-    assert await keeping.lost(10) == []
+    assert (await keeping.found(10, 10)).lost == []
 
 
 async def test_five_thousand_rows_are_rescued_in_batches_while_a_live_worker_goes_on(

@@ -107,6 +107,10 @@ async def test_its_insert_wakes_the_daemons(acme: asyncpg.Connection, roles: str
     heard = asyncio.Event()
     ear = await asyncpg.connect(roles)
     await ear.add_listener("jobsd:public", lambda *_: heard.set())
+    await ear.execute(
+        """insert into job_workers (name, version, kinds, queues, lease_until)
+           values ('ear', '1', '{}', '{}', now() + interval '1 hour')"""
+    )
     await acme.execute("insert into jobs (kind, org_id) values ('note', 'acme')")
     async with asyncio.timeout(120):
         await heard.wait()

@@ -96,6 +96,54 @@ async def test_a_row_kept_out_by_its_unique_key_leaves_no_idempotency_key(
     assert await pool.fetchval(BOTH, "sync", "first") is None  # it was
 
 
+async def test_a_transaction_may_try_a_key_again_after_a_unique_key_kept_its_row_out(pool: Pool) -> None:
+    await pool.execute(BOTH, "sync", "first")
+    async with pool.acquire() as conn, conn.transaction():
+        assert await conn.fetchval(BOTH, "sync", "second") is None
+        assert await conn.fetchval(BOTH, "sync", "second") is None
+        made = await conn.fetchval(BOTH, "another", "second")
+        assert made is not None
+        assert await conn.fetchval(BOTH, "a third", "second") is None  # now it counts
+    assert await pool.fetchval("select job_id from job_keys where key = 'second'") == made
+    assert await pool.fetchval(BOTH, "a third", "second") is None
+    assert await pool.fetchval("select count(*) from job_keys_unsure") == 0
+
+
+async def test_a_row_kept_out_by_another_clients_open_transaction_leaves_no_idempotency_key(pool: Pool) -> None:
+    """Its trigger could not see the row in its way: only the unique index knows, later."""
+    async with pool.acquire() as first:
+        transaction = first.transaction()
+        await transaction.start()
+        await first.execute(BOTH, "sync", "first")
+        second = asyncio.get_running_loop().create_task(pool.fetchval(BOTH, "sync", "second"))
+        await waits_for_lock(pool, "unique_key")
+        await transaction.commit()
+    assert await second is None
+    assert await pool.fetchval("select string_agg(key, ',') from job_keys") == "first"
+    assert await pool.fetchval("delete from jobs returning unique_key") == "sync"
+    assert await pool.fetchval(BOTH, "sync", "second") is not None
+
+
+async def test_a_key_given_up_at_a_commit_lets_the_client_in_that_waited_for_it(pool: Pool) -> None:
+    await pool.execute(BOTH, "sync", "first")
+    async with pool.acquire() as first:
+        transaction = first.transaction()
+        await transaction.start()
+        assert await first.fetchval(BOTH, "sync", "second") is None
+        other = asyncio.get_running_loop().create_task(pool.fetchval(BOTH, "another", "second"))
+        await waits_for_lock(pool, "idempotency_key")
+        await transaction.commit()
+    made = await other
+    assert made is not None
+    assert await pool.fetchval("select job_id from job_keys where key = 'second'") == made
+
+
+async def test_the_mark_of_a_row_with_keys_does_not_stay_on_it(pool: Pool) -> None:
+    await pool.execute(BOTH, "sync", "first")
+    await pool.execute("insert into jobs (kind, unique_key, on_duplicate) values ('noop', 'other', 'replace')")
+    assert await pool.fetchval("select count(*) from jobs where not aside") == 2
+
+
 async def test_a_key_is_recorded_though_the_row_in_its_way_ends_meanwhile(pool: Pool) -> None:
     """The trigger saw the other row, the unique index no longer: forced by a delete between the two."""
     await pool.execute(
