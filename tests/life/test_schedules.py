@@ -104,7 +104,7 @@ async def test_what_is_spread_is_due_later_by_the_same_part_of_that_time_at_each
     fleet: Fleet, pool: asyncpg.Pool
 ) -> None:
     last = await known(pool, 5)
-    await fleet.start(config=f'{HOURLY}missed = "all"\noverlap = "allow"\nspread = "30m"\n')
+    await fleet.start(config=f'{hourly(last)}missed = "all"\noverlap = "allow"\nspread = "30m"\n')
     await caught_up(pool)
     later = timedelta(seconds=stagger_s("tidy", 1800))
     assert timedelta(0) < later < timedelta(minutes=30)
