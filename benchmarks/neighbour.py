@@ -113,7 +113,7 @@ async def claim_ms(place: Lab, conn: asyncpg.Connection, organisations: int) -> 
         after = waiting[-1][:2]
     took = []
     for _ in range(min(300, organisations * 10 // BATCH // 2)):
-        asks: Sequence[Ask] = shares.ask("default", "", BATCH, 0, lambda org_id: False)
+        asks: Sequence[Ask] = shares.ask("default", "", BATCH, 0, lambda org_id: False, 0.0)
         started = perf_counter()
         rows = await store.claim(asks, worker_id, ["bench_pause"])
         took.append((perf_counter() - started) * 1000)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Literal
+from zlib import crc32
 from zoneinfo import ZoneInfo, available_timezones
 
 from apscheduler.triggers.cron import CronTrigger
@@ -201,6 +202,12 @@ class Cron:
                 return high
             low = high
         return None
+
+
+def stagger_s(name: str, spread_s: float) -> float:
+    """How much later than its ticks the rows of a schedule are due: a part of `spread_s`, for ever the same, so that
+    those of many schedules that tick at midnight do not all start then."""
+    return spread_s * crc32(name.encode()) / 2**32
 
 
 def parse(cron: str, timezone: str) -> Cron:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import sql
+from daemon.cron import stagger_s
 from daemon.statements import Statements
 from daemon.texts import json_text
 from daemon.work_settings import ScheduleSettings
@@ -63,6 +64,7 @@ class ScheduleStore(Statements):
             row.org_id,
             row.priority,
             unique_key,
+            stagger_s(name, row.spread),
         )
         return Tick(*found)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
-from daemon.low_water import CLASSES, Start
+from daemon.low_water import CLASSES, MARGIN_S, NEAR_S, WIDE_IN_BACKLOG_S, Start
 from daemon.store import Ask, Waiting
 
 AGED = 16
@@ -25,6 +25,28 @@ MARKS_MAX = 20_000
 
 Who = tuple[int, str]
 """Class and organisation."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """The newest claimed row of an organisation."""
+
+    run_at: float
+    row_id: int
+    full: bool  # more rows may follow it at once
+    wide_at: float = 0.0  # when a claim goes back by the whole margin again
+
+    def start(self, priority: int, now: float) -> Start:
+        """As of the marks of a whole place."""
+        if now >= self.wide_at:
+            self.wide_at = now + WIDE_IN_BACKLOG_S
+            return self._less(MARGIN_S)
+        if self.full:
+            return Start((self.run_at,) * 4, priority, self.row_id)
+        return self._less(NEAR_S)
+
+    def _less(self, margin_s: float) -> Start:
+        return Start((self.run_at - margin_s,) * 4)
 
 
 @dataclass(slots=True)
@@ -104,7 +126,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._classes = {priority: _Class() for priority in CLASSES}
-        self._marks: OrderedDict[Who, float] = OrderedDict()
+        self._marks: OrderedDict[Who, _Mark] = OrderedDict()
         self._ageing = Ageing()
 
     def __len__(self) -> int:
@@ -121,7 +143,7 @@ class Shares:
         for priority, org_id, weight in waiting:
             self._classes[priority].found(org_id, weight, least[priority])
 
-    def ask(self, queue: str, gate: str, count: int, kept: int, runs: Callable[[str], bool]) -> list[Ask]:
+    def ask(self, queue: str, gate: str, count: int, kept: int, runs: Callable[[str], bool], now: float) -> list[Ask]:
         """Whom to ask for how many of the next `count` rows, of which `kept` are for organisations that run nothing."""
         given: Counter[Who] = Counter()
         for priority in CLASSES if kept else ():
@@ -135,7 +157,7 @@ class Shares:
         for priority in CLASSES:
             count -= self._give(priority, count, given)
         return [
-            Ask(queue, gate, rows, priority, org_id, self._start(priority, org_id))
+            Ask(queue, gate, rows, priority, org_id, self._start((priority, org_id), now))
             for (priority, org_id), rows in given.items()
         ]
 
@@ -164,8 +186,8 @@ class Shares:
             each.back(org_id, share)
         return done
 
-    def claimed(self, asked: Iterable[Ask], got: Mapping[Who, int], newest: Mapping[Who, float]) -> None:
-        """What the claim gave: who gave less than asked has no more.  `newest`: run_at of the last row of each."""
+    def claimed(self, asked: Iterable[Ask], got: Mapping[Who, int], newest: Mapping[Who, tuple[float, int]]) -> None:
+        """What the claim gave: who gave less than asked has no more.  `newest`: (run_at, id) of the last of each."""
         for ask in asked:
             who = (ask.first, ask.org_id or "")
             rows = got.get(who, 0)
@@ -181,16 +203,25 @@ class Shares:
             elif rows or who not in self._marks:
                 del of_class.shares[who[1]]
             if rows:
-                self._mark(who, newest[who])
+                self._mark(who, newest[who], full=rows >= ask.slots)
             else:  # a row that was committed late may be older than the mark: look from the start, once
                 self._marks.pop(who, None)
 
-    def _mark(self, who: Who, run_at: float) -> None:
-        self._marks[who] = run_at
+    def _mark(self, who: Who, newest: tuple[float, int], *, full: bool) -> None:
+        """After a `full` claim the next goes on at the very row, even if that is an old one that was found late."""
+        mark = self._marks.setdefault(who, _Mark(*newest, full))
+        mark.run_at, mark.row_id = newest if full else max(newest, (mark.run_at, mark.row_id))
+        mark.full = full
         self._marks.move_to_end(who)
         if len(self._marks) > MARKS_MAX:
             self._marks.popitem(last=False)
 
-    def _start(self, priority: int, org_id: str) -> Start:
+    def returned(self, priority: int, org_id: str, run_at: float) -> None:
+        """A row of this organisation that is so old may be claimed again."""
         mark = self._marks.get((priority, org_id))
-        return Start() if mark is None else Start((mark, mark, mark, mark))
+        if mark is not None and run_at <= mark.run_at:
+            mark.run_at, mark.row_id = run_at, 0
+
+    def _start(self, who: Who, now: float) -> Start:
+        mark = self._marks.get(who)
+        return Start() if mark is None else mark.start(who[0], now)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
-from daemon.low_water import MARGIN_S, LowWater
+from daemon.low_water import LowWater
 from daemon.pattern import is_pattern, matches
 from daemon.shares import Ageing, Shares
 from daemon.store import Ask, Freed, Head, Mark, Ripe, Waiting
@@ -80,7 +80,7 @@ class _State:
         if self.company_until > now and place[1] == "":  # what stays free beyond `count` is kept already
             kept = max(0, slots.kept - (slots.free - count))
         if self.shares is not None:
-            if asks := self.shares.ask(*place, count, kept, slots.runs):
+            if asks := self.shares.ask(*place, count, kept, slots.runs, now):
                 return asks
             if len(self.shares):  # all of them run something, and what is left is kept for others
                 return []
@@ -330,6 +330,8 @@ class Sources:
         if state is None:
             return
         state.marks.lower(job.priority, job.run_at)
+        if state.shares is not None:
+            state.shares.returned(job.priority, job.org_id or "", job.run_at)
         if due_at is None:
             state.ripe = True
         elif state.due_at is None or due_at < state.due_at:
@@ -410,11 +412,11 @@ class Sources:
 
 def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], moved: Sequence[Job]) -> None:
     got: Counter[tuple[int, str]] = Counter()
-    newest: dict[tuple[int, str], float] = {}
+    newest: dict[tuple[int, str], tuple[float, int]] = {}
     for job in (*jobs, *moved):
         who = (job.priority, job.org_id or "")
         got[who] += 1
-        newest[who] = max(newest.get(who, -inf), job.run_at - MARGIN_S)
+        newest[who] = max(newest.get(who, (-inf, 0)), (job.run_at, job.id))
     shares.claimed(asks, got, newest)
 
 

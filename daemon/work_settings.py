@@ -98,6 +98,12 @@ class ScheduleSettings:
     kind: str = key(doc="The kind of the rows it inserts.")
     cron: str = key(doc="Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday).")
     timezone: str = key("UTC", 'Whose clock the fields mean, like "Europe/Warsaw".')
+    spread: Duration = key(
+        Duration(0.0),
+        "Its rows are due later than the tick, by a part of this that its name decides: the same each time.",
+        minimum=0,
+        maximum=86400,
+    )
     missed: Missed = key(
         "one",
         "Ticks that passed while no daemon ran: skip them, run one for all, or all.",

@@ -20,7 +20,7 @@ returning last_tick_at, paused_at is not null as paused;
 
 -- name: tick
 -- Insert the row of one tick.  $1 schedule, $2 tick, $3 kind, $4 args, $5 queue, $6 org_id, $7 priority, $8 unique_key (null:
--- rows of several ticks may wait side by side).  won says whether this daemon was the first, id is null when the row of an
+-- rows of several ticks may wait side by side), $9 seconds after the tick at which the row is due.  won says whether this daemon was the first, id is null when the row of an
 -- earlier tick is unfinished.  index job_schedules_pkey, jobs_unique_key
 with mine as (
     update job_schedules set last_tick_at = $2
@@ -28,7 +28,7 @@ with mine as (
     returning name
 ), made as (
     insert into jobs (kind, args, queue, org_id, priority, unique_key, run_at, correlation_id)
-    select $3, $4::text::jsonb, $5, $6, $7, $8, $2,
+    select $3, $4::text::jsonb, $5, $6, $7, $8, $2 + $9::float8 * interval '1 second',
            $1 || '/' || to_char($2 at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')
     from mine
     on conflict do nothing

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.cron import stagger_s
 from daemon.schedule_store import Known, ScheduleStore, Tick
 from daemon.scheduler import Scheduler
 from daemon.work_settings import ScheduleSettings
@@ -91,6 +92,18 @@ async def test_three_daemons_make_one_row_of_each_tick(fleet: Fleet, pool: async
     assert len(found) >= 200
     keys = await pool.fetch("select correlation_id from job_history union all select correlation_id from jobs")
     assert len({row[0] for row in keys}) == len(found)
+
+
+@pytest.mark.req("BJ-28")
+async def test_what_is_spread_is_due_later_by_the_same_part_of_that_time_at_each_tick(
+    fleet: Fleet, pool: asyncpg.Pool
+) -> None:
+    last = await known(pool, 5)
+    await fleet.start(config=f'{HOURLY}missed = "all"\noverlap = "allow"\nspread = "30m"\n')
+    await caught_up(pool)
+    later = timedelta(seconds=stagger_s("tidy", 1800))
+    assert timedelta(0) < later < timedelta(minutes=30)
+    assert (await ticks(pool))[:5] == [last + timedelta(hours=n) + later for n in range(1, 6)]
 
 
 async def test_a_tick_is_left_out_while_the_row_of_the_last_is_unfinished(fleet: Fleet, pool: asyncpg.Pool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.cron import Missed, due, parse
+from daemon.cron import Missed, due, parse, stagger_s
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -83,3 +84,12 @@ def test_the_newest_is_the_last_of_all(line: str, start: int, length: int) -> No
     after = NOON + start * MINUTE
     every = due(cron, after, after + length * MINUTE, "all", 100_000)
     assert due(cron, after, after + length * MINUTE, "one", 1) == every[-1:]
+
+
+@pytest.mark.req("BJ-28")
+def test_schedules_are_spread_evenly_and_each_in_the_same_way_for_ever() -> None:
+    assert stagger_s("nightly", 3600) == pytest.approx(224.557, abs=0.001)
+    assert stagger_s("nightly", 0) == 0
+    tenths = Counter(int(stagger_s(f"schedule{n}", 10)) for n in range(1000))
+    assert tenths.keys() == set(range(10))
+    assert max(tenths.values()) < 150

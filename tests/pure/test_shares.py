@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import pairwise
 from math import inf
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.low_water import MARGIN_S, NEAR_S, WIDE_IN_BACKLOG_S, Start
 from daemon.shares import AGED, FIRST_ASK, Shares, Who
 from daemon.store import Ask, Waiting
 
@@ -39,7 +39,7 @@ class Place:
         )
 
     def claim(self, count: int) -> int:
-        asked = self.shares.ask("q", "", count, 0, busy)
+        asked = self.shares.ask("q", "", count, 0, busy, 0.0)
         assert len({who(ask) for ask in asked}) == len(asked)
         assert all(ask.slots > 0 for ask in asked)
         self.asked = sum(ask.slots for ask in asked)
@@ -49,7 +49,7 @@ class Place:
             self.backlog[each] -= rows
             self.served[each] += rows
             self.order += [each] * rows
-        self.shares.claimed(asked, got, dict.fromkeys(got, 0.0))
+        self.shares.claimed(asked, got, dict.fromkeys(got, (0.0, 0)))
         return sum(got.values())
 
     def warm_up(self) -> None:
@@ -191,7 +191,7 @@ def test_who_was_away_has_saved_up_no_turns() -> None:
 def test_rows_that_were_asked_for_but_not_there_are_not_charged() -> None:
     place = Place(always("a", "b"))
     place.warm_up()
-    asked = place.shares.ask("q", "", 100, 0, busy)
+    asked = place.shares.ask("q", "", 100, 0, busy, 0.0)
     place.shares.claimed(asked, {}, {})  # held by another claimer, say
     place.survey()
     for _ in range(10):
@@ -205,15 +205,15 @@ class TestKeptSlots:
     def test_those_who_run_something_leave_them_free(self) -> None:
         place = Place(always("a", "b"))
         place.warm_up()
-        assert sum(ask.slots for ask in place.shares.ask("q", "", 20, 5, busy)) == 15
-        assert place.shares.ask("q", "", 5, 5, busy) == []
+        assert sum(ask.slots for ask in place.shares.ask("q", "", 20, 5, busy, 0.0)) == 15
+        assert place.shares.ask("q", "", 5, 5, busy, 0.0) == []
 
     def test_one_who_runs_nothing_is_asked_for_one_row_though_only_kept_ones_are_left(self) -> None:
         place = Place(always("a", "b"))
         place.warm_up()
         place.backlog[3, "idle"] = 10
         place.survey()
-        asked = place.shares.ask("q", "", 2, 5, lambda org_id: org_id != "idle")
+        asked = place.shares.ask("q", "", 2, 5, lambda org_id: org_id != "idle", 0.0)
         assert [(ask.org_id, ask.first, ask.slots) for ask in asked] == [("idle", 3, 1)]
 
     @SOME
@@ -223,7 +223,7 @@ class TestKeptSlots:
         place = Place(always(*orgs))
         place.warm_up()
         runs = set(orgs[idle:])
-        asked = sum(ask.slots for ask in place.shares.ask("q", "", count, kept, lambda org_id: org_id in runs))
+        asked = sum(ask.slots for ask in place.shares.ask("q", "", count, kept, lambda org_id: org_id in runs, 0.0))
         assert asked == max(count - kept, 0) + min(idle, kept, count)
 
 
@@ -305,14 +305,15 @@ def test_one_in_two_classes_does_not_compete_with_itself() -> None:
 
 
 class TestMarks:
-    """What is older than the last row is passed over, until nothing comes."""
+    """What is older than the last row is passed over, but for a margin now and then, and until nothing comes."""
 
-    def claimed(self, shares: Shares, rows: int, newest: float = 500.0) -> None:
-        asked = [ask for ask in shares.ask("q", "", 8, 0, busy) if ask.org_id == "a"]
+    def claimed(self, shares: Shares, rows: int, newest: tuple[float, int] = (500.0, 7), now: float = 0.0) -> None:
+        asked = [ask for ask in shares.ask("q", "", 8, 0, busy, now) if ask.org_id == "a"]
         shares.claimed(asked, {(2, "a"): rows}, {(2, "a"): newest} if rows else {})
 
-    def after(self, shares: Shares) -> Iterable[float]:
-        return {ask.start.after[1] for ask in shares.ask("q", "", 8, 0, busy) if ask.org_id == "a"}
+    def start(self, shares: Shares, now: float) -> Start:
+        (found,) = {ask.start for ask in shares.ask("q", "", 8, 0, busy, now) if ask.org_id == "a"}
+        return found
 
     def shares(self) -> Shares:
         shares = Shares()
@@ -320,30 +321,46 @@ class TestMarks:
         return shares
 
     def test_the_first_look_at_one_begins_at_the_start(self) -> None:
-        assert self.after(self.shares()) == {-inf}
+        assert self.start(self.shares(), 1.0) == Start()
 
-    def test_the_next_begins_where_the_last_ended(self) -> None:
+    def test_in_a_backlog_the_next_begins_at_the_very_row_and_goes_back_now_and_then(self) -> None:
         shares = self.shares()
         self.claimed(shares, 8)
-        assert self.after(shares) == {500.0}
+        assert self.start(shares, 1.0) == Start((500.0 - MARGIN_S,) * 4)
+        assert self.start(shares, 1.1) == Start((500.0,) * 4, 2, 7)
+        assert self.start(shares, 1.0 + WIDE_IN_BACKLOG_S) == Start((500.0 - MARGIN_S,) * 4)
+
+    def test_what_a_wide_look_finds_is_gone_on_with(self) -> None:
+        shares = self.shares()
+        self.claimed(shares, 8)
+        self.claimed(shares, 8, (499.5, 9), now=1.0)
+        assert self.start(shares, 1.1) == Start((499.5,) * 4, 2, 9)
 
     def test_when_nothing_comes_the_start_is_looked_at_once_more_before_it_leaves(self) -> None:
         shares = self.shares()
         self.claimed(shares, 8)
         self.claimed(shares, 0)
-        assert self.after(shares) == {-inf}
+        assert self.start(shares, 1.0) == Start()
         self.claimed(shares, 0)
         assert len(shares) == 0
 
     def test_one_that_comes_back_is_looked_at_from_where_it_was_and_then_from_the_start(self) -> None:
         shares = self.shares()
-        self.claimed(shares, 8)
-        self.claimed(shares, 3, 600.0)
+        self.claimed(shares, 8, now=1.0)
+        self.claimed(shares, 3, (600.0, 8), now=1.0)
         assert len(shares) == 0
         shares.found([Waiting(2, "a", 1.0)])
-        assert self.after(shares) == {600.0}
-        self.claimed(shares, 0)
-        assert self.after(shares) == {-inf}
+        assert self.start(shares, 1.1) == Start((600.0 - NEAR_S,) * 4)
+        self.claimed(shares, 0, now=1.2)
+        assert self.start(shares, 1.3) == Start()
+
+    def test_a_row_that_went_back_is_found_by_the_next_claim(self) -> None:
+        shares = self.shares()
+        self.claimed(shares, 8, now=1.0)
+        self.start(shares, 1.0)
+        shares.returned(2, "a", 400.0)
+        assert self.start(shares, 1.1) == Start((400.0,) * 4, 2, 0)
+        shares.returned(2, "b", 1.0)  # of whom nothing is known
 
     def test_those_of_the_longest_ago_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("daemon.shares.MARKS_MAX", 5)
@@ -351,8 +368,8 @@ class TestMarks:
         names = [f"org {n}" for n in range(9)]
         for name in names:
             shares.found([Waiting(2, name, 1.0)])
-            asked = shares.ask("q", "", 8, 0, busy)
-            shares.claimed(asked, {(2, name): 1}, {(2, name): 9.0})
+            asked = shares.ask("q", "", 8, 0, busy, 0.0)
+            shares.claimed(asked, {(2, name): 1}, {(2, name): (9.0, 1)})
         shares.found(Waiting(2, name, 1.0) for name in names)
-        known = {ask.org_id for ask in shares.ask("q", "", 9, 0, busy) if ask.start.after[1] == 9.0}
+        known = {ask.org_id for ask in shares.ask("q", "", 9, 0, busy, 0.0) if ask.start != Start()}
         assert known == set(names[-5:])

@@ -53,6 +53,7 @@ async def test_each_queue_gives_as_many_rows_as_it_has_slots(store: Store, worke
     assert sorted(job.queue for job in jobs) == ["a"] * 3 + ["org:7:mail"] * 10
 
 
+@pytest.mark.req("BJ-28")
 async def test_the_best_class_comes_first_then_the_oldest_run_at_then_the_lowest_id(
     pool: Pool, store: Store, worker: Worker
 ) -> None:

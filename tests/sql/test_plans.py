@@ -139,7 +139,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "schedules.sql": {
         "known": (("'{s}'",), set()),
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
-        "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'"), set()),
+        "tick": (("'s'", "now()", "'noop'", "'{}'", "'q1'", "null", "2", "'k'", "60"), set()),
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
