@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,7 @@ def pause_command(noun: Noun) -> click.Command:
             return news, (await holds.paused(noun.gate)).get(name)
 
         news, row = with_session(config_file, act)
-        told = f"{noun.word} {name}"
-        if ask.dry_run:
-            note(f"{told} {'is paused already' if row else 'would be paused'}; nothing was changed")
-        else:
-            ends = f" until {time_text(row['until'])}" if row and row["until"] else ""
-            note(f"{told} is paused{ends}; go on with: jobsd {noun.plural} resume {name}")
-        return _say("paused", noun, name, news, ask)
+        return say_paused(noun, name, news, ask, there=row is not None, until=row["until"] if row else None)
 
     return _command(
         noun,
@@ -89,9 +84,7 @@ def resume_command(noun: Noun) -> click.Command:
             return await holds.resume(f"{noun.gate}:{name}", order)
 
         news = with_session(config_file, act)
-        goes_on = "would go on" if ask.dry_run else "goes on"
-        note(f"{noun.word} {name} {goes_on if news else 'was not paused'}")
-        return _say("resumed", noun, name, news, ask)
+        return say_resumed(noun, name, news, ask)
 
     return _command(
         noun,
@@ -134,6 +127,22 @@ def _command(
         decorated = option(decorated)
     argument = click.argument("name", metavar="ID" if noun is ORGS else "NAME", callback=noun.check)
     return click.command(name, short_help=short)(argument(config_option(decorated)))
+
+
+def say_paused(noun: Noun, name: str, news: bool, ask: Ask, *, there: bool, until: datetime | None) -> int:
+    """`there`: it is paused now, whoever did it, `until` then."""
+    if ask.dry_run:
+        note(f"{noun.word} {name} {'is paused already' if there else 'would be paused'}; nothing was changed")
+    else:
+        ends = f" until {time_text(until)}" if until else ""
+        note(f"{noun.word} {name} is paused{ends}; go on with: jobsd {noun.plural} resume {name}")
+    return _say("paused", noun, name, news, ask)
+
+
+def say_resumed(noun: Noun, name: str, news: bool, ask: Ask) -> int:
+    goes_on = "would go on" if ask.dry_run else "goes on"
+    note(f"{noun.word} {name} {goes_on if news else 'was not paused'}")
+    return _say("resumed", noun, name, news, ask)
 
 
 def _say(did: str, noun: Noun, name: str, news: bool, ask: Ask) -> int:

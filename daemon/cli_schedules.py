@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from daemon.cli_holds import Noun, say_paused, say_resumed
 from daemon.cli_options import Ask, ask_options, config_option, json_option, until_options
-from daemon.cli_output import note, print_json, print_rows, time_text
+from daemon.cli_output import note, print_json, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.cron import parse
 from daemon.exits import FAILED, OK, Exit
@@ -19,6 +20,7 @@ from daemon.operator_store import Moment, NewRow, Row
 from daemon.texts import json_text
 from daemon.work_settings import ScheduleSettings
 
+SCHEDULES = Noun("schedule", "schedules", "schedule", *ScheduleSettings.NAMES)
 LISTED = ("schedule", "kind", "cron", "timezone", "last", "next", "paused", "until", "by", "reason")
 
 name_argument = click.argument("name", metavar="NAME")
@@ -78,15 +80,7 @@ def pause(name: str, config_file: Path | None, until: Moment, ask: Ask) -> int:
         return news, (await holds.schedules())[name]
 
     news, row = with_session(config_file, act)
-    if ask.dry_run:
-        said = "is paused already" if row["paused_at"] else "would be paused"
-        note(f"schedule {name} {said}; nothing was changed")
-    else:
-        ends = f" until {time_text(row['paused_until'])}" if row["paused_until"] else ""
-        note(f"schedule {name} is paused{ends}; go on with: jobsd schedules resume {name}")
-    if ask.as_json:
-        print_json({"schedule": name, "paused": news, "dry_run": ask.dry_run})
-    return OK
+    return say_paused(SCHEDULES, name, news, ask, there=row["paused_at"] is not None, until=row["paused_until"])
 
 
 @schedules.command(short_help="A paused schedule comes again.")
@@ -103,12 +97,7 @@ def resume(name: str, config_file: Path | None, ask: Ask) -> int:
         order = ask.order("schedules.resume", f"schedule {name}")
         return await Holds(session.conn).resume_schedule(name, order)
 
-    news = with_session(config_file, act)
-    goes_on = "would go on" if ask.dry_run else "goes on"
-    note(f"schedule {name} {goes_on if news else 'was not paused'}")
-    if ask.as_json:
-        print_json({"schedule": name, "resumed": news, "dry_run": ask.dry_run})
-    return OK
+    return say_resumed(SCHEDULES, name, with_session(config_file, act), ask)
 
 
 @schedules.command(short_help="Insert the row of a schedule now.")

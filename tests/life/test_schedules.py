@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 
 from daemon.cron import stagger_s
-from daemon.schedule_store import ScheduleStore, Tick
+from daemon.schedule_store import Known, ScheduleStore, Tick
 from daemon.scheduler import Scheduler
 from daemon.work_settings import ScheduleSettings
 from tests.life.fleet import Fleet, Row, ended, insert, observer_to, until, until_sql
@@ -180,3 +181,33 @@ async def test_a_schedule_whose_row_is_refused_says_so_and_holds_up_nothing(flee
     await daemon.said("schedule_invalid")
     await daemon.said("schedule_ticked")
     assert await daemon.stop() == 0
+
+
+async def test_a_schedule_that_is_known_is_read_and_written_only_when_it_changes(
+    pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    """Every daemon comes by twice a minute."""
+    asked: list[str] = []
+
+    class Told(ScheduleStore):
+        async def known(self, names: Collection[str]) -> dict[str, Known]:
+            asked.append("known")
+            return await super().known(names)
+
+        async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
+            asked.append(f"adopt {cron}")
+            return await super().adopt(name, kind, cron, timezone)
+
+    yearly = {name: ScheduleSettings(kind="note", cron="0 0 1 1 *") for name in "ab"}
+    monthly = ScheduleSettings(kind="note", cron="0 0 1 * *")
+    with observer_to(tmp_path / "log") as observer:
+        scheduler = Scheduler(Told(pool), observer, yearly)
+        running = asyncio.create_task(scheduler.run())
+        await until(lambda: len(asked) == 3, lambda: str(asked))
+        scheduler.reload(yearly)
+        await until(lambda: len(asked) == 4, lambda: str(asked))
+        scheduler.reload({**yearly, "b": monthly})
+        await until(lambda: len(asked) == 6, lambda: str(asked))
+        assert asked == ["known", "adopt 0 0 1 1 *", "adopt 0 0 1 1 *", "known", "known", "adopt 0 0 1 * *"]
+        running.cancel()
+        await asyncio.wait({running})
