@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -20,11 +21,12 @@ _STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A POST ready to be written."""
+    """A POST ready to be written.  `tls` None: no client certificate."""
 
     target: Target
     headers: Mapping[str, str]
     body: bytes
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ async def post(
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
-        into.fault = Fault(_late(into.trip))
+        into.fault = Fault(_late(into.trip, transport))
         into.truncated = into.status is not None
     finally:
         into.duration_s = monotonic() - began
@@ -85,7 +87,7 @@ async def post(
 
 async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
     into.trip = trip = trips.begin()
-    response = await transport.open("POST", message.target, message.headers, message.body, trip)
+    response = await transport.open("POST", message.target, message.headers, message.body, trip, tls=message.tls)
     try:
         into.status = response.status
         into.headers = response.headers
@@ -118,10 +120,10 @@ def _is_stale(reply: Reply, fault: Fault) -> bool:
     return dead and trip.reused and monotonic() - trip.started_at < _STALE_S
 
 
-def _late(trip: trips.Trip) -> str:
+def _late(trip: trips.Trip, transport: Transport) -> str:
     """What the whole attempt's deadline interrupted."""
     if trip.sent_at is not None:
         return "timeout"
     if trip.dialled:
-        return "connect_timeout"
+        return "connect_timeout" if transport.proxy is None or trip.tunnelled else transport.proxy.late()
     return "dns_timeout" if trip.resolving else "pool_timeout"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import httpx2
@@ -13,8 +14,10 @@ import httpx2
 from jobs.webhook import trip as trips
 from jobs.webhook.faults import Fault, as_httpx, fault_of
 from jobs.webhook.guard import Guard, GuardedResolver, Lookup
+from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
+from jobs.webhook.tls import TlsContexts
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -33,6 +36,20 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Tells the proxy's trouble from the destination's: what fails after this step is the destination's."""
+
+    proxy: Proxy | None = None
+
+    async def _start_tls_connection(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.BaseTransport, aiohttp.client_proto.ResponseHandler]:
+        trips.current().tunnelled = True
+        if self.proxy is not None:
+            self.proxy.opened()
+        return await super()._start_tls_connection(*args, **kwargs)
+
+
 class Transport(httpx2.AsyncBaseTransport):
     """Pools connections, keeps them alive, caches the TLS context; follows nothing, stores no cookies, asks no
     environment for proxies, decodes no bodies.  Make it inside a running loop."""
@@ -41,19 +58,23 @@ class Transport(httpx2.AsyncBaseTransport):
         self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.guard = Guard(settings, lookup)
+        self.tls = TlsContexts(settings.ca, tls)
+        self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
         self._timeout = _timeout(sock_connect=settings.connect_timeout)
+        connector = _Connector(
+            resolver=GuardedResolver(self.guard),
+            socket_factory=self.guard.make_socket,
+            ssl=self.tls.default or True,
+            limit=settings.max_connections,
+            limit_per_host=settings.max_connections_per_host,
+            keepalive_timeout=settings.keepalive,
+            ttl_dns_cache=_DNS_CACHE_S,
+            dns_cache_max_size=_DNS_CACHE_NAMES,
+            timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
+        )
+        connector.proxy = self.proxy
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(self.guard),
-                socket_factory=self.guard.make_socket,
-                ssl=tls or True,
-                limit=settings.max_connections,
-                limit_per_host=settings.max_connections_per_host,
-                keepalive_timeout=settings.keepalive,
-                ttl_dns_cache=_DNS_CACHE_S,
-                dns_cache_max_size=_DNS_CACHE_NAMES,
-                timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
-            ),
+            connector=connector,
             request_class=_Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
@@ -75,11 +96,13 @@ class Transport(httpx2.AsyncBaseTransport):
         *,
         limits: aiohttp.ClientTimeout | None = None,
         skip: Iterable[str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> aiohttp.ClientResponse:
         """Send one request and return once the response's head is read; Fault if it never comes.
 
-        `trip` is this task's current one; `skip` names headers that are not to be added when missing.  The caller
-        bounds the time, reads the body and releases the response.
+        `trip` is this task's current one; `skip` names headers that are not to be added when missing; `tls` shows a
+        client certificate, and only connections of the same context are used.  The caller bounds the time, reads the
+        body and releases the response.
         """
         try:
             return await self._session.request(
@@ -90,9 +113,12 @@ class Transport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=limits or self._timeout,
                 skip_auto_headers=skip,
+                ssl=tls or True,
+                proxy=None if self.proxy is None else self.proxy.url,
+                proxy_headers=None if self.proxy is None else self.proxy.headers,
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            raise fault_of(error, trip) from error
+            raise (fault_of if self.proxy is None else self.proxy.fault_of)(error, trip) from error
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """One request of the httpx client; each hop of a redirect that a caller follows comes through here too."""
