@@ -30,11 +30,7 @@ _SAID = {
     "connection_timeout": "connect_timeout",
     "http_request_denied": "blocked",
 }
-_SQUID = {
-    "ERR_DNS_FAIL": "dns_error",
-    "ERR_CONNECT_FAIL 111": "connection_refused",
-    "ERR_CONNECT_FAIL 110": "connect_timeout",
-}
+_SQUID_ERRNO = {"111": "connection_refused", "110": "connect_timeout"}
 
 
 class Proxy:
@@ -97,6 +93,10 @@ def _of_the_destination(status: int, headers: Mapping[str, str]) -> str | None:
         if "resolve" in smokescreen.lower():
             return "dns_error"
         return {502: "unreachable", 504: "connect_timeout"}.get(status)
-    if squid := headers.get("x-squid-error"):
-        return _SQUID.get(squid) or ("unreachable" if squid.startswith("ERR_CONNECT_FAIL") else None)
+    name, _, errno = headers.get("x-squid-error", "").partition(" ")
+    match name:
+        case "ERR_DNS_FAIL":
+            return "dns_error"
+        case "ERR_CONNECT_FAIL":
+            return _SQUID_ERRNO.get(errno, "unreachable")
     return None
