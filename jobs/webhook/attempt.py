@@ -11,6 +11,7 @@ from time import monotonic
 import aiohttp
 
 from jobs.webhook import trip as trips
+from jobs.webhook.exchange import Answer
 from jobs.webhook.faults import Fault
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
@@ -87,27 +88,26 @@ async def post(
 
 async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
     into.trip = trip = trips.begin()
-    response = await transport.open("POST", message.target, message.headers, message.body, trip, tls=message.tls)
+    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls)
     try:
-        into.status = response.status
-        into.headers = response.headers
+        into.status = answer.status
+        into.headers = answer.headers
         trip.answered()
         with trip.phase("body"):
-            await _read(response, settings, into)
+            await _read(answer, settings, into)
     finally:
-        response.release()  # back to the pool when read to its end, closed otherwise
+        answer.release()  # back to the pool when read to its end, closed otherwise
 
 
-async def _read(response: aiohttp.ClientResponse, settings: WebhookSettings, into: Reply) -> None:
+async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
     """Keep the first `response_keep` bytes as they came off the wire, undecoded, and stop at `response_max`: a small
     rest is read, so that the connection can be used again."""
-    content, seen = response.content, 0
+    content, seen = answer.content, 0
     try:
         while chunk := await content.readany():
             seen += len(chunk)
             into.body += chunk[: settings.response_keep - len(into.body)]
             if seen > settings.response_max:
-                response.close()
                 break
     except (aiohttp.ClientError, OSError):
         into.truncated = True  # the head stands; see Reply

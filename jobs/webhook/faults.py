@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.webhook.guard import Blocked, Unresolved
 from jobs.webhook.target import BadUrl
@@ -123,7 +124,7 @@ def _code(error: BaseException) -> str | None:
             return "connection_closed"
         case aiohttp.ConnectionTimeoutError():
             return "connect_timeout"
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | HttpProcessingError():
             return "protocol_error"
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return "bad_url"

@@ -68,6 +68,7 @@ def outgoing(
     headers = {name.lower(): value for name, value in given.items()}
     headers.setdefault("content-type", content_type)
     headers.setdefault("user-agent", user_agent)
+    headers.setdefault("accept", "*/*")
     if traceparent and _TRACEPARENT.fullmatch(traceparent):
         headers.setdefault("traceparent", traceparent)
     if correlation_id and _CORRELATION.fullmatch(correlation_id):

@@ -40,11 +40,15 @@ class Proxy:
         url = URL(text)
         self.url = url.with_user(None)
         self.host = (url.raw_host or "").rstrip(".")
-        self.headers: dict[str, str] = {}
+        self._headers: dict[str, str] = {}
         if url.raw_user is not None:
             pair = f"{unquote(url.raw_user)}:{unquote(url.raw_password or '')}"
-            self.headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+            self._headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._opened_at: float | None = None
+
+    def headers_for(self, target: URL) -> dict[str, str]:
+        """Those of its CONNECT, Host among them: the client would add that later, and connections are found by all."""
+        return {**self._headers, "Host": target.host_port_subcomponent or ""}
 
     def opened(self) -> None:
         """A tunnel stands."""

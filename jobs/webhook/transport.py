@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.webhook import trip as trips
+from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange
 from jobs.webhook.faults import Fault, as_httpx, fault_of
 from jobs.webhook.guard import Guard, GuardedResolver, Lookup
 from jobs.webhook.proxy import Proxy
@@ -73,6 +75,7 @@ class Transport(httpx2.AsyncBaseTransport):
             timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
         )
         connector.proxy = self.proxy
+        self._exchange = Exchange(connector, self.proxy, settings, self._timeout)
         self._session = aiohttp.ClientSession(
             connector=connector,
             request_class=_Request,
@@ -80,11 +83,24 @@ class Transport(httpx2.AsyncBaseTransport):
             timeout=self._timeout,
             auto_decompress=False,
             trust_env=False,
-            read_bufsize=64 * 1024,
+            read_bufsize=READ_BUFFER,
             max_line_size=settings.max_header,
             max_field_size=settings.max_header,
             max_headers=settings.max_headers,
         )
+
+    async def post(
+        self, target: Target, headers: Mapping[str, str], body: bytes, trip: trips.Trip, tls: ssl.SSLContext | None
+    ) -> Answer:
+        """One POST, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
+
+        `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
+        are used.  The caller bounds the time, reads the body and releases the answer.
+        """
+        try:
+            return await self._exchange.post(target, headers, body, tls, trip)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, TypeError) as error:
+            raise self._fault(error, trip) from error
 
     async def open(
         self,
@@ -96,13 +112,11 @@ class Transport(httpx2.AsyncBaseTransport):
         *,
         limits: aiohttp.ClientTimeout | None = None,
         skip: Iterable[str] | None = None,
-        tls: ssl.SSLContext | None = None,
     ) -> aiohttp.ClientResponse:
         """Send one request and return once the response's head is read; Fault if it never comes.
 
-        `trip` is this task's current one; `skip` names headers that are not to be added when missing; `tls` shows a
-        client certificate, and only connections of the same context are used.  The caller bounds the time, reads the
-        body and releases the response.
+        `trip` is this task's current one; `skip` names headers that are not to be added when missing.  The caller
+        bounds the time, reads the body and releases the response.
         """
         try:
             return await self._session.request(
@@ -113,12 +127,11 @@ class Transport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=limits or self._timeout,
                 skip_auto_headers=skip,
-                ssl=tls or True,
                 proxy=None if self.proxy is None else self.proxy.url,
-                proxy_headers=None if self.proxy is None else self.proxy.headers,
+                proxy_headers=None if self.proxy is None else self.proxy.headers_for(target.url),
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            raise (fault_of if self.proxy is None else self.proxy.fault_of)(error, trip) from error
+            raise self._fault(error, trip) from error
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """One request of the httpx client; each hop of a redirect that a caller follows comes through here too."""
@@ -146,6 +159,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 "reason_phrase": (response.reason or "").encode("utf-8", "surrogateescape"),
             },
         )
+
+    def _fault(self, error: BaseException, trip: trips.Trip) -> Fault:
+        return fault_of(error, trip) if self.proxy is None else self.proxy.fault_of(error, trip)
 
     async def aclose(self) -> None:
         await self._session.close()
