@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from jobs.model import Job
 from jobs.webhook.args import WebhookArgs
 from jobs.webhook.signing import Style
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """The same for each attempt and each replay.  `message_id` is what receivers know a repetition by.
 
     `body` is sent as it is, unless there is a `template`: then it is JSON, and the template's variable `payload`.
