@@ -45,7 +45,7 @@ class WebhookSettings:
     payload_max: Size = key(
         size("256KiB"), "Largest body that is sent; a larger one makes a dead letter.", minimum=1, maximum=256 * 1024
     )
-    ca: Path | None = key(None, "A PEM file of certificate authorities that are believed besides the system's.")
+    ca_file: Path | None = key(None, "A PEM file of certificate authorities that are believed besides the system's.")
     proxy: Secret | None = key(
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
     )

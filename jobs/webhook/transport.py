@@ -60,7 +60,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.guard = Guard(settings, lookup)
-        self.tls = TlsContexts(settings.ca, tls)
+        self.tls = TlsContexts(settings.ca_file, tls)
         self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
         self._timeout = _timeout(sock_connect=settings.connect_timeout)
         connector = _Connector(

@@ -31,7 +31,7 @@ def identity(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
 @asynccontextmanager
 async def behind(proxy: ConnectProxy, ca: Path, *, at: str = "", **settings: Any) -> AsyncIterator[World]:
     """A world whose only way out is the proxy; no name can be resolved in it."""
-    way: dict[str, Any] = {"allow_http": False, "allow_addresses": (), "ca": ca, "proxy": Secret(at or proxy.url)}
+    way: dict[str, Any] = {"allow_http": False, "allow_addresses": (), "ca_file": ca, "proxy": Secret(at or proxy.url)}
     async with world(lookup=names(), **(way | settings)) as w:
         yield w
 
@@ -76,7 +76,7 @@ async def test_the_proxys_own_name_is_looked_up_here_and_no_other(identity: tupl
     tls, ca = identity
     async with Server(says(OK), tls=tls) as server, ConnectProxy(SHOP) as proxy:
         at = f"http://proxy.internal:{proxy.port}"
-        settings: dict[str, Any] = {"allow_http": False, "allow_addresses": (), "ca": ca, "proxy": Secret(at)}
+        settings: dict[str, Any] = {"allow_http": False, "allow_addresses": (), "ca_file": ca, "proxy": Secret(at)}
         async with world(lookup=names(proxy_internal=["127.0.0.1"]), **settings) as w:
             assert isinstance(await w.deliver(server.url(host="shop.example")), Done)
 

@@ -48,7 +48,7 @@ def bank(tmp_path: Path) -> Bank:
 async def test_each_row_shows_its_own_certificate_on_connections_of_its_own(bank: Bank) -> None:
     async with (
         Server(_who, tls=bank.tls) as server,
-        world(lookup=LOOKUP, ca=bank.ca, secrets=bank.pems) as w,
+        world(lookup=LOOKUP, ca_file=bank.ca, secrets=bank.pems) as w,
     ):
         for name in ("alice", "bob", "alice", "bob"):
             outcome = await w.deliver(server.url(host="shop.example"), client_certificate=f"secret://{name}")
@@ -68,7 +68,7 @@ async def test_without_one_the_server_hangs_up_and_a_connection_of_another_row_i
     bank.tls.maximum_version = version
     async with (
         Server(_who, tls=bank.tls) as server,
-        world(lookup=LOOKUP, ca=bank.ca, secrets=bank.pems) as w,
+        world(lookup=LOOKUP, ca_file=bank.ca, secrets=bank.pems) as w,
     ):
         await w.deliver(server.url(host="shop.example"), client_certificate="secret://alice")
         outcome = await w.deliver(server.url(host="shop.example"))
@@ -88,7 +88,7 @@ async def test_a_context_is_made_once_however_many_ask_for_it(bank: Bank, monkey
     monkeypatch.setattr(jobs.webhook.tls, "_context", counted)
     async with (
         Server(_who, tls=bank.tls) as server,
-        world(lookup=LOOKUP, ca=bank.ca, secrets=bank.pems) as w,
+        world(lookup=LOOKUP, ca_file=bank.ca, secrets=bank.pems) as w,
     ):
         url = server.url(host="shop.example")
         await asyncio.gather(*(w.deliver(url, client_certificate="secret://alice") for _ in range(5)))
@@ -98,7 +98,7 @@ async def test_a_context_is_made_once_however_many_ask_for_it(bank: Bank, monkey
 
 async def test_a_certificate_that_was_replaced_counts_at_once(bank: Bank) -> None:
     secrets = {"mine": bank.pems["alice"]}
-    async with Server(_who, tls=bank.tls) as server, world(lookup=LOOKUP, ca=bank.ca, secrets=secrets) as w:
+    async with Server(_who, tls=bank.tls) as server, world(lookup=LOOKUP, ca_file=bank.ca, secrets=secrets) as w:
         url = server.url(host="shop.example")
         for name in ("alice", "bob"):
             w.secrets._env["JOBSD_SECRET_MINE"] = bank.pems[name]  # type: ignore[index]  # as a rotation would
@@ -125,7 +125,7 @@ async def test_a_certificate_that_cannot_be_used_sends_nothing(how: str, bank: B
         "another's key": alice.partition("-----BEGIN PRIVATE KEY")[0] + bob[bob.index("-----BEGIN PRIVATE KEY") :],
     }
     secrets = {"mine": pem[how]} if how in pem else {}
-    async with Server(_who, tls=bank.tls) as server, world(lookup=LOOKUP, ca=bank.ca, secrets=secrets) as w:
+    async with Server(_who, tls=bank.tls) as server, world(lookup=LOOKUP, ca_file=bank.ca, secrets=secrets) as w:
         outcome = await w.deliver(server.url(host="shop.example"), client_certificate="secret://mine")
         assert server.connections == 0
     assert isinstance(outcome, Retry)  # for the operator to put right, within the ladder's time
@@ -152,7 +152,7 @@ async def test_an_authority_of_ones_own_is_believed_beside_the_systems(bank: Ban
     tls, ca = self_signed(tmp_path / "plain", "shop.example")
     async with Server(says(OK), tls=tls) as server:
         for believed, code in ((None, "tls_error"), (bank.ca, "tls_error"), (ca, "http_200")):
-            async with world(lookup=LOOKUP, ca=believed) as w:
+            async with world(lookup=LOOKUP, ca_file=believed) as w:
                 await w.deliver(server.url(host="shop.example"))
                 assert w.record["code"] == code
     assert len(jobs.webhook.tls._context(ca).get_ca_certs()) > 1
