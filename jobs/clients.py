@@ -11,6 +11,7 @@ from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
 from jobs.secrets import Secrets
+from jobs.templates import Templates
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -34,6 +35,7 @@ class Clients:
     mail: Mail
     dns: Resolver
     secrets: Secrets
+    templates: Templates
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -47,6 +49,8 @@ class Clients:
             await self.mail.close()
         if kept_by is None or self.dns is not kept_by.dns:
             await self.dns.close()
+        if kept_by is None or self.templates is not kept_by.templates:
+            await self.templates.close()
 
 
 def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
@@ -59,4 +63,4 @@ def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Cli
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
-    return Clients(wanted, db, http, mail, dns, secrets)
+    return Clients(wanted, db, http, mail, dns, secrets, before.templates if before else Templates())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
     from jobs.secrets import Secrets
+    from jobs.templates import Templates
     from jobs.webhook.settings import WebhookSettings
 
 Ledger = NewType("Ledger", str)
@@ -46,6 +47,8 @@ class Tools(Protocol):
     def dns(self) -> Resolver: ...
     @property
     def secrets(self) -> Secrets: ...
+    @property
+    def templates(self) -> Templates: ...
     @property
     def webhook(self) -> WebhookSettings: ...
 

@@ -13,6 +13,7 @@ from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
 from jobs.secrets import Secrets
+from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
 from jobs.testing.http import FakeHttp
 from jobs.testing.mail import FakeMail
@@ -32,6 +33,7 @@ class Tools:
     fake_http: FakeHttp = field(default_factory=FakeHttp)
     fake_mail: FakeMail = field(init=False)
     fake_dns: FakeDns = field(default_factory=FakeDns)
+    templates: Templates = field(default_factory=Templates)
     _db: asyncpg.Pool | None = None
 
     def __post_init__(self) -> None:
@@ -94,3 +96,4 @@ class Tools:
         await self.fake_http.aclose()
         await self.fake_mail.close()
         await self.fake_dns.close()
+        await self.templates.close()

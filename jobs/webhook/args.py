@@ -6,29 +6,55 @@ from typing import Annotated
 
 import msgspec
 
+from jobs.secrets import PREFIX as SECRET_REFERENCE
+from jobs.templates import TEXT_MAX
 from jobs.values import Duration, duration
 from jobs.webhook.headers import check
-from jobs.webhook.signing import MAX_SECRETS
+from jobs.webhook.signing import MAX_SECRETS, Style
 from jobs.webhook.target import MAX_URL, BadUrl, parse
 
 _SecretText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Secrets = Annotated[list[_SecretText], msgspec.Meta(min_length=1, max_length=MAX_SECRETS)]
+_NONE = msgspec.Raw()
+
+JSON = "application/json"
 
 
 class WebhookArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`payload` is posted byte for byte as the row has it.  `secret` is one `whsec_…` text, or several while one is
-    replaced by the next; it and a header's value may be `secret://NAME`.  `timeout` can only shorten the setting.
-    `event` is for the delivery log."""
+    """`payload` is posted byte for byte as the row has it; `body` (base64) is bytes of any other kind.  `template` is
+    rendered with `payload` and `event` as its variables, and the result is posted.  `secret` is one text, or several
+    while one is replaced by the next; it and a header's value may be `secret://NAME`.  `signing` says how the secrets
+    sign.  `client_certificate` is the `secret://NAME` of a PEM with its private key.  `timeout` can only shorten the
+    setting.  `event` is for the delivery log."""
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
-    payload: msgspec.Raw
+    payload: msgspec.Raw = _NONE
+    body: bytes | None = None
+    content_type: str = JSON
+    template: Annotated[str, msgspec.Meta(max_length=TEXT_MAX)] | None = None
     headers: dict[str, str] = {}
     secret: _SecretText | _Secrets | None = None
+    signing: Annotated[tuple[Style, ...], msgspec.Meta(min_length=1)] = ("standard",)
+    client_certificate: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     timeout: str | float | None = None
     event: Annotated[str, msgspec.Meta(max_length=256)] | None = None
 
     def __post_init__(self) -> None:
-        check(self.headers)
+        if self.body is None:
+            if self.payload == _NONE:
+                raise ValueError("payload: is missing, and there is no body in its place")
+        elif self.payload != _NONE or self.template is not None:
+            raise ValueError("body: is sent as it is; leave out payload and template")
+        if self.headers:
+            check(self.headers)
+        if self.content_type != JSON:
+            check({"content-type": self.content_type})
+        if len(self.signing) > 1 and len(set(self.signing)) < len(self.signing):
+            raise ValueError("signing: names one twice")
+        if self.client_certificate is not None and not self.client_certificate.startswith(SECRET_REFERENCE):
+            raise ValueError(
+                f"client_certificate: write {SECRET_REFERENCE}NAME; a private key does not belong in a row"
+            )
         if self.timeout is not None and not 0 < duration(self.timeout) < float("inf"):
             raise ValueError("timeout: must be longer than zero")
 

@@ -3,60 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 
 from jobs.context import Context
-from jobs.model import Dead, Done, Ladder, Outcome, Retry
+from jobs.model import Done, Ladder, Outcome
 from jobs.registry import job
-from jobs.secrets import PREFIX as SECRET_REFERENCE
-from jobs.secrets import SecretMissing
 from jobs.webhook import delivery
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
+from jobs.webhook.compose import Refused, compose
+from jobs.webhook.draft import of_row
 from jobs.webhook.faults import fault_of
-from jobs.webhook.guard import Blocked
-from jobs.webhook.headers import BadHeader, check, outgoing
 from jobs.webhook.judge import Verdict, judge_fault, judge_status
-from jobs.webhook.signing import BadSecret, decode_secret, sign
-from jobs.webhook.target import BadUrl
+from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, Transport
 from jobs.webhook.trip import Trip
 
 
 @job("webhook", args=WebhookArgs, retry=Ladder("1m", "5m", "30m", "2h"), timeout="5m", lane=lane)
 async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
-    """POST the payload once and say what came of it.  Cancelled in mid-flight, it records the doubt and lets go."""
-    now = datetime.now(UTC)
-    transport = _transport(ctx.http)
-    reply = Reply()
+    """POST the payload once and say what came of it."""
+    transport, settings, reply = _transport(ctx.http), ctx.tools.webhook, Reply()
     try:
-        message = _message(args, ctx, transport, now)
-    except _Refused as refused:
+        message = await compose(of_row(args, ctx.job), ctx, transport)
+    except Refused as refused:
         return _finish(args, ctx, reply, refused.verdict)
     if ctx.dry_run:
         return await _rehearse(message, transport)
-    settings = ctx.tools.webhook
     try:
         await post(transport, message, settings, args.timeout_s(settings.timeout), reply)
     except asyncio.CancelledError:
-        if reply.sent:
-            _finish(args, ctx, reply, judge_fault(reply.fault, sent=True))
-        raise
-    if reply.status is None:
-        return _finish(args, ctx, reply, judge_fault(reply.fault, sent=reply.sent))
-    return _finish(args, ctx, reply, judge_status(reply.status, reply.headers, settings, datetime.now(UTC)))
-
-
-class _Refused(Exception):
-    """There is nothing to send."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.code)
-        self.verdict = verdict
+        if not reply.sent:
+            raise  # the row goes back as it was
+    return _finish(args, ctx, reply, _judged(reply, settings))
 
 
 def _transport(client: httpx2.AsyncClient) -> Transport:
@@ -65,59 +47,11 @@ def _transport(client: httpx2.AsyncClient) -> Transport:
     return client.guarded
 
 
-def _message(args: WebhookArgs, ctx: Context, transport: Transport, now: datetime) -> Message:
-    """The signed POST: `webhook-id` is constant over retries, the timestamp and so the signature are this attempt's."""
-    try:
-        target = transport.guard.target(args.url)
-    except (Blocked, BadUrl) as error:
-        raise _Refused(judge_fault(fault_of(error, Trip()), sent=False)) from None
-    body, message_id, timestamp = bytes(args.payload), f"msg_{ctx.job.id}", int(now.timestamp())
-    keys = [_key(text, ctx) for text in args.secrets]
-    headers = outgoing(
-        _resolved(args.headers, ctx),
-        user_agent=ctx.tools.webhook.user_agent,
-        message_id=message_id,
-        timestamp=timestamp,
-        signature=sign(keys, message_id, timestamp, body) if keys else None,
-        traceparent=ctx.job.traceparent,
-        correlation_id=ctx.job.correlation_id,
-    )
-    return Message(target, headers, body)
-
-
-def _key(text: str, ctx: Context) -> bytes:
-    try:
-        return decode_secret(_secret(text, ctx))
-    except BadSecret as error:
-        raise _Refused(_unusable_secret(text, "secret_invalid", str(error))) from None
-
-
-def _resolved(headers: Mapping[str, str], ctx: Context) -> Mapping[str, str]:
-    """`headers` with references replaced; what they stand for is checked like what a row says itself."""
-    if not any(value.startswith(SECRET_REFERENCE) for value in headers.values()):
-        return headers
-    resolved = {name: str(_secret(value, ctx)) for name, value in headers.items()}
-    try:
-        check(resolved)
-    except BadHeader as error:
-        raise _Refused(_unusable_secret(SECRET_REFERENCE, "secret_invalid", str(error))) from None
-    return resolved
-
-
-def _secret(text: str, ctx: Context) -> str:
-    try:
-        return ctx.tools.secrets.resolve(text)
-    except SecretMissing as error:
-        ctx.log.warning("webhook_secret_missing", error=str(error))  # says where it was looked for: for operators
-        raise _Refused(_unusable_secret(text, "secret_missing", f"there is no secret {text!r} here")) from None
-
-
-def _unusable_secret(text: str, code: str, reason: str) -> Verdict:
-    """A secret behind a reference is the operator's to put right, within the ladder's time, and then the dead letter
-    can be retried.  One that stands in the row will never be another."""
-    if text.startswith(SECRET_REFERENCE):
-        return Verdict("retry", code, Retry(reason, code=code))
-    return Verdict("dead", code, Dead(reason, code=code))
+def _judged(reply: Reply, settings: WebhookSettings) -> Verdict:
+    """Of an attempt that was stopped in mid-flight too: the receiver may have acted on it, so it counts."""
+    if reply.status is None:
+        return judge_fault(reply.fault, sent=reply.sent)
+    return judge_status(reply.status, reply.headers, settings, datetime.now(UTC))
 
 
 async def _rehearse(message: Message, transport: Transport) -> Outcome:
