@@ -148,6 +148,7 @@ class Retention:
             ("email_deliveries", keep.email_deliveries),
             ("domain_checks", keep.domain_checks),
             ("job_logs", keep.job_logs),
+            ("webhook_events", keep.webhook_events),
         ):
             try:
                 await self._partitions_of(parent, keep.partitions_ahead, keep_s)

@@ -10,7 +10,9 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.loads import Loads
 from jobs.secrets import Secrets
+from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -34,6 +36,8 @@ class Clients:
     mail: Mail
     dns: Resolver
     secrets: Secrets
+    endpoints: Loads[Endpoint]
+    events: Loads[Event]
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -47,6 +51,9 @@ class Clients:
             await self.mail.close()
         if kept_by is None or self.dns is not kept_by.dns:
             await self.dns.close()
+        if kept_by is None:
+            self.endpoints.close()
+            self.events.close()
 
 
 def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
@@ -54,9 +61,11 @@ def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Cli
 
     Whatever cannot be opened raises here, before anything is replaced.
     """
+    endpoints = before.endpoints if before else open_endpoints(db)
+    events = before.events if before else open_events(db)
     if before is not None and before.secrets is not secrets:
         before = None
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
-    return Clients(wanted, db, http, mail, dns, secrets)
+    return Clients(wanted, db, http, mail, dns, secrets, endpoints, events)

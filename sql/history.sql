@@ -51,7 +51,7 @@ where partition = $1 and rules = $2;
 -- days).  A default partition is empty, or nearly: reads at most 10,000 rows of each
 select parent.relname as parent, coalesce(found.strays, 0) as rows, days.n as days
 from (values ('job_history'), ('job_attempts'), ('webhook_deliveries'), ('email_deliveries'), ('domain_checks'),
-             ('job_logs'))
+             ('job_logs'), ('webhook_events'))
     as parent (relname)
 left join job_strays(10000) as found on found.parent = parent.relname
 cross join lateral (

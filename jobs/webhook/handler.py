@@ -14,13 +14,17 @@ from jobs.model import Dead, Done, Ladder, Outcome, Retry
 from jobs.registry import job
 from jobs.secrets import PREFIX as SECRET_REFERENCE
 from jobs.secrets import SecretMissing
+from jobs.values import Duration
 from jobs.webhook import delivery
+from jobs.webhook.addressee import JSON, Addressed, NoAddressee, addressed
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
+from jobs.webhook.draft import Draft
 from jobs.webhook.faults import fault_of
 from jobs.webhook.guard import Blocked
 from jobs.webhook.headers import BadHeader, check, outgoing
 from jobs.webhook.judge import Verdict, judge_fault, judge_status
+from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.signing import BadSecret, decode_secret, sign
 from jobs.webhook.target import BadUrl
 from jobs.webhook.transport import HttpClient, Transport
@@ -34,21 +38,25 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
     transport = _transport(ctx.http)
     reply = Reply()
     try:
-        message = _message(args, ctx, transport, now)
+        to = await addressed(args, ctx)
+    except NoAddressee as nobody:
+        return _unaddressed(args, ctx, nobody)
+    try:
+        message = _message(to.draft, ctx, transport, now)
     except _Refused as refused:
-        return _finish(args, ctx, reply, refused.verdict)
+        return _finish(to, ctx, reply, refused.verdict)
     if ctx.dry_run:
         return await _rehearse(message, transport)
     settings = ctx.tools.webhook
     try:
-        await post(transport, message, settings, args.timeout_s(settings.timeout), reply)
+        await post(transport, message, settings, args.timeout_s(_longest(settings, to)), reply)
     except asyncio.CancelledError:
         if reply.sent:
-            _finish(args, ctx, reply, judge_fault(reply.fault, sent=True))
+            _finish(to, ctx, reply, judge_fault(reply.fault, sent=True))
         raise
     if reply.status is None:
-        return _finish(args, ctx, reply, judge_fault(reply.fault, sent=reply.sent))
-    return _finish(args, ctx, reply, judge_status(reply.status, reply.headers, settings, datetime.now(UTC)))
+        return _finish(to, ctx, reply, judge_fault(reply.fault, sent=reply.sent))
+    return _finish(to, ctx, reply, judge_status(reply.status, reply.headers, settings, datetime.now(UTC)))
 
 
 class _Refused(Exception):
@@ -65,16 +73,23 @@ def _transport(client: httpx2.AsyncClient) -> Transport:
     return client.guarded
 
 
-def _message(args: WebhookArgs, ctx: Context, transport: Transport, now: datetime) -> Message:
+def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
+    return settings.timeout if to.timeout_s is None else min(settings.timeout, Duration(to.timeout_s))
+
+
+def _message(draft: Draft, ctx: Context, transport: Transport, now: datetime) -> Message:
     """The signed POST: `webhook-id` is constant over retries, the timestamp and so the signature are this attempt's."""
     try:
-        target = transport.guard.target(args.url)
+        target = transport.guard.target(draft.url)
     except (Blocked, BadUrl) as error:
         raise _Refused(judge_fault(fault_of(error, Trip()), sent=False)) from None
-    body, message_id, timestamp = bytes(args.payload), f"msg_{ctx.job.id}", int(now.timestamp())
-    keys = [_key(text, ctx) for text in args.secrets]
+    body, message_id, timestamp = draft.body, draft.message_id, int(now.timestamp())
+    keys = [_key(text, ctx) for text in draft.secrets]
+    given = _resolved(draft.headers, ctx)
+    if draft.content_type != JSON and not any(name.lower() == "content-type" for name in given):
+        given = {**given, "content-type": draft.content_type}
     headers = outgoing(
-        _resolved(args.headers, ctx),
+        given,
         user_agent=ctx.tools.webhook.user_agent,
         message_id=message_id,
         timestamp=timestamp,
@@ -135,18 +150,31 @@ async def _rehearse(message: Message, transport: Transport) -> Outcome:
     )
 
 
-def _finish(args: WebhookArgs, ctx: Context, reply: Reply, verdict: Verdict) -> Outcome:
+def _unaddressed(args: WebhookArgs, ctx: Context, nobody: NoAddressee) -> Outcome:
+    if nobody.told and not ctx.dry_run:
+        word = "retry" if isinstance(nobody.outcome, Retry) else "dead"
+        row = delivery.row(
+            word=word, code=nobody.code, url="", event=args.event, event_id=args.event_id, endpoint_id=args.endpoint
+        )
+        ctx.record(delivery.LEDGER, row)
+    return nobody.outcome
+
+
+def _finish(to: Addressed, ctx: Context, reply: Reply, verdict: Verdict) -> Outcome:
     if not ctx.dry_run:
-        ctx.record(delivery.LEDGER, _row(args, reply, verdict))
+        ctx.record(delivery.LEDGER, _row(to, reply, verdict))
     return verdict.outcome
 
 
-def _row(args: WebhookArgs, reply: Reply, verdict: Verdict) -> dict[str, Any]:
+def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
     return delivery.row(
         word=verdict.word,
         code=verdict.code,
-        url=args.url,
-        event=args.event,
+        url=to.draft.url,
+        event=to.draft.event,
+        event_id=to.event_id,
+        endpoint=None if to.endpoint is None else to.endpoint.name,
+        endpoint_id=None if to.endpoint is None else to.endpoint.id,
         status=reply.status,
         address=reply.trip.address,
         phases_s=reply.trip.phases_s,
