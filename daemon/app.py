@@ -40,6 +40,7 @@ from daemon.stop import Stop, within
 from daemon.store import Store
 from daemon.strays import Strays
 from daemon.tallies import Tallies
+from daemon.terms import TermsBook, TermsStore
 from daemon.upkeep_store import UpkeepStore
 from daemon.worker_store import WorkerStore
 
@@ -117,6 +118,7 @@ class Daemon:
         stack.push_async_callback(self._reload.close)
         self._build(setup)
         stack.push_async_callback(self._runner.notes.aclose)
+        stack.callback(self._terms.close)
         return True
 
     def _build(self, setup: Setup) -> None:
@@ -142,7 +144,8 @@ class Daemon:
             worker_id,
             observer,
         )
-        crew = Crew(store, self._runner, self._finisher, observer, worker_id)
+        self._terms = TermsBook(TermsStore(pool, timeout_s=answer_s))
+        crew = Crew(store, self._runner, self._finisher, observer, worker_id, self._terms)
         lender = Lender(LimitStore(pool, timeout_s=answer_s), self._runner.places)
         self._claimer = Claimer(crew, lender, self._lanes, self._claimer_beat)
         self._controls = Controls(WorkerStore(pool, timeout_s=answer_s), self._runner, observer, worker_id)

@@ -32,6 +32,7 @@ from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.statements import AWAY
 from daemon.store import Store
+from daemon.terms import TermsBook, TermsStore
 from daemon.worker_store import WorkerStore
 from jobs.clients import Clients, open_clients
 from jobs.model import Job
@@ -208,7 +209,7 @@ class OneShot:
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
             asking = group.create_task(controls.run())
-            gate = await self._gate(LimitStore(pool), job, worker_id)
+            gate = await self._gate(pool, job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
             else:
@@ -225,10 +226,10 @@ class OneShot:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")
         return Ending(finisher.transition, self._observer.late)
 
-    async def _gate(self, limits: LimitStore, job: Job, worker_id: int) -> str | None:
+    async def _gate(self, pool: asyncpg.Pool, job: Job, worker_id: int) -> str | None:
         """Where the row goes instead of being run; None when it may run."""
         try:
-            short = await self._admit(limits, job, worker_id)
+            short = await self._admit(pool, job, worker_id)
         except AWAY as error:
             self._observer.claim_failed(error)
             return ""
@@ -236,15 +237,18 @@ class OneShot:
             return short.gate
         return "" if self._stopping.is_set() or self._lock_lost else None
 
-    async def _admit(self, limits: LimitStore, job: Job, worker_id: int) -> Bucket | None:
+    async def _admit(self, pool: asyncpg.Pool, job: Job, worker_id: int) -> Bucket | None:
         """Wait for the limits it falls under, as long as it may run; the one that was not to be had.  What is taken is
         given back when the worker leaves."""
         args = self._kind.decode(job.args_json)
         if job.lane is None and self._kind.lane is not None:
             job.lane = self._kind.lane(args)
-        buckets = Limits(self._config.limits).buckets(job, _object(job))
+        terms = TermsBook(TermsStore(pool))
+        await terms.learn([job])
+        own = terms.bucket_of(job.lane)
+        buckets = Limits(self._config.limits).buckets(job, _object(job)) + (() if own is None else (own,))
         give_up_at = monotonic() + self._timeout_s
-        lender = Lender(limits, dict)
+        lender = Lender(LimitStore(pool), dict)
         while buckets:
             await lender.lease(worker_id, dict.fromkeys(buckets, 1))
             short = next((bucket for bucket in buckets if not lender.usable(bucket)), None)

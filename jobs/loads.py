@@ -26,11 +26,11 @@ class _Known(Generic[V]):
 
 
 class Loads(Generic[V]):
-    """`load` answers for many ids; one that its answer lacks is None.  `stale_s`: so old may an answer be; `most`: so much
-    weight is remembered, the longest unused goes first.
+    """`load` answers for many ids; one that its answer lacks is None.  `stale_s`: so old may an answer be; `most`: so
+    much weight is remembered, the longest unused goes first.
 
-    One question is on the wire at a time: whoever asks meanwhile is in the next one.  Whoever gives up waiting takes nothing
-    from the others.
+    One question is on the wire at a time: whoever asks meanwhile is in the next one.  Whoever gives up waiting takes
+    nothing from the others.
     """
 
     def __init__(

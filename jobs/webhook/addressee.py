@@ -15,7 +15,7 @@ from jobs.webhook.draft import Draft, of_row
 from jobs.webhook.endpoints import Endpoint, Event
 
 DISABLED_S = 5.0
-"""A row that was claimed before its endpoint's lane was closed comes back so soon, and then waits at the lane's gate."""
+"""A row that was claimed before its endpoint's lane was closed comes back so soon, and waits at the lane's gate."""
 
 AWAY_S = 5.0
 
@@ -69,9 +69,7 @@ async def addressed(args: WebhookArgs, ctx: Context, *, clock: Callable[[], floa
     return Addressed(_draft(args, ctx, endpoint, event, secrets), endpoint, args.event_id, endpoint.timeout_s)
 
 
-def _draft(
-    args: WebhookArgs, ctx: Context, endpoint: Endpoint, event: Event | None, secrets: tuple[str, ...]
-) -> Draft:
+def _draft(args: WebhookArgs, ctx: Context, endpoint: Endpoint, event: Event | None, secrets: tuple[str, ...]) -> Draft:
     """An event's id is that of the message, whoever it goes to and however often."""
     given = {name.lower() for name in args.headers}
     return Draft(

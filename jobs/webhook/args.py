@@ -18,8 +18,8 @@ _Secrets = Annotated[list[_SecretText], msgspec.Meta(min_length=1, max_length=MA
 
 
 class WebhookArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """To `url`, or to `endpoint`, by its id: then the rest of how to send stands there, and `event_id` may stand for what.
-    `payload` is posted byte for byte as the row has it.  `secret` is one `whsec_…` text, or several while one is
+    """To `url`, or to `endpoint`, by its id: then all else of how to send stands there, and `event_id` may stand for
+    what.  `payload` is posted byte for byte as the row has it.  `secret` is one `whsec_…` text, or several while one is
     replaced by the next; it and a header's value may be `secret://NAME`.  `timeout` can only shorten the setting.
     `event` is for the delivery log."""
 

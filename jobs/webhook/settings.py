@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from jobs.model import Ladder
 from jobs.values import Duration, Size, duration, key, size
+from jobs.webhook.profiles import ProfileSettings, ladder
 
 _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
@@ -36,6 +38,10 @@ class WebhookSettings:
     permanent_statuses: tuple[int, ...] = key((), "Response statuses that end a job at once; 410 always does.")
     retry_after_max: Duration = key(duration("24h"), "Longest wait a receiver may ask for by Retry-After.", minimum=1)
 
+    profiles: dict[str, ProfileSettings] = key(
+        factory=dict, doc="Retry ladders that endpoints choose by name, besides `default` and `standard`."
+    )
+
     def __post_init__(self) -> None:
         for text in self.allow_addresses:
             try:
@@ -51,6 +57,10 @@ class WebhookSettings:
             raise ValueError("user_agent: must be visible ASCII characters and single spaces")
         if self.response_max < self.response_keep:
             raise ValueError("response_max: is less than response_keep, so the log could never get that much")
+
+    def ladder(self, profile: str) -> Ladder | None:
+        """What an endpoint's profile stands for; None: the ladder of kind webhook."""
+        return ladder(self.profiles, profile)
 
     @property
     def ports(self) -> frozenset[int]:
