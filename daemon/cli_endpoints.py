@@ -127,8 +127,8 @@ def add(name: str, org_id: str | None, secret: str | None, config_file: Path | N
 @config_option
 @ask_options
 def edit(endpoint: str, org_id: str | None, config_file: Path | None, ask: Ask, **columns: Any) -> None:
-    """Changes what is given and leaves the rest; an empty value takes one away. Daemons go by it within two seconds, for
-    deliveries that wait too."""
+    """Changes what is given and leaves the rest; an empty value takes one away. Daemons go by it within two seconds,
+    for deliveries that wait too."""
     wanted = given(columns)
     if not wanted:
         raise click.UsageError("nothing to change; see --help for what there is")
@@ -217,8 +217,8 @@ def rotate_secret(
 def test(
     endpoint: str, org_id: str | None, event: str, payload: str, wait_s: float, config_file: Path | None, ask: Ask
 ) -> int:
-    """Inserts a delivery to this endpoint alone, whatever events it wants, and says what came of the first attempt. Exit
-    code 1 when that failed, or when there was none in time."""
+    """Inserts a delivery to this endpoint alone, whatever events it wants, and says what came of the first attempt.
+    Exit code 1 when that failed, or when there was none in time."""
     try:
         json.loads(payload)
     except ValueError as error:
