@@ -88,7 +88,15 @@ def env_template() -> str:
         "#JOBSD_SECRET_NAME=",
     ]
     names = Table(DEFAULT)
-    for section in (("queues",), ("kinds",), ("schedules",), ("limits",), ("lanes",), ("webhook", "profiles"), ("email", "relays")):
+    for section in (
+        ("queues",),
+        ("kinds",),
+        ("schedules",),
+        ("limits",),
+        ("lanes",),
+        ("webhook", "profiles"),
+        ("email", "relays"),
+    ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):
         value = _env_text(key, dotted(path).replace(".name.", ".NAME."))

@@ -20,6 +20,7 @@ TRIGGERS = {
     "jobs_hint": "daemons find new rows only at their next poll",
     "jobs_keys": "a second row with the same idempotency key is not refused, and on_duplicate means nothing",
     "jobs_keys_kept": "an idempotency key may be forgotten when a unique key was in its way",
+    "jobs_into_event": "a webhook job that names an event and no destination is a dead letter",
     "jobs_engine_columns": "producers can insert rows that no daemon can claim",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="

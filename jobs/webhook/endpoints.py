@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import msgspec
 
 import sql
 from jobs.loads import Loads
 from jobs.values import Secret
 from jobs.webhook.signing import MAX_SECRETS
+
+if TYPE_CHECKING:
+    import asyncpg
 
 _SQL = sql.load("webhooks.sql")
 
@@ -92,6 +95,11 @@ def open_events(db: asyncpg.Pool) -> Loads[Event]:
         return found
 
     return Loads(load, most=EVENTS_MAX, weigh=_weight)
+
+
+def is_event(kind: str, args: Mapping[str, Any]) -> bool:
+    """Whether an insert of this row into `jobs` is one of an event (see the trigger jobs_into_event)."""
+    return kind == "webhook" and isinstance(args.get("event"), str) and not {"url", "endpoint"} & args.keys()
 
 
 def lane_of(endpoint: int) -> str:

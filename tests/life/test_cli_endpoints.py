@@ -180,3 +180,26 @@ async def test_a_test_event_says_what_came_of_it(terminal: Terminal, pool: async
         waiting = await terminal("endpoints", "test", "main", "--wait", "1s")
         assert waiting.code == 1
         assert "jobsd jobs explain" in waiting.err
+
+
+async def test_an_event_that_is_enqueued_is_one_event_and_its_id_is_told(
+    terminal: Terminal, pool: asyncpg.Pool
+) -> None:
+    await made(terminal, "a", "--org", "acme")
+    await made(terminal, "b", "--org", "acme")
+    words = ("enqueue", "webhook", "--org", "acme", "--args", '{"event": "a.b", "payload": {"n": 1}}')
+    said = await terminal.ok(*words, "--idempotency-key", "k", "--json")
+    event_id = await pool.fetchval("select id from webhook_events")
+    assert said.json == {"id": event_id, "added": True, "event": True}
+    again = await terminal.ok(*words, "--idempotency-key", "k", "--json")
+    assert again.json == {"id": event_id, "added": False, "event": True}
+    assert (await terminal.ok(*words)).out.strip() == str(await pool.fetchval("select max(id) from webhook_events"))
+    assert await pool.fetchval("select count(*) from webhook_events") == 2
+    assert await pool.fetchval("select count(*) from jobs") == 4
+
+
+async def test_a_schedule_of_an_event_is_refused(terminal: Terminal) -> None:
+    terminal.configure('[schedules.x]\nkind = "webhook"\ncron = "* * * * *"\nargs = { event = "a", payload = 1 }\n')
+    said = await terminal("config", "check")
+    assert said.code == 78
+    assert "give url or endpoint" in said.out + said.err
