@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from daemon.cli_options import frequency, option_group, seconds
+from jobs.webhook.headers import BadHeader, check
 
 _TAKEN_AWAY = ""
 
@@ -40,6 +41,10 @@ def _headers(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]
         if not colon or not name.strip():
             raise click.BadParameter(f'{name!r} has no value; write it like "X-Team: billing"')
         found[name.strip()] = value.strip()
+    try:
+        check(found)
+    except BadHeader as error:
+        raise click.BadParameter(str(error)) from None
     return found
 
 

@@ -62,6 +62,8 @@ async def addressed(args: WebhookArgs, ctx: Context, *, clock: Callable[[], floa
         raise NoAddressee(later, "endpoint_disabled", told=False)
     if args.event_id is not None and (event is None or event.org_id != ctx.job.org_id):
         raise _dead("event_gone", f"event {args.event_id} is no longer kept")
+    if endpoint.trouble is not None:
+        raise NoAddressee(Retry(endpoint.trouble, code="endpoint_invalid"), "endpoint_invalid", told=True)
     secrets = endpoint.secrets_at(clock())
     if endpoint.signing and not secrets:
         reason = f"endpoint {endpoint.id} has no secret to sign with"

@@ -11,6 +11,7 @@ import msgspec
 import sql
 from jobs.loads import Loads
 from jobs.values import Secret
+from jobs.webhook.headers import BadHeader, check
 from jobs.webhook.signing import MAX_SECRETS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of webhook_endpoints; `secrets` newest first."""
+    """A row of webhook_endpoints; `secrets` newest first.  `trouble`: why nothing can be sent to it, whatever it is."""
 
     id: int
     org_id: str | None
@@ -57,6 +58,7 @@ class Endpoint:
     content_type: str | None
     enabled: bool
     secrets: tuple[Signing, ...]
+    trouble: str | None = None
 
     def secrets_at(self, now_s: float) -> tuple[str, ...]:
         """Those that sign at this time (seconds since 1970), newest first."""
@@ -116,12 +118,13 @@ def endpoint_of(lane: str) -> int | None:
 
 def _endpoint(row: asyncpg.Record) -> Endpoint:
     secrets = msgspec.json.decode(row["secrets"], type=list[tuple[str, float | None]])
+    headers = msgspec.json.decode(row["headers"], type=dict[str, str])
     return Endpoint(
         id=row["id"],
         org_id=row["org_id"],
         name=row["name"],
         url=row["url"],
-        headers=msgspec.json.decode(row["headers"], type=dict[str, str]),
+        headers=headers,
         signing=tuple(row["signing"]),
         timeout_s=row["timeout_s"],
         gone=row["gone"],
@@ -130,7 +133,17 @@ def _endpoint(row: asyncpg.Record) -> Endpoint:
         content_type=row["content_type"],
         enabled=row["enabled"],
         secrets=tuple(Signing(Secret(text), expires_at) for text, expires_at in secrets),
+        trouble=_trouble(headers),
     )
+
+
+def _trouble(headers: Mapping[str, str]) -> str | None:
+    """Whoever writes the table can write any text there, and one with a line end would be a second request."""
+    try:
+        check(headers)
+    except BadHeader as error:
+        return str(error)
+    return None
 
 
 def _event(row: asyncpg.Record) -> Event:

@@ -83,7 +83,14 @@ async def test_what_is_given_is_changed_and_an_empty_value_takes_it_away(
     assert row is not None
     assert tuple(row) == ("other", None, None, 2.0, '{"X-B": "2"}', ["a.*"], URL)
     assert (await terminal("endpoints", "edit", of)).code == 2
-    for words in (("--rate", "fast"), ("--profile", "none-such"), ("--event", "a.*.b"), ("--burst", 5), ("--url", "x")):
+    for words in (
+        ("--rate", "fast"),
+        ("--profile", "none-such"),
+        ("--event", "a.*.b"),
+        ("--burst", 5),
+        ("--url", "x"),
+        ("--header", "Host: x"),
+    ):
         assert (await terminal("endpoints", "edit", of, *words)).code == 2, words
     assert (await terminal("endpoints", "edit", 99, "--name", "x")).code == 1
 

@@ -250,6 +250,20 @@ async def test_an_endpoint_that_signs_sends_nothing_without_a_secret(pool: Pool)
         assert "webhook-signature" not in server.requests[0].headers
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "internal"}, {"X-A": "1\r\nX-B: 2"}, {"webhook-id": "mine"}, {"X-A": "1", "x-a": "2"}, {"a b": "c"}],
+)
+async def test_an_endpoint_with_a_header_that_must_not_be_sent_sends_nothing(
+    headers: dict[str, str], pool: Pool
+) -> None:
+    async with Server(responds(204)) as server, lab(pool) as w:
+        of = await signed(pool, server, headers=json.dumps(headers))
+        outcome = await w.run({"endpoint": of, "payload": 1})
+    assert isinstance(outcome, Retry)
+    assert (outcome.code, w.records[0]["outcome"], server.requests) == ("endpoint_invalid", "retry", [])
+
+
 async def test_both_secrets_sign_until_the_grace_is_over_and_not_a_moment_longer(pool: Pool) -> None:
     async with lab(pool) as w:
         of = await endpoint(pool)
