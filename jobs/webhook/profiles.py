@@ -26,7 +26,9 @@ class ProfileSettings:
 
     NAMES: ClassVar = (_NAME, "letters, digits and _ -")
 
-    retry: tuple[Duration, ...] = key(doc="The waits before attempt 2, 3, …; after the last there is no more.")
+    retry: tuple[Duration, ...] = key(
+        (), "The waits before attempt 2, 3, …; after the last there is no more. Unset: one attempt."
+    )
     jitter: float = key(0.2, "Spread each wait by this share up and down.", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
