@@ -92,6 +92,7 @@ class Daemon:
         self._parts = Parts(database, pool, conns, self._reload, setup, self._observer, self._watchdog)
         self._opened(self._parts)
         stack.push_async_callback(self._parts.runner.notes.aclose)
+        stack.callback(self._parts.terms.close)
         return True
 
     async def _open_embedded(self, stack: AsyncExitStack, config: Config) -> str:

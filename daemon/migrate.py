@@ -15,7 +15,15 @@ from daemon.statements import search_path
 from sql import Migration
 
 _SQL = sql.load("migrate.sql")
-PARTITIONED = ("job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+PARTITIONED = (
+    "job_history",
+    "job_attempts",
+    "webhook_deliveries",
+    "email_deliveries",
+    "domain_checks",
+    "job_logs",
+    "webhook_events",
+)
 DAYS_AHEAD = 3
 
 

@@ -33,6 +33,7 @@ from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.statements import AWAY
 from daemon.store import Store
+from daemon.terms import TermsBook, TermsStore
 from daemon.worker_store import WorkerStore
 from jobs.clients import Clients, open_clients
 from jobs.model import Job
@@ -205,12 +206,13 @@ class OneShot:
         finisher = _LastWord(store, self._observer)
         setup = Setup(self._config, clients, {self._kind.name: self._kind})
         self._runner = Runner(setup, store, finisher, self._observer)
-        crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id)
+        terms = TermsBook(TermsStore(pool))
+        crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id, terms)
         controls = Controls(WorkerStore(pool), crew)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
             asking = group.create_task(controls.run())
-            gate = await self._gate(LimitStore(pool), job, worker_id)
+            gate = await self._gate(LimitStore(pool), terms, job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
             else:
@@ -227,10 +229,10 @@ class OneShot:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")
         return Ending(finisher.transition, self._observer.late)
 
-    async def _gate(self, limits: LimitStore, job: Job, worker_id: int) -> str | None:
+    async def _gate(self, limits: LimitStore, terms: TermsBook, job: Job, worker_id: int) -> str | None:
         """Where the row goes instead of being run; None when it may run."""
         try:
-            short = await self._admit(limits, job, worker_id)
+            short = await self._admit(limits, terms, job, worker_id)
         except AWAY as error:
             self._observer.claim_failed(error)
             return ""
@@ -238,13 +240,15 @@ class OneShot:
             return short.gate
         return "" if self._stopping.is_set() or self._lock_lost else None
 
-    async def _admit(self, limits: LimitStore, job: Job, worker_id: int) -> Bucket | None:
+    async def _admit(self, limits: LimitStore, terms: TermsBook, job: Job, worker_id: int) -> Bucket | None:
         """Wait for the limits it falls under, as long as it may run; the one that was not to be had.  What is taken is
         given back when the worker leaves."""
         args = self._kind.decode(job.args_json)
         if job.lane is None and self._kind.lane is not None:
             job.lane = self._kind.lane(args)
-        buckets = Limits(self._config.limits).buckets(job, _object(job))
+        await terms.learn([job])
+        own = terms.bucket_of(job.lane)
+        buckets = Limits(self._config.limits).buckets(job, _object(job)) + (() if own is None else (own,))
         give_up_at = monotonic() + self._timeout_s
         lender = Lender(limits, dict)
         while buckets:

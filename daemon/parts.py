@@ -31,6 +31,7 @@ from daemon.scheduler import Scheduler
 from daemon.store import Store
 from daemon.strays import Strays
 from daemon.tallies import Tallies
+from daemon.terms import TermsBook, TermsStore
 from daemon.upkeep_store import UpkeepStore
 from daemon.worker_store import WorkerStore
 
@@ -73,7 +74,8 @@ class Parts:
         worker_id = self.membership.worker_id
         lane_store = LaneStore(pool, timeout_s=answer_s)
         self._lanes = Lanes(lane_store, lambda lane: reload.config.lane(lane), worker_id, observer)
-        crew = Crew(store, self.runner, self.finisher, observer, worker_id)
+        self.terms = TermsBook(TermsStore(pool, timeout_s=answer_s))
+        crew = Crew(store, self.runner, self.finisher, observer, worker_id, self.terms)
         lender = Lender(LimitStore(pool, timeout_s=answer_s), self.runner.places)
         self.claimer = Claimer(crew, lender, self._lanes, self._claimer_beat)
         self._controls = Controls(workers, crew)

@@ -10,8 +10,10 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.loads import Loads
 from jobs.secrets import Secrets
 from jobs.templates import Templates
+from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -36,6 +38,8 @@ class Clients:
     dns: Resolver
     secrets: Secrets
     templates: Templates
+    endpoints: Loads[Endpoint]
+    events: Loads[Event]
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -51,6 +55,9 @@ class Clients:
             await self.dns.close()
         if kept_by is None or self.templates is not kept_by.templates:
             await self.templates.close()
+        if kept_by is None:
+            self.endpoints.close()
+            self.events.close()
 
 
 def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
@@ -58,9 +65,12 @@ def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Cli
 
     Whatever cannot be opened raises here, before anything is replaced.
     """
+    endpoints = before.endpoints if before else open_endpoints(db)
+    events = before.events if before else open_events(db)
     if before is not None and before.secrets is not secrets:
         before = None
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
-    return Clients(wanted, db, http, mail, dns, secrets, before.templates if before else Templates())
+    templates = before.templates if before else Templates()
+    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events)

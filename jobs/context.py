@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.loads import Loads
     from jobs.secrets import Secrets
     from jobs.templates import Templates
+    from jobs.webhook.endpoints import Endpoint, Event
     from jobs.webhook.settings import WebhookSettings
 
 Ledger = NewType("Ledger", str)
@@ -51,6 +53,10 @@ class Tools(Protocol):
     def templates(self) -> Templates: ...
     @property
     def webhook(self) -> WebhookSettings: ...
+    @property
+    def endpoints(self) -> Loads[Endpoint]: ...
+    @property
+    def events(self) -> Loads[Event]: ...
 
 
 class Progress(Protocol):

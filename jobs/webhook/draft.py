@@ -33,7 +33,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def of_row(args: WebhookArgs, job: Job) -> Draft:
     """Of a row that says all of it itself."""
     return Draft(
-        url=args.url,
+        url=args.url or "",
         body=bytes(args.payload) if args.body is None else args.body,
         content_type=args.content_type,
         message_id=f"msg_{job.id}",

@@ -9,15 +9,16 @@ from typing import Any
 import httpx2
 
 from jobs.context import Context
-from jobs.model import Done, Ladder, Outcome
+from jobs.model import Done, Ladder, Outcome, Retry
 from jobs.registry import job
+from jobs.values import Duration
 from jobs.webhook import delivery
+from jobs.webhook.addressee import Addressed, NoAddressee, addressed
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
 from jobs.webhook.compose import Refused, compose
-from jobs.webhook.draft import of_row
 from jobs.webhook.faults import fault_of
-from jobs.webhook.judge import Verdict, judge_fault, judge_status
+from jobs.webhook.judge import Gone, Verdict, judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, Transport
 from jobs.webhook.trip import Trip
@@ -28,17 +29,21 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
     """POST the payload once and say what came of it."""
     transport, settings, reply = _transport(ctx.http), ctx.tools.webhook, Reply()
     try:
-        message = await compose(of_row(args, ctx.job), ctx, transport)
+        to = await addressed(args, ctx)
+    except NoAddressee as nobody:
+        return _unaddressed(args, ctx, nobody)
+    try:
+        message = await compose(to.draft, ctx, transport)
     except Refused as refused:
-        return _finish(args, ctx, reply, refused.verdict)
+        return _finish(to, ctx, reply, refused.verdict)
     if ctx.dry_run:
         return await _rehearse(message, transport)
     try:
-        await post(transport, message, settings, args.timeout_s(settings.timeout), reply)
+        await post(transport, message, settings, args.timeout_s(_longest(settings, to)), reply)
     except asyncio.CancelledError:
         if not reply.sent:
             raise  # the row goes back as it was
-    return _finish(args, ctx, reply, _judged(reply, settings))
+    return _finish(to, ctx, reply, _judged(reply, settings, to.gone))
 
 
 def _transport(client: httpx2.AsyncClient) -> Transport:
@@ -47,11 +52,15 @@ def _transport(client: httpx2.AsyncClient) -> Transport:
     return client.guarded
 
 
-def _judged(reply: Reply, settings: WebhookSettings) -> Verdict:
+def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
+    return settings.timeout if to.timeout_s is None else min(settings.timeout, Duration(to.timeout_s))
+
+
+def _judged(reply: Reply, settings: WebhookSettings, gone: Gone) -> Verdict:
     """Of an attempt that was stopped in mid-flight too: the receiver may have acted on it, so it counts."""
     if reply.status is None:
         return judge_fault(reply.fault, sent=reply.sent)
-    return judge_status(reply.status, reply.headers, settings, datetime.now(UTC))
+    return judge_status(reply.status, reply.headers, settings, datetime.now(UTC), gone)
 
 
 async def _rehearse(message: Message, transport: Transport) -> Outcome:
@@ -69,18 +78,31 @@ async def _rehearse(message: Message, transport: Transport) -> Outcome:
     )
 
 
-def _finish(args: WebhookArgs, ctx: Context, reply: Reply, verdict: Verdict) -> Outcome:
+def _unaddressed(args: WebhookArgs, ctx: Context, nobody: NoAddressee) -> Outcome:
+    if nobody.told and not ctx.dry_run:
+        word = "retry" if isinstance(nobody.outcome, Retry) else "dead"
+        row = delivery.row(
+            word=word, code=nobody.code, url="", event=args.event, event_id=args.event_id, endpoint_id=args.endpoint
+        )
+        ctx.record(delivery.LEDGER, row)
+    return nobody.outcome
+
+
+def _finish(to: Addressed, ctx: Context, reply: Reply, verdict: Verdict) -> Outcome:
     if not ctx.dry_run:
-        ctx.record(delivery.LEDGER, _row(args, reply, verdict))
+        ctx.record(delivery.LEDGER, _row(to, reply, verdict))
     return verdict.outcome
 
 
-def _row(args: WebhookArgs, reply: Reply, verdict: Verdict) -> dict[str, Any]:
+def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
     return delivery.row(
         word=verdict.word,
         code=verdict.code,
-        url=args.url,
-        event=args.event,
+        url=to.draft.url,
+        event=to.draft.event,
+        event_id=to.event_id,
+        endpoint=None if to.endpoint is None else to.endpoint.name,
+        endpoint_id=None if to.endpoint is None else to.endpoint.id,
         status=reply.status,
         address=reply.trip.address,
         phases_s=reply.trip.phases_s,

@@ -8,7 +8,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jobs.model import Ladder
 from jobs.values import Duration, Secret, Size, duration, key, size
+from jobs.webhook.profiles import ProfileSettings, ladder
 
 _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
@@ -50,6 +52,10 @@ class WebhookSettings:
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
     )
 
+    profiles: dict[str, ProfileSettings] = key(
+        factory=dict, doc="Retry ladders that endpoints choose by name, besides `default` and `standard`."
+    )
+
     def __post_init__(self) -> None:
         for text in self.allow_addresses:
             try:
@@ -67,6 +73,10 @@ class WebhookSettings:
             _check_proxy(self.proxy, allow_http=self.allow_http)
         if self.response_max < self.response_keep:
             raise ValueError("response_max: is less than response_keep, so the log could never get that much")
+
+    def ladder(self, profile: str) -> Ladder | None:
+        """What an endpoint's profile stands for; None: the ladder of kind webhook."""
+        return ladder(self.profiles, profile)
 
     @property
     def proxy_host(self) -> str | None:

@@ -38,6 +38,10 @@ select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_seri
 insert into job_keys select 'noop', n::text, n, now() - n * interval '1 s' from generate_series(1, 20000) as n;
 insert into job_audit (at, actor, action, subject) select now() - n * interval '1 s', '', '', ''
 from generate_series(1, 20000) as n;
+insert into webhook_endpoints (org_id, name, url) select 'o' || n % 100, 'e' || n, 'https://e' || n || '.example/'
+from generate_series(1, 10000) as n;
+insert into webhook_secrets (endpoint_id, secret) select n % 10000 + 1, 's' || n from generate_series(1, 20000) as n;
+insert into webhook_events (event, payload) select 'a.b', '{}' from generate_series(1, 20000) as n;
 insert into job_batches (key, ended_at) select 'k' || n, case when n % 20 > 0 then now() - n * interval '1 s' end
 from generate_series(1, 20000) as n;
 analyze"""

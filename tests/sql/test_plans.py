@@ -22,6 +22,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "endpoints.sql",
     "holds.sql",
     "migrate.sql",
     "operator.sql",
@@ -146,6 +147,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "ledgers.sql": {
         name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
     },
+    "webhooks.sql": {
+        "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
+        "events": ((IDS, "1"), set()),
+        "terms": ((IDS,), {"webhook_endpoints_pkey"}),
+    },
     "batches.sql": {
         "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
         "known": (("'k'", "null"), {"job_batches_key"}),
@@ -181,6 +187,18 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
     for table in ("jobs", "job_keys", "job_audit", *({"job_claims"} if name not in READS_CLAIMS else ())):
         assert not plan.scanned(table)
     assert indexes <= plan.indexes
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("days", ["1", "36500"])
+async def test_events_are_found_by_their_ids_and_only_where_they_may_be(
+    backlog: asyncpg.Connection, days: str, mode: str
+) -> None:
+    place = await backlog.fetchval("select tableoid::regclass::text from webhook_events limit 1")
+    plan = await explain(backlog, sql.load("webhooks.sql")["events"], (IDS, days), mode)
+    assert not plan.scanned(place)
+    assert f"{place}_id_idx" in plan.indexes
+    assert plan.buffers < 5 * BATCH
 
 
 @pytest.mark.parametrize(

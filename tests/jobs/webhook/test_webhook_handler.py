@@ -17,7 +17,8 @@ from tests.jobs.webhook.world import KIND, SECRET, names, sockets_made, world
 
 OTHER_SECRET = "whsec_" + "B" * 32
 KEYS = {
-    *("endpoint", "event", "url", "outcome", "code", "status", "address", "phases", "duration_ms", "request_bytes"),
+    *("endpoint", "endpoint_id", "event", "event_id", "url", "outcome", "code", "status", "address", "phases"),
+    *("duration_ms", "request_bytes"),
     *("response_headers", "response_body", "response_truncated"),
 }
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -42,7 +43,9 @@ async def test_an_attempt_leaves_one_record_with_these_keys() -> None:
     assert 0 < sum(phases.values()) <= duration_ms
     assert {name: record[name] for name in KEYS - {"phases", "duration_ms"}} == {
         "endpoint": None,
+        "endpoint_id": None,
         "event": "order.paid",
+        "event_id": None,
         "url": f"http://127.0.0.1:{server.port}/hook?token=***&***",
         "outcome": "retry",
         "code": "http_503",

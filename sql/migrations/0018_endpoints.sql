@@ -1,0 +1,315 @@
+-- pre
+-- Webhook endpoints, their secrets, and events: one insert of an event is one job for each endpoint that wants it, in the
+-- producer's own transaction.
+
+-- Where events of an organisation go.  Null: endpoints of rows without an organisation.  A name has a letter or a sign in it, so
+-- that commands can tell it from an id.
+create table webhook_endpoints (
+    id                 bigint      generated always as identity primary key,
+    org_id             text        check (org_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    name               text        not null,
+    url                text        not null,
+    events             text[]      not null default '{*}',
+    headers            jsonb       not null default '{}',
+    signing            text[]      not null default '{standard}',
+    profile            text        not null default 'default' check (profile ~ '^[A-Za-z0-9_-]{1,64}$'),
+    timeout            interval    check (timeout between '50 ms' and '4 min'),
+    rate               text,
+    burst              int         check (burst between 1 and 1000000),
+    concurrency        int         check (concurrency between 1 and 1000000),
+    ordering           text        not null default 'none' check (ordering in ('none', 'block', 'skip')),
+    gone               text        not null default 'confirm' check (gone in ('confirm', 'immediate', 'ignore')),
+    client_certificate text        check (client_certificate ~ '^secret://[A-Za-z0-9_-]{1,64}$'),
+    template           text        check (octet_length(template) <= 65536),
+    content_type       text        check (content_type ~ '^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$'),
+    state              text        not null default 'enabled' check (state in ('enabled', 'disabled')),
+    disabled_at        timestamptz,
+    disabled_by        text,
+    disabled_reason    text,
+    enabled_at         timestamptz,
+    failing_since      timestamptz,
+    warned_at          timestamptz,
+    created_at         timestamptz not null default now(),
+    updated_at         timestamptz not null default now(),
+
+    constraint webhook_endpoints_name_is_no_number check (name ~ '^[^\x01-\x1f\x7f]{1,100}$' and name !~ '^[0-9]+$'),
+    constraint webhook_endpoints_url_is_http
+        check (octet_length(url) <= 4096 and url ~* '^https?://' and url !~ '[\x01-\x20\x7f]'),
+    constraint webhook_endpoints_events_are_patterns
+        check (cardinality(events) between 1 and 100 and array_position(events, null) is null
+               and octet_length(array_to_string(events, ',')) <= 8192
+               and array_to_string(events, ',')
+                   ~ '^(\*|[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*(\.\*)?)(,(\*|[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*(\.\*)?))*$'),
+    constraint webhook_endpoints_headers_are_an_object
+        check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384
+               and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")')),
+    constraint webhook_endpoints_signing_known
+        check (array_position(signing, null) is null and signing <@ '{standard,standard_ed25519,github,stripe}'),
+    constraint webhook_endpoints_rate_is_a_rate
+        check (rate ~ '^[0-9]+(\.[0-9]+)?/(ms|s|m|h|d)$' and rate ~ '^[0-9.]*[1-9]' and octet_length(rate) <= 32),
+    constraint webhook_endpoints_burst_needs_a_rate check (burst is null or rate is not null)
+);
+
+-- Names are unique in an organisation; and what a fan-out looks its endpoints up by.
+create unique index webhook_endpoints_name on webhook_endpoints (coalesce(org_id, ''), name);
+
+comment on table webhook_endpoints is 'Where events go: insert into webhook_events (org_id, event, payload) values (…).';
+comment on column webhook_endpoints.events is 'Patterns of events it wants: *, invoice.*, invoice.paid.';
+comment on column webhook_endpoints.signing is 'Ways to sign: standard, standard_ed25519, github, stripe; none where empty.';
+comment on column webhook_endpoints.profile is 'When to try again: default, standard, or a name of [webhook.profiles].';
+comment on column webhook_endpoints.timeout is 'Longest time for one attempt; can only shorten webhook.timeout.';
+comment on column webhook_endpoints.rate is 'Deliveries in a period, exact over all daemons: 10/s, 600/m.';
+comment on column webhook_endpoints.ordering is 'Of an event''s ordering_key: none; block: one that fails holds up the later ones; skip.';
+
+-- Newest first they sign; one that was replaced goes on until expires_at.  `secret` is the text itself, or secret://NAME.
+create table webhook_secrets (
+    id          bigint      generated always as identity primary key,
+    endpoint_id bigint      not null references webhook_endpoints (id) on delete cascade,
+    secret      text        not null check (octet_length(secret) <= 512 and secret ~ '^[\x21-\x7e]+$'),
+    created_at  timestamptz not null default now(),
+    expires_at  timestamptz
+);
+create index webhook_secrets_endpoint on webhook_secrets (endpoint_id, id);
+comment on table webhook_secrets is 'What endpoints are signed for with; select webhook_rotate_secret(id) makes the next one.';
+
+-- A new secret signs from now on; those before it sign beside it for `grace`.  Returned: the new one, for the last time.  At most
+-- ten live ones: more would not fit receivers' idea of a header.  With its owner's rights, so that who may rotate need not
+-- see what there is; a login of organisations rotates those of its own.  64 random bytes of four uuids, hashed to 32.
+create function webhook_rotate_secret(endpoint bigint, secret text default null, grace interval default '24 hours')
+returns text language plpgsql security definer set search_path from current as $$
+declare
+    made text := coalesce(secret, 'whsec_' || encode(sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        || uuid_send(gen_random_uuid())), 'base64'));
+begin
+    if grace is null or grace < '0' or grace > '7 days' then
+        raise exception 'grace must be between 0 and 7 days' using errcode = 'check_violation';
+    end if;
+    perform from webhook_endpoints
+    where id = endpoint and (select orgs is null or org_id = any (orgs) from job_own_orgs)
+    for no key update;
+    if not found then
+        raise exception 'there is no endpoint %', endpoint using errcode = 'foreign_key_violation';
+    end if;
+    update webhook_secrets s
+    set expires_at = case when rank > 9 then now() else now() + grace end
+    from (select id, row_number() over (order by webhook_secrets.id desc) as rank from webhook_secrets
+          where endpoint_id = endpoint and (expires_at is null or expires_at > now())) as live
+    where s.id = live.id and (s.expires_at is null or rank > 9 or s.expires_at > now() + grace);
+    insert into webhook_secrets (endpoint_id, secret) values (endpoint, made);
+    return made;
+end $$;
+
+-- A disabled endpoint's rows wait at the gate of its lane, and nothing is lost: a hold, as of a breaker, that no probe ends.
+-- Whatever changes `state` makes or ends it, in the same transaction; daemons hear of it at once.
+create function webhook_endpoints_changed() returns trigger language plpgsql set search_path from current as $$
+begin
+    new.updated_at := now();
+    if tg_op = 'INSERT' or new.state <> old.state then
+        if new.state = 'disabled' then
+            new.disabled_at := coalesce(new.disabled_at, now());
+            new.disabled_by := coalesce(new.disabled_by, session_user);
+        else
+            new.enabled_at := case when tg_op = 'UPDATE' then now() end;
+            new.disabled_at := null;
+            new.disabled_by := null;
+            new.disabled_reason := null;
+            new.failing_since := null;
+            new.warned_at := null;
+        end if;
+    end if;
+    return new;
+end $$;
+create trigger webhook_endpoints_changed before insert or update on webhook_endpoints
+    for each row execute function webhook_endpoints_changed();
+
+alter table job_holds drop constraint job_holds_cause_check;
+alter table job_holds add constraint job_holds_cause_check
+    check (cause in ('pause', 'breaker', 'retry_after', 'quota', 'disabled'));
+
+create function webhook_endpoints_held() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+    if tg_op = 'DELETE' or tg_op = 'UPDATE' and new.state = 'enabled' then
+        delete from job_holds where gate = 'lane:endpoint:' || old.id and cause = 'disabled';
+        if not found then
+            return null;
+        end if;
+    elsif new.state = 'disabled' then
+        insert into job_holds (gate, cause, since, actor, reason)
+        values ('lane:endpoint:' || new.id, 'disabled', new.disabled_at, new.disabled_by, new.disabled_reason)
+        on conflict (gate, cause) do update set actor = excluded.actor, reason = excluded.reason;
+    else
+        return null;
+    end if;
+    perform pg_notify(left('jobsd:' || current_schema(), 63), 'control');
+    return null;
+end $$;
+create trigger webhook_endpoints_held after insert or delete or update of state, disabled_by, disabled_reason on webhook_endpoints
+    for each row execute function webhook_endpoints_held();
+
+-- Events.  `payload` is json and not jsonb: it is sent as it was given, byte for byte.  Columns from `queue` on go to the jobs.
+create sequence webhook_events_id; -- identity is refused by the partitions of some versions
+create table webhook_events (
+    id              bigint      not null default nextval('webhook_events_id'),
+    org_id          text        check (org_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    event           text        not null,
+    payload         json,
+    body            bytea       check (octet_length(body) <= 262144),
+    content_type    text        check (content_type ~ '^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$'),
+    idempotency_key text        check (idempotency_key ~ '^[^\x01-\x1f\x7f]{1,255}$'),
+    ordering_key    text        check (ordering_key ~ '^[^\x01-\x1f\x7f]{1,200}$'),
+    queue           job_queue   not null default 'default',
+    priority        smallint    not null default 2 check (priority between 1 and 4),
+    run_at          timestamptz,
+    expires_at      timestamptz,
+    correlation_id  text        check (correlation_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    traceparent     text        check (traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
+    actor_id        text        check (actor_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    project_id      text        check (project_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    created_at      timestamptz not null default now(),
+
+    constraint webhook_events_event_is_words_and_dots
+        check (octet_length(event) <= 128 and event ~ '^[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*$'),
+    constraint webhook_events_have_a_payload_or_a_body check (num_nonnulls(payload, body) = 1),
+    constraint webhook_events_payload_at_most_256_kib check (octet_length(payload::text) <= 262144)
+) partition by range (created_at);
+alter sequence webhook_events_id owned by webhook_events.id;
+create index webhook_events_by_id on webhook_events (id);
+create table webhook_events_default partition of webhook_events default
+    with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0); -- as the days, see job_partitions_settings
+
+comment on table webhook_events is 'What happened: each row becomes a job for every endpoint of its organisation that wants it.';
+comment on column webhook_events.payload is 'Sent as it is, byte for byte; at most 256 KiB.  Else give body, with content_type.';
+comment on column webhook_events.idempotency_key is 'At most one event ever per (org_id, idempotency_key); a second insert adds no row.';
+
+-- Everything an endpoint may have asked for by, of which one is enough: *, a.*, a.b.*, a.b.c for the event a.b.c.
+create function webhook_patterns(event text) returns text[] language sql immutable parallel safe as $$
+    select array['*', event] || array(
+        select array_to_string(words[:n], '.') || '.*'
+        from string_to_array(event, '.') as words, generate_series(1, cardinality(words) - 1) as n)
+$$;
+
+-- A second event with the same key adds no row and raises nothing; it waits only for a transaction that is inserting the same key.
+-- Keys are an organisation's own.  Whoever may not insert for this organisation is refused by the policy, and learns nothing here.
+create function webhook_events_once() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+    if (select orgs is not null and (new.org_id = any (orgs)) is not true from job_own_orgs) then
+        return new;
+    end if;
+    insert into job_keys (kind, key, job_id)
+    values ('webhook_events', concat(new.org_id, E'\x1f', new.idempotency_key), new.id) -- no name has that character
+    on conflict do nothing;
+    return case when found then new end;
+end $$;
+create trigger webhook_events_once before insert on webhook_events
+    for each row when (new.idempotency_key is not null) execute function webhook_events_once();
+
+-- One statement for all events of an insert.  With its owner's rights: who inserts events need not see endpoints, and gets
+-- only those of the events' own organisation.  Events are few or many, an organisation's endpoints few: a nested loop over
+-- index webhook_endpoints_name.  (Each session keeps its plan: made for a thousand events, it may not read all endpoints for one.)
+create function webhook_fan_out() returns trigger language plpgsql security definer
+set search_path from current set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+    insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, ordering_key, lane, correlation_id, traceparent,
+                      actor_id, project_id)
+    select 'webhook', jsonb_build_object('endpoint', endpoint.id, 'event_id', event.id), event.queue, event.org_id,
+           event.priority, coalesce(event.run_at, now()), event.expires_at,
+           case when endpoint.ordering <> 'none' then 'endpoint:' || endpoint.id || ':' || event.ordering_key end,
+           'endpoint:' || endpoint.id, event.correlation_id, event.traceparent, event.actor_id, event.project_id
+    from (select *, webhook_patterns(arrived.event) as patterns from arrived offset 0) as event
+    join webhook_endpoints as endpoint
+        on coalesce(endpoint.org_id, '') = coalesce(event.org_id, '') and endpoint.events && event.patterns
+    order by event.id, endpoint.id;
+    return null;
+end $$;
+create trigger webhook_fan_out after insert on webhook_events referencing new table as arrived
+    for each statement execute function webhook_fan_out();
+
+-- The id of an endpoint by its name, for a row of its organisation.
+create function webhook_endpoint_id(org text, endpoint_name text) returns bigint
+language sql stable security definer set search_path from current as $$
+    select id from webhook_endpoints
+    where coalesce(org_id, '') = coalesce(org, '') and name = endpoint_name
+      and (select orgs is null or org = any (orgs) from job_own_orgs)
+$$;
+
+-- A job of kind webhook that names no destination but an event is an event: it is inserted as one, with the rights of
+-- whoever inserts it, and itself goes away.  What an event has no place for is refused and not lost.  An endpoint that is
+-- given by name is looked up now, so that a name nobody has is an error here.  Fires after jobs_insert, before jobs_keys.
+do $do$
+begin
+execute format($sql$
+create function jobs_into_event() returns trigger language plpgsql as $$
+declare
+    found_id bigint;
+begin
+    if pg_catalog.jsonb_exists(new.args, 'url') then
+        return new;
+    end if;
+    if pg_catalog.jsonb_exists(new.args, 'endpoint') then
+        if pg_catalog.jsonb_typeof(new.args -> 'endpoint') = 'string' then
+            found_id := %1$I.webhook_endpoint_id(new.org_id, new.args ->> 'endpoint');
+            if found_id is null then
+                raise exception 'there is no endpoint "%%" for this row', new.args ->> 'endpoint'
+                    using errcode = 'foreign_key_violation', schema = tg_table_schema, table = tg_table_name,
+                          constraint = 'jobs_webhook_endpoint_is_there', column = 'args';
+            end if;
+            new.args := pg_catalog.jsonb_set(new.args, '{endpoint}', pg_catalog.to_jsonb(found_id));
+        end if;
+        return new;
+    end if;
+    if pg_catalog.jsonb_typeof(new.args -> 'event') is distinct from 'string' then
+        return new;
+    end if;
+    if pg_catalog.num_nonnulls(new.unique_key, new.on_duplicate, new.postpone_until, new.lane, new.max_attempts, new.batch_id) > 0
+       or not pg_catalog.jsonb_exists(new.args, 'payload') or new.args - 'event' - 'payload' <> '{}'
+    then
+        raise exception 'a webhook job without url and endpoint is an event, which has args event and payload alone, and none of '
+            'unique_key, on_duplicate, postpone_until, lane, max_attempts and batch_id'
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'jobs_webhook_event_is_no_more_than_that';
+    end if;
+    insert into %1$I.webhook_events (org_id, event, payload, idempotency_key, ordering_key, queue, priority, run_at, expires_at,
+                                     correlation_id, traceparent, actor_id, project_id)
+    values (new.org_id, new.args ->> 'event', (new.args -> 'payload')::json, new.idempotency_key, new.ordering_key, new.queue,
+            new.priority, new.run_at, new.expires_at, new.correlation_id, new.traceparent, new.actor_id, new.project_id);
+    return null;
+end $$;
+$sql$, current_schema());
+end $do$;
+create trigger jobs_into_event before insert on jobs
+    for each row when (new.kind = 'webhook') execute function jobs_into_event();
+
+-- The delivery log says which endpoint and which event.
+alter table webhook_deliveries add column endpoint_id bigint, add column event_id bigint;
+
+-- As before, and: a webhook to an endpoint has the lane of that endpoint, so that two on one host do not wait for each other.
+create or replace function job_lane(kind text, args jsonb, lane text) returns text language sql immutable parallel safe as $$
+    select case
+        when lane is not null then lane
+        when kind = 'webhook' then case
+            when args -> 'endpoint' is not null then case
+                when jsonb_typeof(args -> 'endpoint') = 'number' and (args ->> 'endpoint') collate "C" ~ '^[1-9][0-9]*$'
+                     and char_length(args ->> 'endpoint') <= 18
+                then 'endpoint:' || (args ->> 'endpoint')
+                end
+            when split_part(lower((args ->> 'url') collate "C"), '/', 1) in ('https:', 'http:')
+                 and split_part(args ->> 'url', '/', 2) = ''
+                 and char_length(args ->> 'url') <= 4096 and (args ->> 'url') collate "C" !~ '[\x01-\x20\x7f]'
+            then job_lane_host(split_part(split_part(split_part(
+                lower(left(args ->> 'url', 99) collate "C"), '/', 3), '?', 1), '#', 1))
+            end
+        when kind = 'email' then case coalesce(jsonb_typeof(args -> 'relay'), 'null')
+            when 'null' then 'main'
+            when 'string' then case
+                when char_length(args ->> 'relay') between 1 and 64 and (args ->> 'relay') collate "C" !~ '[\x01-\x1f\x7f]'
+                then args ->> 'relay'
+                end
+            end
+        when kind = 'dns_check' and jsonb_typeof(args -> 'domain') = 'string' then case
+            when char_length(args ->> 'domain') <= 63
+                 and lower((args ->> 'domain') collate "C") collate "C" ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$'
+            then rtrim(lower((args ->> 'domain') collate "C"), '.')
+            end
+    end
+$$;
