@@ -19,7 +19,6 @@ HORIZON_S = 600.0
 TRIGGERS = {
     "jobs_keys": "a second row with the same idempotency key is not refused; on_duplicate and batch_id mean nothing",
     "jobs_insert": "daemons find new rows only at their next poll, and producers can insert rows that none can claim",
-    "jobs_into_event": "a webhook job that names an event and no destination is a dead letter",
 }
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="
 """An encoded line end.  Some patch levels of Python 3.11 and 3.12 write it out as one, and so a header of its own."""

@@ -101,7 +101,7 @@ def open_events(db: asyncpg.Pool) -> Loads[Event]:
 
 
 def is_event(kind: str, args: Mapping[str, Any]) -> bool:
-    """Whether an insert of this row into `jobs` is one of an event (see the trigger jobs_into_event)."""
+    """Whether an insert of this row into `jobs` is one of an event (see the trigger jobs_insert)."""
     return kind == "webhook" and isinstance(args.get("event"), str) and not {"url", "endpoint"} & args.keys()
 
 

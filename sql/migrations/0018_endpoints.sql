@@ -225,60 +225,137 @@ end $$;
 create trigger webhook_fan_out after insert on webhook_events referencing new table as arrived
     for each statement execute function webhook_fan_out();
 
--- The id of an endpoint by its name, for a row of its organisation.
-create function webhook_endpoint_id(org text, endpoint_name text) returns bigint
-language sql stable security definer set search_path from current as $$
-    select id from webhook_endpoints
-    where coalesce(org_id, '') = coalesce(org, '') and name = endpoint_name
-      and (select orgs is null or org = any (orgs) from job_own_orgs)
-$$;
+-- The endpoint that a row of this organisation names in its args, by name or by id.  Null: there is none of that name, or the id is
+-- that of another organisation's.  An id that nobody has is what it is: a row that was dead may be retried after its endpoint is gone.
+create function webhook_endpoint_id(org text, endpoint jsonb) returns bigint
+language plpgsql stable security definer set search_path from current as $$
+begin
+    if jsonb_typeof(endpoint) = 'string' then
+        return (select id from webhook_endpoints
+                where coalesce(org_id, '') = coalesce(org, '') and name = endpoint #>> '{}'
+                  and (select orgs is null or org = any (orgs) from job_own_orgs));
+    elsif endpoint::text !~ '^[1-9][0-9]{0,17}$' then
+        return 0;
+    end if;
+    return (select case when found.id is null or coalesce(found.org_id, '') = coalesce(org, '') then wanted end
+            from cast(endpoint::text as bigint) as wanted left join webhook_endpoints as found on found.id = wanted);
+end $$;
 
--- A job of kind webhook that names no destination but an event is an event: it is inserted as one, with the rights of
--- whoever inserts it, and itself goes away.  What an event has no place for is refused and not lost.  An endpoint that is
--- given by name is looked up now, so that a name nobody has is an error here.  Fires after jobs_insert, before jobs_keys.
 do $do$
 begin
 execute format($sql$
-create function jobs_into_event() returns trigger language plpgsql as $$
+-- As before, and first what only webhooks to endpoints have.
+-- A job of kind webhook that names no destination but an event is an event: it is inserted as one, with the rights of whoever
+-- inserts it, and itself goes away.  What an event has no place for is refused and not lost.  An endpoint that is given by name
+-- is looked up now, so that a name nobody has is an error here; and so is, from a login that is bound by policies, the id of
+-- another organisation's: such rows would take turns in its lane before it shows that they may not be sent.  For the same
+-- reason nobody may write an endpoint's lane on a row that does not go there.
+-- Here and not in a trigger of its own, whose condition Postgres would read anew at each insert of any kind.
+create or replace function jobs_insert() returns trigger language plpgsql as $$
 declare
-    found_id bigint;
+    nothing text;
+    endpoint_id bigint;
+    is_named boolean;
 begin
-    if pg_catalog.jsonb_exists(new.args, 'url') then
-        return new;
-    end if;
-    if pg_catalog.jsonb_exists(new.args, 'endpoint') then
-        if pg_catalog.jsonb_typeof(new.args -> 'endpoint') = 'string' then
-            found_id := %1$I.webhook_endpoint_id(new.org_id, new.args ->> 'endpoint');
-            if found_id is null then
-                raise exception 'there is no endpoint "%%" for this row', new.args ->> 'endpoint'
-                    using errcode = 'foreign_key_violation', schema = tg_table_schema, table = tg_table_name,
-                          constraint = 'jobs_webhook_endpoint_is_there', column = 'args';
+    if new.kind operator(pg_catalog.=) 'webhook' and not pg_catalog.jsonb_exists(new.args, 'url') then
+        if pg_catalog.jsonb_exists(new.args, 'endpoint') then
+            is_named := pg_catalog.jsonb_typeof(new.args operator(pg_catalog.->) 'endpoint') operator(pg_catalog.=) 'string';
+            if is_named or pg_catalog.row_security_active(tg_relid) then
+                endpoint_id := %1$I.webhook_endpoint_id(new.org_id, new.args operator(pg_catalog.->) 'endpoint');
+                if endpoint_id is null then
+                    raise exception 'there is no endpoint %% for this row', new.args operator(pg_catalog.->) 'endpoint'
+                        using errcode = 'foreign_key_violation', schema = tg_table_schema, table = tg_table_name,
+                              constraint = 'jobs_webhook_endpoint_is_there', column = 'args';
+                end if;
+                if is_named then
+                    new.args := pg_catalog.jsonb_set(new.args, '{endpoint}', pg_catalog.to_jsonb(endpoint_id));
+                end if;
             end if;
-            new.args := pg_catalog.jsonb_set(new.args, '{endpoint}', pg_catalog.to_jsonb(found_id));
+        elsif pg_catalog.jsonb_typeof(new.args operator(pg_catalog.->) 'event') operator(pg_catalog.=) 'string' then
+            if pg_catalog.num_nonnulls(new.unique_key, new.on_duplicate, new.postpone_until, new.lane, new.max_attempts,
+                                       new.batch_id, new.worker_id, new.started_at, new.blocks_until) operator(pg_catalog.>) 0
+               or new.state operator(pg_catalog.<>) 'ready' or new.gate operator(pg_catalog.<>) ''
+               or new.attempt operator(pg_catalog.<>) 0 or new.crashes operator(pg_catalog.<>) 0
+               or new.fence operator(pg_catalog.<>) 0 or new.aside or not pg_catalog.jsonb_exists(new.args, 'payload')
+               or new.args operator(pg_catalog.-) 'event' operator(pg_catalog.-) 'payload' operator(pg_catalog.<>) '{}'
+            then
+                raise exception 'a webhook job without url and endpoint is an event, which has args event and payload alone, '
+                    'and none of unique_key, on_duplicate, postpone_until, lane, max_attempts and batch_id'
+                    using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                          constraint = 'jobs_webhook_event_is_no_more_than_that';
+            end if;
+            insert into %1$I.webhook_events (org_id, event, payload, idempotency_key, ordering_key, queue, priority, run_at,
+                                             expires_at, correlation_id, traceparent, actor_id, project_id)
+            values (new.org_id, new.args operator(pg_catalog.->>) 'event',
+                    (new.args operator(pg_catalog.->) 'payload')::pg_catalog.json, new.idempotency_key, new.ordering_key,
+                    new.queue, new.priority, new.run_at, new.expires_at, new.correlation_id, new.traceparent, new.actor_id,
+                    new.project_id);
+            return null;
+        end if;
+    end if;
+    if new.lane is not null and pg_catalog.starts_with(new.lane, 'endpoint:')
+       and (new.kind operator(pg_catalog.=) 'webhook' and not pg_catalog.jsonb_exists(new.args, 'url') and new.lane
+            operator(pg_catalog.=) ('endpoint:' operator(pg_catalog.||) (new.args operator(pg_catalog.->>) 'endpoint'))) is not true
+    then
+        raise exception 'lane %% is that of rows to this endpoint alone', new.lane
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'jobs_lane_of_an_endpoint_is_its_own', column = 'lane', hint = 'Leave lane out.';
+    end if;
+    if new.run_at operator(pg_catalog.<=) current_timestamp
+       and new.state operator(pg_catalog.=) 'ready' and new.gate operator(pg_catalog.=) ''
+       and new.attempt operator(pg_catalog.=) 0 and new.crashes operator(pg_catalog.=) 0 and new.fence operator(pg_catalog.=) 0
+       and not new.aside and new.worker_id is null and new.started_at is null and new.blocks_until is null
+       and new.idempotency_key is null and new.on_duplicate is null and new.batch_id is null
+    then
+        if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L
+            or pg_catalog.abs(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000
+                   operator(pg_catalog.-) pg_catalog.pg_sequence_last_value(%2$L)) operator(pg_catalog.<) 128) is not true
+        then
+            nothing := %1$I.job_hint();
         end if;
         return new;
     end if;
-    if pg_catalog.jsonb_typeof(new.args -> 'event') is distinct from 'string' then
+    if (pg_catalog.current_setting('jobsd.hinted', true) operator(pg_catalog.=) %3$L) is not true then
+        nothing := %1$I.job_hint();
+    end if;
+    if new.state operator(pg_catalog.<>) 'ready' or new.attempt operator(pg_catalog.<>) 0
+       or new.crashes operator(pg_catalog.<>) 0 or new.fence operator(pg_catalog.<) 0
+       or new.fence operator(pg_catalog.>) 1000000000 or new.gate operator(pg_catalog.<>) '' or new.aside
+       or new.worker_id is not null or new.started_at is not null or new.blocks_until is not null
+    then
+        raise exception
+            'state, attempt, fence, crashes, gate, worker_id, started_at, aside and blocks_until of jobs are set by the daemon alone'
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'jobs_engine_columns_are_not_given';
+    end if;
+    if new.run_at operator(pg_catalog.>) pg_catalog.clock_timestamp() then
+        new.gate := 'later';
+    end if;
+    if new.idempotency_key is null and new.on_duplicate is null and new.batch_id is null then
         return new;
     end if;
-    if pg_catalog.num_nonnulls(new.unique_key, new.on_duplicate, new.postpone_until, new.lane, new.max_attempts, new.batch_id) > 0
-       or not pg_catalog.jsonb_exists(new.args, 'payload') or new.args - 'event' - 'payload' <> '{}'
-    then
-        raise exception 'a webhook job without url and endpoint is an event, which has args event and payload alone, and none of '
-            'unique_key, on_duplicate, postpone_until, lane, max_attempts and batch_id'
+    if new.on_duplicate operator(pg_catalog.=) 'refuse' then
+        new.on_duplicate := null;
+    elsif new.on_duplicate is not null and new.unique_key is null then
+        raise exception 'on_duplicate of jobs means nothing without a unique_key'
             using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
-                  constraint = 'jobs_webhook_event_is_no_more_than_that';
+                  constraint = 'jobs_on_duplicate_has_a_unique_key';
+    elsif new.on_duplicate is not null and pg_catalog.row_security_active(tg_relid) then
+        begin
+            perform pg_catalog.set_config('jobsd.hinted', tg_table_schema, true); -- no hint of a row that goes again
+            insert into %1$I.jobs (kind, args, queue, org_id, unique_key, ordering_key, lane, actor_id, project_id)
+            values (new.kind, new.args, new.queue, new.org_id, new.unique_key, new.ordering_key, new.lane, new.actor_id,
+                    new.project_id);
+            raise exception 'allowed' using errcode = 'JB000';
+        exception when sqlstate 'JB000' or unique_violation then
+            null;
+        end;
     end if;
-    insert into %1$I.webhook_events (org_id, event, payload, idempotency_key, ordering_key, queue, priority, run_at, expires_at,
-                                     correlation_id, traceparent, actor_id, project_id)
-    values (new.org_id, new.args ->> 'event', (new.args -> 'payload')::json, new.idempotency_key, new.ordering_key, new.queue,
-            new.priority, new.run_at, new.expires_at, new.correlation_id, new.traceparent, new.actor_id, new.project_id);
-    return null;
+    new.aside := new.idempotency_key is not null or new.on_duplicate is not null or new.batch_id is not null; -- calls jobs_keys
+    return new;
 end $$;
-$sql$, current_schema());
+$sql$, current_schema(), quote_ident(current_schema()) || '.jobs_hint_clock', current_schema());
 end $do$;
-create trigger jobs_into_event before insert on jobs
-    for each row when (new.kind = 'webhook') execute function jobs_into_event();
 
 -- The delivery log says which endpoint and which event.
 alter table webhook_deliveries add column endpoint_id bigint, add column event_id bigint;
@@ -303,6 +380,7 @@ create or replace function job_lane(kind text, args jsonb, lane text) returns te
             when 'null' then 'main'
             when 'string' then case
                 when char_length(args ->> 'relay') between 1 and 64 and (args ->> 'relay') collate "C" !~ '[\x01-\x1f\x7f]'
+                     and not starts_with(args ->> 'relay', 'endpoint:')
                 then args ->> 'relay'
                 end
             end

@@ -183,6 +183,12 @@ async def test_a_row_for_an_endpoint_has_the_lane_of_that_endpoint(pool: Pool) -
     assert (await sql_lanes(pool, rows))[-2] == "endpoint:12"
 
 
+async def test_mail_cannot_stand_in_the_lane_of_an_endpoint(pool: Pool) -> None:
+    rows = rows_of([], [], ["endpoint:12", "endpoint", "bulk"])
+    assert await sql_lanes(pool, rows) == [None, "endpoint", "bulk", "main"]
+    await check(pool, rows)
+
+
 async def test_a_lane_that_is_given_counts_and_other_kinds_have_none(pool: Pool) -> None:
     told = await pool.fetchval("select job_lane('webhook', '{\"url\": \"http://a.com\"}', 'mine')")
     other = await pool.fetchval("select job_lane('noop', '{\"url\": \"http://a.com\"}', null)")

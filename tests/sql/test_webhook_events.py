@@ -475,3 +475,47 @@ async def test_a_thousand_events_for_a_hundred_endpoints_are_one_join_over_their
         await conn.close()
     assert "webhook_endpoints_name" in plan.indexes
     assert not plan.scanned("webhook_endpoints")
+
+
+# --- lanes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("OR-13", "OR-15")
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("noop", {}),
+        ("noop", {"endpoint": 1}),
+        ("webhook", {"url": "https://example.com/", "payload": 1}),
+        ("webhook", {"url": "https://example.com/", "endpoint": 1, "payload": 1}),
+        ("webhook", {"endpoint": 11, "payload": 1}),
+        ("webhook", {"payload": 1}),
+    ],
+)
+async def test_the_lane_of_an_endpoint_is_not_given_to_a_row_that_does_not_go_there(
+    kind: str, args: dict[str, Any], pool: Pool
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="endpoint:1 is that of rows to this endpoint alone"):
+        await pool.execute("insert into jobs (kind, args, lane) values ($1, $2, 'endpoint:1')", kind, json.dumps(args))
+
+
+async def test_the_lane_of_an_endpoint_may_be_said_of_a_row_that_goes_there(pool: Pool) -> None:
+    of = await endpoint(pool)
+    for named in (of, "main"):
+        await job(pool, {"endpoint": named, "payload": 1}, lane=f"endpoint:{of}")
+    assert await pool.fetchval("select count(*) from jobs where lane = $1", f"endpoint:{of}") == 2
+
+
+@pytest.mark.req("OR-13")
+async def test_a_producer_of_an_organisation_cannot_stand_in_the_lane_of_anothers_endpoint(
+    roles: str, pool: Pool
+) -> None:
+    theirs, own = [await endpoint(pool, org_id=org) for org in ("globex", "acme")]
+    conn = await asyncpg.connect(as_login(roles, "acme_app"))
+    try:
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match=f"no endpoint {theirs} for this row"):
+            await job(conn, {"endpoint": theirs, "payload": 1}, org_id="acme")
+        for of in (own, 10**9, 10**30, 1.5, None, {}):  # what nobody has is a dead letter that says so
+            assert await job(conn, {"endpoint": of, "payload": 1}, org_id="acme") is not None
+    finally:
+        await conn.close()
