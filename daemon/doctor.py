@@ -126,6 +126,21 @@ def triggers(firing: Sequence[str]) -> list[Finding]:
     ]
 
 
+def profiles(unknown: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """`unknown`: profile, endpoint, endpoints."""
+    return [
+        Finding(
+            "retry profiles",
+            "warn",
+            f"{row['endpoints']} webhook endpoints, {row['endpoint']} among them, ask for the profile "
+            f"{row['profile']!r}, which this config does not have: they are tried again as by default",
+            f"add [webhook.profiles.{row['profile']}] to the config of every daemon, or jobsd endpoints edit "
+            f"{row['endpoint']} --profile default",
+        )
+        for row in unknown
+    ] or [Finding("retry profiles", "ok", "all that endpoints ask for are there")]
+
+
 def hearing(heard_s: float | None, *, pooled: bool) -> list[Finding]:
     """`heard_s`: how long a hint took from another connection; None: it never came.  `pooled`: statements of one
     connection were answered by several backends."""

@@ -63,8 +63,7 @@ async def migrate(dsn: str, schema: str = "public", *, post: bool = True, roles:
                 break
             await _apply(conn, step)
             done.append(step.name)
-        for parent in PARTITIONED:
-            await conn.execute(f"select job_partitions_make('{parent}', {DAYS_AHEAD})")
+        await conn.fetch(_SQL["partitions"], list(PARTITIONED), DAYS_AHEAD)
         await put_right(conn, create=roles, own=roles)
         return done
     finally:

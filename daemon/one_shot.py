@@ -20,6 +20,7 @@ from daemon.config import Config
 from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
+from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
 from daemon.lender import Lender
@@ -225,9 +226,17 @@ class OneShot:
             written = writing.done()
             await self._runner.notes.aclose()
             writing.cancel()
+        await self._tell_of_endpoints(pool, clients)
         if finisher.transition is None or not written:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")
         return Ending(finisher.transition, self._observer.late)
+
+    async def _tell_of_endpoints(self, pool: asyncpg.Pool, clients: Clients) -> None:
+        store, patience_s = EndpointStore(pool), self._config.webhook.disable_after
+        try:
+            await EndpointWatch(store, clients.health, lambda: patience_s, self._observer).write()
+        except AWAY as error:
+            self._observer.keeper_failed("endpoints", error)
 
     async def _gate(self, limits: LimitStore, terms: TermsBook, job: Job, worker_id: int) -> str | None:
         """Where the row goes instead of being run; None when it may run."""

@@ -13,6 +13,7 @@ from daemon.claimer import Claimer
 from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
+from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import Finisher
 from daemon.keeper import Keeper
 from daemon.lag import probe
@@ -99,6 +100,12 @@ class Parts:
             tallies,
         )
         self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.schedules)
+        self.endpoint_watch = EndpointWatch(
+            EndpointStore(pool, timeout_s=answer_s),
+            setup.tools.health,
+            lambda: reload.config.webhook.disable_after,
+            observer,
+        )
         observer.watch_slots(self._slots)
 
     def loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
@@ -110,6 +117,7 @@ class Parts:
             ("keeper", self.keeper.run()),
             ("scheduler", self._scheduler.run()),
             ("lanes", self._lanes.run()),
+            ("endpoints", self.endpoint_watch.run()),
             ("watchdog", self._watchdog.run()),
             ("lag", probe(self._observer)),
             ("membership", self.membership.stay()),

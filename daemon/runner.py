@@ -46,7 +46,7 @@ class Runner:
         """`conns`: for transactional handlers; those of all handlers, if there are no others."""
         self.setup = setup
         self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
-        self._book = RuleBook()
+        self._book = RuleBook(observer.profile_unknown)
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None

@@ -14,6 +14,7 @@ from jobs.loads import Loads
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
+from jobs.webhook.health import Health
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -40,6 +41,7 @@ class Clients:
     templates: Templates
     endpoints: Loads[Endpoint]
     events: Loads[Event]
+    health: Health
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -67,10 +69,11 @@ def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Cli
     """
     endpoints = before.endpoints if before else open_endpoints(db)
     events = before.events if before else open_events(db)
+    health = before.health if before else Health()
     if before is not None and before.secrets is not secrets:
         before = None
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
-    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events)
+    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.secrets import Secrets
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
+    from jobs.webhook.health import Health
     from jobs.webhook.settings import WebhookSettings
 
 Ledger = NewType("Ledger", str)
@@ -57,6 +58,8 @@ class Tools(Protocol):
     def endpoints(self) -> Loads[Endpoint]: ...
     @property
     def events(self) -> Loads[Event]: ...
+    @property
+    def health(self) -> Health: ...
 
 
 class Progress(Protocol):

@@ -27,6 +27,13 @@ select parent from job_strays(1);
 select tgname::text from pg_trigger
 where tgrelid = to_regclass('jobs') and not tgisinternal and tgenabled in ('O', 'A');
 
+-- name: profiles
+-- Retry profiles that endpoints ask for and that are none of $1, with one of those endpoints each and how many they are.
+-- Reads all endpoints: they are few beside what they get.  At most 20.
+select profile, min(id) as endpoint, count(*)::int as endpoints from webhook_endpoints
+where profile <> all ($1::text[])
+group by profile order by profile limit 20;
+
 -- name: horizon
 -- Who has kept vacuum from removing dead rows for more than $1 seconds, the oldest first: sessions in an old snapshot, and
 -- transactions that were prepared and then forgotten.

@@ -19,6 +19,7 @@ from jobs.testing.dns import FakeDns
 from jobs.testing.http import FakeHttp
 from jobs.testing.mail import FakeMail
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
+from jobs.webhook.health import Health
 from jobs.webhook.settings import WebhookSettings
 
 CONNECTIONS = 10
@@ -36,6 +37,7 @@ class Tools:
     fake_mail: FakeMail = field(init=False)
     fake_dns: FakeDns = field(default_factory=FakeDns)
     templates: Templates = field(default_factory=Templates)
+    health: Health = field(default_factory=Health)
     _db: asyncpg.Pool | None = None
     _endpoints: Loads[Endpoint] | None = None
     _events: Loads[Event] | None = None

@@ -44,7 +44,11 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of webhook_endpoints; `secrets` newest first.  `trouble`: why nothing can be sent to it, whatever it is."""
+    """A row of webhook_endpoints; `secrets` newest first.  `trouble`: why nothing can be sent to it, whatever it is.
+
+    `failing_since`, `warned_at`: seconds since 1970.  `is_well_known`: enough has failed to disable it for that, in time.
+    `is_doubted`: one message was answered 410.
+    """
 
     id: int
     org_id: str | None
@@ -59,6 +63,10 @@ class Endpoint:
     content_type: str | None
     enabled: bool
     secrets: tuple[Signing, ...]
+    failing_since: float | None = None
+    warned_at: float | None = None
+    is_well_known: bool = False
+    is_doubted: bool = False
     trouble: str | None = None
 
     def secrets_at(self, now_s: float) -> tuple[str, ...]:
@@ -134,6 +142,10 @@ def _endpoint(row: asyncpg.Record) -> Endpoint:
         content_type=row["content_type"],
         enabled=row["enabled"],
         secrets=tuple(Signing(Secret(text), expires_at) for text, expires_at in secrets),
+        failing_since=row["failing_since"],
+        warned_at=row["warned_at"],
+        is_well_known=row["is_well_known"],
+        is_doubted=row["is_doubted"],
         trouble=_trouble(headers),
     )
 

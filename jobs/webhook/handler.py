@@ -43,7 +43,10 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
     except asyncio.CancelledError:
         if not reply.sent:
             raise  # the row goes back as it was
-    return _finish(to, ctx, reply, _judged(reply, settings, to.gone))
+    verdict = _judged(reply, settings, to.gone)
+    if to.endpoint is not None:
+        ctx.tools.health.note(to.endpoint, to.draft.message_id, verdict, settings.disable_after)
+    return _finish(to, ctx, reply, verdict)
 
 
 def _transport(client: httpx2.AsyncClient) -> Transport:

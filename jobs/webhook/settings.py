@@ -52,6 +52,13 @@ class WebhookSettings:
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
     )
 
+    disable_after: Duration = key(
+        duration("5d"),
+        "An endpoint that has only failed for so long is disabled; a fifth and three fifths of it before, it is warned "
+        'of. "0": it is left alone.',
+        minimum=0,
+    )
+
     profiles: dict[str, ProfileSettings] = key(
         factory=dict, doc="Retry ladders that endpoints choose by name, besides `default` and `standard`."
     )

@@ -28,7 +28,11 @@ create table webhook_endpoints (
     disabled_reason    text,
     enabled_at         timestamptz,
     failing_since      timestamptz,
+    failures           int         not null default 0,
+    failed_messages    text[]      not null default '{}',
     warned_at          timestamptz,
+    gone_at            timestamptz,
+    gone_message       text,
     created_at         timestamptz not null default now(),
     updated_at         timestamptz not null default now(),
 
@@ -59,6 +63,7 @@ comment on column webhook_endpoints.signing is 'Ways to sign: standard, standard
 comment on column webhook_endpoints.profile is 'When to try again: default, standard, or a name of [webhook.profiles].';
 comment on column webhook_endpoints.timeout is 'Longest time for one attempt; can only shorten webhook.timeout.';
 comment on column webhook_endpoints.rate is 'Deliveries in a period, exact over all daemons: 10/s, 600/m.';
+comment on column webhook_endpoints.failing_since is 'No attempt has gone well since; failures counts those that did not.';
 comment on column webhook_endpoints.ordering is 'Of an event''s ordering_key: none; block: one that fails holds up the later ones; skip.';
 
 -- Newest first they sign; one that was replaced goes on until expires_at.  `secret` is the text itself, or secret://NAME.
@@ -102,9 +107,22 @@ end $$;
 
 -- A disabled endpoint's rows wait at the gate of its lane, and nothing is lost: a hold, as of a breaker, that no probe ends.
 -- Whatever changes `state` makes or ends it, in the same transaction; daemons hear of it at once.
+-- Another URL is another receiver: how the last one did says nothing of it.
 create function webhook_endpoints_changed() returns trigger language plpgsql set search_path from current as $$
+declare
+    watched constant text[] := '{failing_since,failures,failed_messages,warned_at,gone_at,gone_message}';
 begin
-    new.updated_at := now();
+    if tg_op = 'INSERT' or new.url <> old.url or new.state = 'enabled' and old.state = 'disabled' then
+        new.failing_since := null;
+        new.failures := 0;
+        new.failed_messages := '{}';
+        new.warned_at := null;
+        new.gone_at := null;
+        new.gone_message := null;
+    end if;
+    if tg_op = 'INSERT' or to_jsonb(new) - watched <> to_jsonb(old) - watched then
+        new.updated_at := now();
+    end if;
     if tg_op = 'INSERT' or new.state <> old.state then
         if new.state = 'disabled' then
             new.disabled_at := coalesce(new.disabled_at, now());
@@ -114,8 +132,6 @@ begin
             new.disabled_at := null;
             new.disabled_by := null;
             new.disabled_reason := null;
-            new.failing_since := null;
-            new.warned_at := null;
         end if;
     end if;
     return new;
@@ -146,6 +162,85 @@ begin
 end $$;
 create trigger webhook_endpoints_held after insert or delete or update of state, disabled_by, disabled_reason on webhook_endpoints
     for each row execute function webhook_endpoints_held();
+
+-- What attempts have said of endpoints, from one daemon's last second; what came of it is returned, for its log.  `said`: objects
+-- with `id`, `ok` (one went well, before the failures), `failures`, `messages` (that failed, three are enough), `plea` ('gone': it
+-- answered 410; 'disable': it asked for no more) and `message` (the one it said so to).
+-- An endpoint where nothing went well is warned of after a fifth and three fifths of `patience`, and disabled after all of it (null:
+-- never), if at least 20 attempts at 3 messages failed: not for one message that it cannot take.  410 from `gone` = 'confirm' is
+-- believed when a second message gets one ten minutes later: proxies say it too, by mistake.  For an hour after somebody enabled it
+-- none of this disables it again.  Locks the endpoints from the lowest id up; index webhook_endpoints_pkey.
+create function webhook_endpoints_said(said jsonb, patience interval)
+returns table (told_id bigint, told_org text, told_name text, told_what text, told_why text)
+language plpgsql security definer set search_path from current as $$
+declare
+    one record;
+    e webhook_endpoints%rowtype;
+    why text;
+begin
+    for one in
+        select * from jsonb_to_recordset(said) as s (id bigint, ok boolean, failures int, messages text[], plea text, message text)
+        order by s.id
+    loop
+        select * into e from webhook_endpoints where id = one.id and state = 'enabled' for no key update;
+        continue when not found;
+        why := null;
+        told_what := null;
+        if one.ok then
+            e.failing_since := null;
+            e.failures := 0;
+            e.failed_messages := '{}';
+            e.warned_at := null;
+            e.gone_at := null;
+            e.gone_message := null;
+        end if;
+        if one.failures > 0 then
+            e.failing_since := coalesce(e.failing_since, now());
+            e.failures := least(e.failures::bigint + one.failures, 2000000000);
+            e.failed_messages := (array(select distinct m from unnest(e.failed_messages || one.messages) as m))[:3];
+            if e.failures >= 20 and cardinality(e.failed_messages) >= 3 and e.failing_since <= now() - patience then
+                why := format('nothing but failures since %s', to_char(e.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'));
+            elsif exists (select from unnest(array[0.2, 0.6]) as share
+                          where e.failing_since <= now() - share * patience
+                            and coalesce(e.warned_at < e.failing_since + share * patience, true))
+            then
+                told_what := 'warned';
+                e.warned_at := now();
+            end if;
+        end if;
+        if one.plea = 'disable' then
+            why := 'it asked for no more by webhook-delivery: disable';
+        elsif one.plea = 'gone' and e.gone = 'immediate' then
+            why := 'it answered 410, that it is gone';
+        elsif one.plea = 'gone' and e.gone = 'confirm' then
+            if e.gone_at is null then
+                e.gone_at := now();
+                e.gone_message := one.message;
+            elsif e.gone_at <= now() - interval '10 minutes' and e.gone_message <> one.message then
+                why := 'it answered 410 to two messages, that it is gone';
+            end if;
+        end if;
+        if why is not null and coalesce(e.enabled_at <= now() - interval '1 hour', true) then
+            told_what := 'disabled';
+            e.state := 'disabled';
+            e.disabled_by := 'jobsd';
+            e.disabled_reason := why;
+        end if;
+        update webhook_endpoints
+        set failing_since = e.failing_since, failures = e.failures, failed_messages = e.failed_messages, warned_at = e.warned_at,
+            gone_at = e.gone_at, gone_message = e.gone_message, state = e.state, disabled_by = e.disabled_by,
+            disabled_reason = e.disabled_reason
+        where id = one.id;
+        if told_what is not null then
+            told_id := e.id;
+            told_org := e.org_id;
+            told_name := e.name;
+            told_why := coalesce(why, format('nothing but failures since %s',
+                                             to_char(e.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+            return next;
+        end if;
+    end loop;
+end $$;
 
 -- Events.  `payload` is json and not jsonb: it is sent as it was given, byte for byte.  Columns from `queue` on go to the jobs.
 create sequence webhook_events_id; -- identity is refused by the partitions of some versions

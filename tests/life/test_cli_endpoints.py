@@ -210,3 +210,15 @@ async def test_a_schedule_of_an_event_is_refused(terminal: Terminal) -> None:
     said = await terminal("config", "check")
     assert said.code == 78
     assert "give url or endpoint" in said.out + said.err
+
+
+async def test_a_profile_that_the_config_does_not_have_is_told_of(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    assert "all that endpoints ask for are there" in (await terminal("doctor")).out
+    of = await made(terminal)
+    await pool.execute("update webhook_endpoints set profile = 'patient'")
+    told = (await terminal("doctor")).out
+    assert f"1 webhook endpoints, {of} among them, ask for the profile 'patient'" in told
+    assert "[webhook.profiles.patient]" in told
+    row = await pool.fetchval("insert into jobs (kind, args) values ('webhook', $1) returning id",
+                              json.dumps({"endpoint": of, "payload": 1}))  # fmt: skip
+    assert "asks for the retry profile 'patient'" in (await terminal.ok("jobs", "explain", row)).out

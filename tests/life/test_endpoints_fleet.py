@@ -237,3 +237,57 @@ async def test_a_job_that_is_an_event_is_delivered(fleet: Fleet, pool: asyncpg.P
     row = await pool.fetchrow("select endpoint, endpoint_id, event, event_id, outcome from webhook_deliveries")
     assert row is not None
     assert tuple(row)[:3] == ("main", await pool.fetchval("select id from webhook_endpoints"), "invoice.paid")
+
+
+@pytest.mark.parametrize("gone", ["immediate", "confirm"])
+async def test_an_endpoint_that_says_it_is_gone_is_disabled_and_what_comes_then_is_held(
+    gone: str, fleet: Fleet, pool: asyncpg.Pool, sink: Sink
+) -> None:
+    await fleet.start("a", CONFIG)
+    of = await endpoint(pool, sink, gone=gone)
+    sink.status = 410
+    await emit(pool, 1)
+    if gone == "confirm":
+        await until_sql(pool, "select gone_at is not null from webhook_endpoints")
+        await pool.execute("update webhook_endpoints set gone_at = gone_at - interval '11 minutes'")
+        await emit(pool, 1)
+    await until_sql(pool, "select state = 'disabled' and disabled_by = 'jobsd' from webhook_endpoints")
+    assert "410" in await pool.fetchval("select disabled_reason from webhook_endpoints")
+    sent = len(sink.got)
+    await emit(pool, 5)
+    await until_sql(pool, "select count(*) = 5 from jobs where gate = $1", f"lane:endpoint:{of}")
+    assert len(sink.got) == sent
+
+
+async def test_an_endpoint_that_only_failed_for_days_is_disabled_and_comes_back_when_it_is_enabled(
+    fleet: Fleet, pool: asyncpg.Pool, sink: Sink
+) -> None:
+    await fleet.start("a", CONFIG)
+    await endpoint(pool, sink, profile="quick")
+    sink.status = 500
+    await emit(pool, 10)  # 30 attempts
+    await until_sql(pool, "select failures >= 20 and cardinality(failed_messages) = 3 from webhook_endpoints")
+    await pool.execute("update webhook_endpoints set failing_since = now() - interval '6 days'")
+    async with asyncio.timeout(30):
+        while await pool.fetchval("select state from webhook_endpoints") == "enabled":
+            await emit(pool, 1)
+            await asyncio.sleep(0.1)  # what a daemon knows of an endpoint is two seconds old
+    await emit(pool, 3)
+    sink.status = 204
+    await pool.execute("update webhook_endpoints set state = 'enabled'")
+    await empty(pool, within_s=60)
+    assert await pool.fetchval("select failing_since from webhook_endpoints") is None
+
+
+async def test_a_profile_that_a_daemon_does_not_have_is_told_of_once(
+    fleet: Fleet, pool: asyncpg.Pool, sink: Sink
+) -> None:
+    daemon = await fleet.start("a", CONFIG)
+    for name in "ab":
+        await endpoint(pool, sink, name, profile="patient")
+    await emit(pool, 5)
+    await empty(pool)
+    (line,) = await daemon.said("profile_unknown")
+    assert line["name"] == "patient"
+    assert line["lane"].startswith("endpoint:")
+    assert len(sink.got) == 10

@@ -151,6 +151,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
         "events": ((IDS, "1"), set()),
         "terms": ((IDS,), {"webhook_endpoints_pkey"}),
+        "profile": (("7",), {"jobs_pkey", "webhook_endpoints_pkey"}),
+        "said": (("'[]'", "432000"), set()),
     },
     "batches.sql": {
         "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),

@@ -23,6 +23,7 @@ from jobs.webhook import addressee
 from jobs.webhook.args import WebhookArgs
 from jobs.webhook.draft import Draft
 from jobs.webhook.endpoints import open_endpoints, open_events
+from jobs.webhook.health import Health
 from jobs.webhook.profiles import ProfileSettings
 from jobs.webhook.settings import WebhookSettings
 from tests.jobs.webhook.server import Server, responds, stays_silent
@@ -70,6 +71,7 @@ class Lab:
         self.webhook, self.http, self.secrets, self.templates = w.webhook, w.http, w.secrets, w.templates
         self.records: list[dict[str, Any]] = []
         self.log = _Log()
+        self.health = Health()
 
     def context(self, **columns: Any) -> Context:
         base: dict[str, Any] = {"id": 7, "fence": 1, "queue": "default", "priority": 2, "attempt": 1, "run_at": 0.0}
