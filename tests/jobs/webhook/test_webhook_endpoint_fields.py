@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.model import Dead, Done, Retry
+from jobs.model import Dead, Done, Outcome, Retry
 from jobs.webhook.signing import public_of
 from tests.jobs.webhook import receivers
 from tests.jobs.webhook.certificate import client_pem, self_signed
@@ -137,7 +137,7 @@ async def test_an_endpoint_shows_its_own_client_certificate(pool: Pool, tmp_path
 
 
 @pytest.mark.parametrize(("gone", "outcome"), [("immediate", Dead), ("confirm", Dead), ("ignore", Retry)])
-async def test_gone_says_what_a_410_means(gone: str, outcome: type, pool: Pool) -> None:
+async def test_gone_says_what_a_410_means(gone: str, outcome: type[Outcome], pool: Pool) -> None:
     async with Server(responds(410)) as server, lab(pool) as w:
         of = await signed(pool, server, gone=gone)
         assert isinstance(await w.run({"endpoint": of, "payload": 1}), outcome)
