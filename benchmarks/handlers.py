@@ -10,6 +10,8 @@ from typing import Any
 
 from jobs import Context, job
 
+LAG_EVERY_S = 0.004
+
 
 @job("bench_noop", args=dict[str, Any])
 async def noop(args: dict[str, Any], ctx: Context) -> None:
@@ -45,3 +47,17 @@ async def pause(args: dict[str, Any], ctx: Context) -> float:
     now = time.time()
     await asyncio.sleep(args["seconds"])
     return now
+
+
+@job("bench_lag", args=dict[str, Any], timeout="1d")
+async def lag(args: dict[str, Any], ctx: Context) -> dict[str, float]:
+    """How late the daemon's loop is for `seconds`, looked at every few milliseconds: p50, p99 and the most, in ms.  While
+    it stands still it would have been looked at too."""
+    loop, late = asyncio.get_running_loop(), list[float]()
+    until = loop.time() + args["seconds"]
+    while (began := time.perf_counter()) and loop.time() < until:
+        await asyncio.sleep(LAG_EVERY_S)
+        late_s = time.perf_counter() - began - LAG_EVERY_S
+        late += [1000 * (late_s - n * LAG_EVERY_S) for n in range(1 + int(late_s / LAG_EVERY_S))]
+    late.sort()
+    return {"p50": late[len(late) // 2], "p99": late[len(late) * 99 // 100], "most": late[-1]}

@@ -34,24 +34,23 @@ class Message:
 class Reply:
     """What is known of an attempt, filled while it runs, so that a deadline or a cancellation leaves what came.
 
-    `status` None: no readable head of a response came; `fault` says why, and "interrupted" until something else is
-    known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
+    `status` None: no readable head of a response came; `fault` says why, and None until something is known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
     spoken.
     """
 
-    trip: trips.Trip = field(default_factory=trips.Trip)
+    trip: trips.Trip | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     truncated: bool = False
-    fault: Fault = field(default_factory=lambda: Fault("interrupted"))
+    fault: Fault | None = None
     duration_s: float = 0.0
     body_bytes: int = 0
 
     @property
     def sent(self) -> bool:
         """Bytes of the request may have left."""
-        return self.trip.sent_at is not None
+        return self.trip is not None and self.trip.sent_at is not None
 
     @property
     def request_bytes(self) -> int:
@@ -72,11 +71,11 @@ async def post(
     try:
         async with asyncio.timeout(timeout_s):
             try:
-                await _once(transport, message, settings, into)
+                await _once(transport, message, settings, into, trips.begin())
             except Fault as fault:
                 if not _is_stale(into, fault):
                     raise
-                await _once(transport, message, settings, into)
+                await _once(transport, message, settings, into, trips.begin())
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
@@ -86,16 +85,18 @@ async def post(
         into.duration_s = monotonic() - began
 
 
-async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
-    into.trip = trip = trips.begin()
+async def _once(
+    transport: Transport, message: Message, settings: WebhookSettings, into: Reply, trip: trips.Trip
+) -> None:
+    into.trip = trip
     answer = await transport.post(message.target, message.headers, message.body, trip, message.tls)
     try:
         into.status = answer.status
         into.headers = answer.headers
         trip.answered()
-        with trip.phase("body"):
-            await _read(answer, settings, into)
+        await _read(answer, settings, into)
     finally:
+        trip.ended()
         answer.release()  # back to the pool when read to its end, closed otherwise
 
 
@@ -117,11 +118,13 @@ async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
 def _is_stale(reply: Reply, fault: Fault) -> bool:
     trip = reply.trip
     dead = fault.code in ("connection_closed", "connection_reset") and not fault.had_reply
-    return dead and trip.reused and monotonic() - trip.started_at < _STALE_S
+    return dead and trip is not None and trip.reused and monotonic() - trip.started_at < _STALE_S
 
 
-def _late(trip: trips.Trip, transport: Transport) -> str:
+def _late(trip: trips.Trip | None, transport: Transport) -> str:
     """What the whole attempt's deadline interrupted."""
+    if trip is None:
+        return "pool_timeout"
     if trip.sent_at is not None:
         return "timeout"
     if trip.dialled:

@@ -17,7 +17,7 @@ from jobs.webhook.addressee import Addressed, NoAddressee, addressed
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
 from jobs.webhook.compose import Refused, compose
-from jobs.webhook.faults import fault_of
+from jobs.webhook.faults import Fault, fault_of
 from jobs.webhook.judge import Gone, Verdict, judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, Transport
@@ -62,7 +62,7 @@ def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
 def _judged(reply: Reply, settings: WebhookSettings, gone: Gone) -> Verdict:
     """Of an attempt that was stopped in mid-flight too: the receiver may have acted on it, so it counts."""
     if reply.status is None:
-        return judge_fault(reply.fault, sent=reply.sent)
+        return judge_fault(reply.fault or Fault("interrupted"), sent=reply.sent)
     return judge_status(reply.status, reply.headers, settings, datetime.now(UTC), gone)
 
 
@@ -98,6 +98,7 @@ def _finish(to: Addressed, ctx: Context, reply: Reply, verdict: Verdict) -> Outc
 
 
 def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
+    trip = reply.trip
     return delivery.row(
         word=verdict.word,
         code=verdict.code,
@@ -107,8 +108,8 @@ def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
         endpoint=None if to.endpoint is None else to.endpoint.name,
         endpoint_id=None if to.endpoint is None else to.endpoint.id,
         status=reply.status,
-        address=reply.trip.address,
-        phases_s=reply.trip.phases_s,
+        address=None if trip is None else trip.address,
+        phases_s=None if trip is None else trip.phases_s,
         duration_s=reply.duration_s,
         request_bytes=reply.request_bytes,
         headers=reply.headers,

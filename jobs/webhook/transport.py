@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,12 +21,15 @@ from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
 from jobs.webhook.tls import TlsContexts
+from jobs.webhook.turnstile import Turnstile
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 _DNS_CACHE_S = 10  # concurrent requests share one lookup; each connection's address is judged again all the same
 _DNS_CACHE_NAMES = 10_000
+_DIALS_A_TURN = 16  # a connection costs the loop 0.2 ms, one with TLS 1 ms, and a thousand may be wanted at once
 _INLINE_BODY = 1024 * 1024  # above this a body is written in pieces, so that one upload does not hold up the loop
+_OTHER_FILES = 256
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
@@ -39,14 +43,25 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the proxy's trouble from the destination's: what fails after this step is the destination's."""
+    """Begins few connections in a turn of the loop; the time that each has for its connect begins then.  Tells the
+    proxy's trouble from the destination's."""
 
     proxy: Proxy | None = None
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._dials = Turnstile(_DIALS_A_TURN)
+
+    async def _wrap_create_connection(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.Transport, aiohttp.client_proto.ResponseHandler]:
+        await self._dials.enter()
+        return await super()._wrap_create_connection(*args, **kwargs)
 
     async def _start_tls_connection(
         self, *args: Any, **kwargs: Any
     ) -> tuple[asyncio.BaseTransport, aiohttp.client_proto.ResponseHandler]:
-        trips.current().tunnelled = True
+        trips.current().tunnelled = True  # what fails from here on is the destination's
         if self.proxy is not None:
             self.proxy.opened()
         return await super()._start_tls_connection(*args, **kwargs)
@@ -67,7 +82,7 @@ class Transport(httpx2.AsyncBaseTransport):
             resolver=GuardedResolver(self.guard),
             socket_factory=self.guard.make_socket,
             ssl=self.tls.default or True,
-            limit=settings.max_connections,
+            limit=_affordable(settings.max_connections),
             limit_per_host=settings.max_connections_per_host,
             keepalive_timeout=settings.keepalive,
             ttl_dns_cache=_DNS_CACHE_S,
@@ -211,6 +226,13 @@ class _Stream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._response.release()  # back to the pool if read to its end, closed otherwise
+
+
+def _affordable(most: int) -> int:
+    """`most`, or as many connections as this process may open: those beyond wait for a free one.  The daemon's others
+    need files too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if files == resource.RLIM_INFINITY else max(1, min(most, files - min(_OTHER_FILES, files // 4)))
 
 
 def _sendable(headers: httpx2.Headers, *, whole: bool) -> list[tuple[str, str]]:
