@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +68,7 @@ async def post(
     began = monotonic()
     into.body_bytes = len(message.body)
     try:
-        async with asyncio.timeout(timeout_s):
+        with transport.deadlines.within(timeout_s):
             try:
                 await _once(transport, message, settings, into, trips.begin())
             except Fault as fault:
@@ -94,7 +93,8 @@ async def _once(
         into.status = answer.status
         into.headers = answer.headers
         trip.answered()
-        await _read(answer, settings, into)
+        if not answer.content.at_eof():
+            await _read(answer, settings, into)
     finally:
         trip.ended()
         answer.release()  # back to the pool when read to its end, closed otherwise

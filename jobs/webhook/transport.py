@@ -6,6 +6,7 @@ import asyncio
 import resource
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
@@ -13,8 +14,9 @@ import aiohttp
 import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
 
+from jobs.deadlines import Deadlines
 from jobs.webhook import trip as trips
-from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange
+from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange, Line
 from jobs.webhook.faults import Fault, as_httpx, fault_of
 from jobs.webhook.guard import Guard, GuardedResolver, Lookup
 from jobs.webhook.proxy import Proxy
@@ -50,6 +52,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self._factory = partial(Line, self._loop)
         self._dials = Turnstile(_DIALS_A_TURN)
 
     async def _wrap_create_connection(
@@ -77,6 +80,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self.guard = Guard(settings, lookup)
         self.tls = TlsContexts(settings.ca_file, tls)
         self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
+        self.deadlines = Deadlines()
         self._timeout = _timeout(sock_connect=settings.connect_timeout)
         connector = _Connector(
             resolver=GuardedResolver(self.guard),
@@ -180,6 +184,7 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
+        self.deadlines.close()
         self.guard.close()
 
 
