@@ -48,7 +48,9 @@ async def main(endpoints: int = 2_000, seconds: float = 10.0) -> bool:
         lag = orjson.loads(await conn.fetchval("select result::text from job_history where kind = 'bench_lag'"))
         await conn.close()
     assert counts is not None
-    print(f"W8, {endpoints:,} endpoints that take {seconds:g} s: sent within {sent_s:.2f} s, all done after {all_s:.1f} s")
+    print(
+        f"W8, {endpoints:,} endpoints that take {seconds:g} s: sent within {sent_s:.2f} s, all done after {all_s:.1f} s"
+    )
     print(f"     {counts['attempts']:,} attempts; {cpu:.2f} s of CPU; resident {idle_mib:.0f} MiB before")
     print(f"     loop late by a median of {lag['p50']:.2f} ms, {lag['most']:.1f} at most")
     return all(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import aiohttp
+import msgspec
 
 from jobs.webhook import trip as trips
 from jobs.webhook.exchange import Answer
@@ -19,8 +20,7 @@ from jobs.webhook.transport import Transport
 _STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may have reached the receiver's code
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A POST ready to be written.  `tls` None: no client certificate."""
 
     target: Target

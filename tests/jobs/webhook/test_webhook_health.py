@@ -66,7 +66,15 @@ def test_what_is_our_own_fault_is_not_the_endpoints(ours: Verdict) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "warned_at_hour", "wanted"),
-    [(1, None, False), (25, None, True), (25, 24, False), (70, 24, False), (73, 24, True), (73, 72, False), (121, 72, True)],
+    [
+        (1, None, False),
+        (25, None, True),
+        (25, 24, False),
+        (70, 24, False),
+        (73, 24, True),
+        (73, 72, False),
+        (121, 72, True),
+    ],
 )
 def test_one_that_is_known_to_fail_is_told_of_when_there_is_something_to_decide(
     hours: float, warned_at_hour: float | None, wanted: bool
