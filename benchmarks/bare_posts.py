@@ -23,7 +23,8 @@ from jobs.webhook.trip import begin
 
 CONCURRENCY = 100
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-BODY = '{"id": "order-1", "note": "%s"}' % ("five hundred bytes, as much as an order has to say " * 10)[:468]
+NOTE = ("five hundred bytes, as much as an order has to say " * 10)[:468]
+BODY = f'{{"id": "order-1", "note": "{NOTE}"}}'
 
 
 async def main(url: str, posts: int) -> None:

@@ -51,8 +51,8 @@ async def pause(args: dict[str, Any], ctx: Context) -> float:
 
 @job("bench_lag", args=dict[str, Any], timeout="1d")
 async def lag(args: dict[str, Any], ctx: Context) -> dict[str, float]:
-    """How late the daemon's loop is for `seconds`, looked at every few milliseconds: p50, p99 and the most, in ms.  While
-    it stands still it would have been looked at too."""
+    """How late the daemon's loop is for `seconds`, looked at every few milliseconds: p50, p99 and the most, in ms.
+    While it stands still it would have been looked at too."""
     loop, late = asyncio.get_running_loop(), list[float]()
     until = loop.time() + args["seconds"]
     while (began := time.perf_counter()) and loop.time() < until:

@@ -71,4 +71,4 @@ def rss_most_mib(process: subprocess.Popen[bytes]) -> float:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(0 if runner.run(main(*(kind(v) for kind, v in zip((int, float), sys.argv[1:])))) else 1)
+        sys.exit(0 if runner.run(main(*(kind(v) for kind, v in zip((int, float), sys.argv[1:], strict=False)))) else 1)

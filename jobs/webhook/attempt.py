@@ -33,8 +33,8 @@ class Message(msgspec.Struct, frozen=True):
 class Reply:
     """What is known of an attempt, filled while it runs, so that a deadline or a cancellation leaves what came.
 
-    `status` None: no readable head of a response came; `fault` says why, and None until something is known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
-    spoken.
+    `status` None: no readable head of a response came; `fault` says why, and is None until something is known.  Once
+    there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has spoken.
     """
 
     trip: trips.Trip | None = None

@@ -87,7 +87,7 @@ async def _rendered(template: str, draft: Draft, ctx: Context) -> bytes:
 
 def _signer(draft: Draft, ctx: Context) -> Signer:
     texts = draft.secrets
-    if any([text.startswith(SECRET_REFERENCE) for text in texts]):
+    if any(text.startswith(SECRET_REFERENCE) for text in texts):
         texts = tuple(str(_secret(text, ctx)) for text in texts)
     try:
         return signer(texts, draft.signing)

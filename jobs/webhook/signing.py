@@ -126,6 +126,11 @@ def public_of(text: str) -> str:
     return PUBLIC_PREFIX + base64.b64encode(decode_private(text).public_key().public_bytes_raw()).decode()
 
 
+def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """webhook-signature of `v1`, as a receiver computes it who has these keys."""
+    return _sign_v1([HmacKey(key) for key in keys], message_id, timestamp, body)
+
+
 def _sign_v1(keys: Sequence[HmacKey], message_id: str, timestamp: int, body: bytes) -> str:
     """One `v1,…` for each key, separated by spaces."""
     signed = _signed(message_id, timestamp, body)

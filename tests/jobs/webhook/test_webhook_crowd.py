@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from itertools import pairwise
 
 import pytest
 
@@ -33,7 +34,7 @@ async def test_of_many_who_come_at_once_a_few_pass_in_a_turn_and_in_their_order(
     await asyncio.gather(*(come(number) for number in range(50)))
     watch.cancel()
     assert passed == list(range(50))
-    assert max(after - before for before, after in zip(counts, counts[1:], strict=False)) <= 4
+    assert max(after - before for before, after in pairwise(counts)) <= 4
 
 
 async def test_who_has_passed_is_waited_for_by_nobody() -> None:
