@@ -7,7 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# Processes that run tests.  Tests wait about as long as they compute: two cores have room for three.
+JOBS ?= 3
 ARGS ?=
 
 help: ## what you can do here

@@ -42,7 +42,10 @@ settings.load_profile("jobsd")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """One process runs the whole of a file, in its order: what a module's tests share is made once, and not by each."""
+    """One process runs the whole of a file, in its order: what a module's tests share is made once, and not by each.
+    Files come in the order of their folders, so that those which wait long (faults, life) are not all left for the end.
+    """
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
 
 

@@ -33,7 +33,7 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(
 ) -> None:
     fleet, pool = fragile_fleet, fragile_pool
     daemon = await fleet.start(QUEUES__DEFAULT__CONCURRENCY="50")
-    ids = await insert(pool, "note", 3000 if LONG else 600, {"seconds": 0.1})
+    ids = await insert(pool, "note", 3000 if LONG else 1000, {"seconds": 0.1})
     for number in range(10 if LONG else 2):
         await fleet.noted("end", 30 + number * 100)
         await pool.expire_connections()
@@ -151,6 +151,7 @@ async def test_a_forced_stop_while_postgres_is_away_loses_nothing(
     began = monotonic()
     assert await daemon.stop() == 0
     assert monotonic() - began < 1.0 * SLACK
+    await daemon.lapse(pool)
     await fleet.start("b")
     await empty(pool)
     await each_ended_once(pool, ids)

@@ -131,8 +131,12 @@ class Member:
         await self.ended()
 
     async def perish(self, pool: asyncpg.Pool) -> None:
-        """Be killed, and its lease with it, so that a test need not wait for the end of that."""
+        """Be killed, and its lease with it."""
         await self.kill()
+        await self.lapse(pool)
+
+    async def lapse(self, pool: asyncpg.Pool) -> None:
+        """End its lease now, so that a test need not wait for that."""
         await pool.execute("update job_workers set lease_until = now() where id = $1", self.worker_id)
 
     async def stop(self, within_s: float = PATIENCE_S) -> int:

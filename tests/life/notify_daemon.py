@@ -70,7 +70,7 @@ async def serve_embedded() -> int:
 
 
 async def beats(watchdog: systemd.Watchdog, name: str) -> None:
-    watchdog.watch(name, allowance_s=0.5)
+    watchdog.watch(name, allowance_s=1.5)
     while True:
         watchdog.beat(name)
         await asyncio.sleep(0.05)

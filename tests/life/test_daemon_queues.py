@@ -55,7 +55,7 @@ async def test_a_queue_never_runs_more_than_its_concurrency(fleet: Fleet, pool: 
     await fleet.start(config=config)
     queues = {"narrow": 3, "org:1:mail": 2, "org:2:mail": 2}
     ids = {queue: await insert(pool, "note", 40, {"seconds": 0.02}, queue=queue) for queue in queues}
-    wide = await insert(pool, "note", 60, {"seconds": 0.3})
+    wide = await insert(pool, "note", 60, {"seconds": 1.0})
     for queue, most in queues.items():
         await ended(pool, ids[queue])
         assert most_at_once([note for note in fleet.notes() if note.id in set(ids[queue])]) == most

@@ -80,7 +80,7 @@ async def test_what_only_a_restart_can_change_is_named(fleet: Fleet, pool: async
 
 
 async def test_fifty_signals_in_a_row_are_a_few_reloads_and_the_last_counts(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    daemon = await fleet.start(config="")
+    daemon = await fleet.start(config="", DAEMON__LEASE="5s")  # a heartbeat is soon
     ids = await insert(pool, "note", 100, {"seconds": 0.3})
     await fleet.noted("start", 50)
     for number in range(50):
@@ -98,7 +98,7 @@ async def test_fifty_signals_in_a_row_are_a_few_reloads_and_the_last_counts(flee
 
 
 async def test_kinds_and_queues_served_follow_the_config(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    daemon = await fleet.start(config='[daemon]\nkinds = ["note"]\nqueues = ["default"]\n')
+    daemon = await fleet.start(config='[daemon]\nkinds = ["note"]\nqueues = ["default"]\n', DAEMON__LEASE="5s")
     other_kind = await insert(pool, "note_other", 5)
     other_queue = await insert(pool, "note", 5, queue="other")
     await daemon.said("rows_parked")

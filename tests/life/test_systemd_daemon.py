@@ -20,7 +20,7 @@ def booted() -> Iterator[Lab]:
     lab = Lab(
         entry="daemon.cli:main",
         files={"etc/jobsd/config.toml": ""},
-        drop_in="WatchdogSec=2s\nRestartSec=100ms\n",
+        drop_in="WatchdogSec=5s\nRestartSec=100ms\n",
     )
     try:
         lab.boot()

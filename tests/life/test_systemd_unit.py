@@ -30,7 +30,7 @@ def booted() -> Iterator[Lab]:
     lab = Lab(
         entry="tests.life.notify_daemon:main",
         files={"etc/jobsd/config.toml": "", "etc/credstore/jobsd.database-url": "postgresql://secret"},
-        drop_in="WatchdogSec=1s\nRestartSec=100ms\n",
+        drop_in="WatchdogSec=3s\nRestartSec=100ms\n",
     )
     try:
         lab.boot()

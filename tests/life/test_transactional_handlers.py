@@ -94,8 +94,8 @@ async def test_rows_that_wait_for_a_connection_are_not_out_of_time(
     fleet: Fleet, pool: asyncpg.Pool, ledger: None
 ) -> None:
     """Ten rows through one connection, each with a limit that is shorter than all ten take."""
-    await fleet.start(DATABASE__TRANSACTION_POOL_SIZE="1", DATABASE__TRANSACTION_TIMEOUT="1s", **KINDS)
-    ids = await insert(pool, "book", 10, {"wait": 0.2})
+    await fleet.start(DATABASE__TRANSACTION_POOL_SIZE="1", DATABASE__TRANSACTION_TIMEOUT="2s", **KINDS)
+    ids = await insert(pool, "book", 10, {"wait": 0.3})
     assert {(row["state"], row["attempt"]) for row in await ended(pool, ids)} == {("done", 1)}
 
 
