@@ -12,6 +12,7 @@ import pytest
 from daemon.database import Database
 from daemon.listener import Listener
 from daemon.settings import DatabaseSettings, Dsn
+from daemon.worker_store import WorkerStore
 from tests.faults.proxy import Proxy
 from tests.life.fleet import (
     LONG,
@@ -197,7 +198,7 @@ async def test_polling_goes_on_while_the_listener_hears_nothing(fleet: Fleet, po
 
 
 async def test_a_half_open_listening_connection_is_noticed(
-    database: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pool: asyncpg.Pool, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("daemon.listener.BEAT_LIMIT_S", 0.3)
     heard = asyncio.Event()
@@ -213,10 +214,9 @@ async def test_a_half_open_listening_connection_is_noticed(
         await until(lambda: proxy.listeners > 1, lambda: "it tries again, into the same hole")
         proxy.listener_is_cut = False
         await until(lambda: len(hearing) == 2, lambda: "it listens again, and has the daemon look for what it missed")
-        conn = await asyncpg.connect(database)
-        await insert(conn, "note")
+        await WorkerStore(pool).register("test", "0", ["note"], ["*"], 3600.0)  # nobody is hinted where none lives
+        await insert(pool, "note")
         await asyncio.wait_for(heard.wait(), PATIENCE_S)
-        await conn.close()
         listening.cancel()
         await asyncio.wait({listening})
 
