@@ -38,6 +38,23 @@ LOOKS_AT_A_FEW = {("demo.sql", "backlog")}
 READS_CLAIMS = {"forget"}
 """Claims are a few for each daemon.  To forget a worker, once in its life, asks whether there is one."""
 
+ASKED_AGAIN_AND_AGAIN = [
+    ("queue.sql", "look"),
+    ("queue.sql", "waiting"),
+    ("queue.sql", "held"),
+    ("queue.sql", "drop_claims"),
+    ("worker.sql", "rescue"),
+    ("worker.sql", "drop_lost_claims"),
+    ("upkeep.sql", "found"),
+    ("upkeep.sql", "expire"),
+    ("history.sql", "waiting"),
+    ("identity.sql", "open_heads"),
+    ("identity.sql", "step_aside"),
+    ("batches.sql", "settle"),
+    ("lanes.sql", "edge"),
+    ("lanes.sql", "holds"),
+]
+
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
 
 
@@ -179,6 +196,17 @@ async def backlog(embedded_server: Embedded, template: str) -> AsyncIterator[asy
         yield conn
 
 
+@pytest.fixture(scope="module")
+async def burst(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the engine's, to a new database in which 20,000 rows wait; no statistics were gathered."""
+    async with scratch(embedded_server, template, "burst") as conn:
+        await conn.execute("alter table jobs set (autovacuum_enabled = false)")
+        for setting, value in ENGINE_PLANS.items():
+            await conn.execute(f"set {setting} = {value}")
+        await conn.execute("insert into jobs (kind, queue) select 'noop', 'q1' from generate_series(1, 20000)")
+        yield conn
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file in EXPECTED for name in EXPECTED[file]])
 async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
@@ -218,6 +246,17 @@ async def test_a_plan_made_while_the_table_is_empty_does_not_read_it_whole(
     assert not plan.scanned("jobs")
     rows = [node["Index Name"] for node in plan.nodes if node.get("Alias") == "jobs" and "Index Name" in node]
     assert set(rows) <= {"jobs_pkey", "jobs_ready"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("file", "name"), ASKED_AGAIN_AND_AGAIN)
+async def test_a_backlog_that_nothing_has_analyzed_is_not_walked(
+    burst: asyncpg.Connection, file: str, name: str, mode: str
+) -> None:
+    """What daemons ask every few seconds costs the same in the minute in which 20,000 rows come."""
+    args, _ = EXPECTED[file][name]
+    await explain(burst, sql.load(file)[name], args, mode)  # the first call of a function reads the catalogue
+    assert (await explain(burst, sql.load(file)[name], args, mode)).buffers < 100
 
 
 async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(backlog: asyncpg.Connection) -> None:
