@@ -47,9 +47,11 @@ async def test_one_that_only_fails_is_warned_of_twice_and_then_disabled_and_its_
     told = []
     for hours in (23, 24.1, 25, 71, 72.1, 73, 119, 120.1):
         await failing_for(pool, of, hours)
-        await pool.execute("update webhook_endpoints set warned_at = failing_since + interval '24.05 hours' "
-                           "where warned_at is not null and failing_since < now() - interval '24.2 hours' "
-                           "and failing_since > now() - interval '72 hours'")
+        await pool.execute(
+            "update webhook_endpoints set warned_at = failing_since + interval '24.05 hours' "
+            "where warned_at is not null and failing_since < now() - interval '24.2 hours' "
+            "and failing_since > now() - interval '72 hours'"
+        )
         told.append(await fail(pool, of, 1))
     assert told == [None, "warned", None, None, "warned", None, None, "disabled"]
     row = await pool.fetchrow("select disabled_by, disabled_reason, disabled_at from webhook_endpoints")
@@ -76,8 +78,9 @@ async def test_one_success_ends_it_and_what_failed_after_it_begins_anew(pool: Po
     await fail(pool, of)
     await failing_for(pool, of, 1000)
     assert await fail(pool, of, 2, 1, ok=True) is None
-    row = await pool.fetchrow("select failures, failed_messages, failing_since > now() - interval '1 minute' "
-                              "from webhook_endpoints")
+    row = await pool.fetchrow(
+        "select failures, failed_messages, failing_since > now() - interval '1 minute' from webhook_endpoints"
+    )
     assert row is not None
     assert tuple(row) == (2, ["m0"], True)
     await say(pool, of, ok=True)
