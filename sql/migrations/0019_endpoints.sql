@@ -22,6 +22,7 @@ create table webhook_endpoints (
     client_certificate text        check (client_certificate ~ '^secret://[A-Za-z0-9_-]{1,64}$'),
     template           text        check (octet_length(template) <= 65536),
     content_type       text        check (content_type ~ '^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$'),
+    contact            text        check (octet_length(contact) <= 254 and contact ~ '^[^\x01-\x20\x7f,;<>()"@]+@[^\x01-\x20\x7f,;<>()"@]+$'),
     state              text        not null default 'enabled' check (state in ('enabled', 'disabled')),
     disabled_at        timestamptz,
     disabled_by        text,
@@ -64,6 +65,7 @@ comment on column webhook_endpoints.profile is 'When to try again: default, stan
 comment on column webhook_endpoints.timeout is 'Longest time for one attempt; can only shorten webhook.timeout.';
 comment on column webhook_endpoints.rate is 'Deliveries in a period, exact over all daemons: 10/s, 600/m.';
 comment on column webhook_endpoints.failing_since is 'No attempt has gone well since; failures counts those that did not.';
+comment on column webhook_endpoints.contact is 'Who is told by e-mail that it only fails, or is disabled for it.';
 comment on column webhook_endpoints.ordering is 'Of an event''s ordering_key: none; block: one that fails holds up the later ones; skip.';
 
 -- Newest first they sign; one that was replaced goes on until expires_at.  `secret` is the text itself, or secret://NAME.
@@ -224,6 +226,8 @@ create trigger webhook_endpoints_held after insert or delete or update of state,
 -- never), if at least 20 attempts at 3 messages failed: not for one message that it cannot take.  410 from `gone` = 'confirm' is
 -- believed when a second message gets one ten minutes later: proxies say it too, by mistake.  For an hour after somebody enabled it
 -- none of this disables it again.  Locks the endpoints from the lowest id up; index webhook_endpoints_pkey.
+-- Whoever should know is told in the same transaction: endpoints of its organisation, and of none, that ask for the event, and
+-- its contact by e-mail.
 create function webhook_endpoints_said(said jsonb, patience interval)
 returns table (told_id bigint, told_org text, told_name text, told_what text, told_why text)
 language plpgsql security definer set search_path from current as $$
@@ -291,6 +295,23 @@ begin
             told_name := e.name;
             told_why := coalesce(why, format('nothing but failures since %s',
                                              to_char(e.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+            insert into webhook_events (org_id, event, payload)
+            select org, 'jobsd.endpoint_' || told_what,
+                   json_build_object('endpoint', e.id, 'name', e.name, 'org_id', e.org_id, 'reason', told_why,
+                                     'failing_since', e.failing_since, 'disable_after_s', date_part('epoch', patience))
+            from unnest(array[null, e.org_id]) with ordinality as to_whom (org, n)
+            where org is not null or n = 1;
+            if e.contact is not null then
+                insert into jobs (kind, org_id, args)
+                values ('email', e.org_id, jsonb_build_object(
+                    'to', e.contact,
+                    'subject', format('Webhook endpoint %s %s', e.name,
+                                      case told_what when 'disabled' then 'is disabled' else 'only fails' end),
+                    'text', format(E'%s: %s.\n\n%s\n', e.name, told_why, case told_what when 'disabled'
+                        then 'Nothing is sent to it any more.  What happens meanwhile waits, and is sent when it is enabled again.'
+                        else format('If that goes on it will be disabled, %s after it began.  Nothing is lost: what fails is tried '
+                                    || 'again.', justify_hours(patience)) end)));
+            end if;
             return next;
         end if;
     end loop;
@@ -331,9 +352,10 @@ comment on table webhook_events is 'What happened: each row becomes a job for ev
 comment on column webhook_events.payload is 'Sent as it is, byte for byte; at most 256 KiB.  Else give body, with content_type.';
 comment on column webhook_events.idempotency_key is 'At most one event ever per (org_id, idempotency_key); a second insert adds no row.';
 
--- Everything an endpoint may have asked for by, of which one is enough: *, a.*, a.b.*, a.b.c for the event a.b.c.
+-- Everything an endpoint may have asked for by, of which one is enough: *, a.*, a.b.*, a.b.c for the event a.b.c.  What the daemons
+-- have to say of endpoints, jobsd.endpoint_disabled, goes to those that ask for just that: * does not.
 create function webhook_patterns(event text) returns text[] language sql immutable parallel safe as $$
-    select array['*', event] || array(
+    select case when starts_with(event, 'jobsd.') then array[event] else array['*', event] end || array(
         select array_to_string(words[:n], '.') || '.*'
         from string_to_array(event, '.') as words, generate_series(1, cardinality(words) - 1) as n)
 $$;
