@@ -52,7 +52,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._factory: partial[aiohttp.client_proto.ResponseHandler] = partial(Line, loop=self._loop)
+        self._factory = cast("partial[aiohttp.client_proto.ResponseHandler]", partial(Line, loop=self._loop))
         self._dials = Turnstile(_DIALS_A_TURN)
 
     async def _wrap_create_connection(
