@@ -12,7 +12,6 @@ from weakref import getweakrefcount
 
 from daemon.attempt import Running
 
-
 BEGIN_A_TURN = 20
 """Rows that wait begin so many in a turn of the loop: a claim of 250 whose handlers all begin at once, a connection
 each, would hold up everything else for a tenth of a second."""

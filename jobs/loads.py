@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 A_TURN = 20
-"""Keys whose askers go on in the same turn of the loop: what they do next, all at once, would hold up everybody else."""
+"""Keys whose askers go on in the same turn of the loop: what all of them do next would hold up everybody else."""
 
 PAGE = 200
 """Ids of one question: to read a thousand endpoints holds up the loop for 25 ms."""
