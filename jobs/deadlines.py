@@ -41,7 +41,8 @@ class Deadlines:
         """Most have ended in time, and the timer was that of one of them: look for the next."""
         self._timer = None
         now = self._loop.time()
-        for deadline in [deadline for deadline in self._open if deadline.at <= now]:
+        over = [deadline for deadline in self._open if deadline.at <= now]
+        for deadline in sorted(over, key=lambda deadline: deadline.at):
             del self._open[deadline]
             deadline.pass_()
         if self._open:
