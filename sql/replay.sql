@@ -85,8 +85,11 @@ from (select id, kind, args from jobs where id > $2 order by id limit $3) as pag
 -- name: enqueue
 -- One delivery each of events $2 to endpoint $1, in this order, the first due at $4 and each $5 seconds after the one before; as the
 -- fan-out makes them, with replay $3 in the args.  How many were added: an event that another replay has under way stays out.
--- An expires_at that has passed would end it at once.  index webhook_events_by_id of each partition, jobs_unique_key
-with added as (
+-- An expires_at that has passed would end it at once.  index webhook_endpoints_pkey, webhook_events_by_id of each partition,
+-- jobs_unique_key
+with endpoint as materialized (
+    select id, org_id, ordering from webhook_endpoints where id = $1
+), added as (
     insert into jobs (kind, args, queue, org_id, priority, run_at, expires_at, ordering_key, lane, correlation_id, traceparent,
                       actor_id, project_id, unique_key)
     select 'webhook', jsonb_build_object('endpoint', endpoint.id, 'event_id', event.id, 'replay', $3::bigint), event.queue,
@@ -96,8 +99,7 @@ with added as (
            concat(event.org_id, ':replay:', endpoint.id, ':', event.id)
     from unnest($2::bigint[]) with ordinality as meant (id, n)
     join webhook_events as event on event.id = meant.id
-    join webhook_endpoints as endpoint
-        on endpoint.id = $1 and coalesce(endpoint.org_id, '') = coalesce(event.org_id, '')
+    join endpoint on coalesce(endpoint.org_id, '') = coalesce(event.org_id, '')
     cross join lateral (select $4::timestamptz + (meant.n - 1) * $5::float8 * interval '1 second' as at) as due
     order by meant.n
     on conflict do nothing

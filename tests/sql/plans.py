@@ -42,6 +42,10 @@ insert into webhook_endpoints (org_id, name, url) select 'o' || n % 100, 'e' || 
 from generate_series(1, 10000) as n;
 insert into webhook_secrets (endpoint_id, secret) select n % 10000 + 1, 's' || n from generate_series(1, 20000) as n;
 insert into webhook_events (event, payload) select 'a.b', '{}' from generate_series(1, 20000) as n;
+insert into webhook_events (org_id, event, payload) select 'o7', 'a.b', '{}' from generate_series(1, 20000) as n;
+insert into webhook_deliveries (job_id, attempt, org_id, endpoint_id, event_id, event, url, outcome, ended_at)
+select n, 1, 'o7', 7 + n % 100, 20000 + n, 'a.b', '', case n % 9 when 0 then 'dead' else 'ok' end, now() - (20001 - n) * interval '1 ms'
+from generate_series(1, 20000) as n;
 insert into job_batches (key, ended_at) select 'k' || n, case when n % 20 > 0 then now() - n * interval '1 s' end
 from generate_series(1, 20000) as n;
 analyze"""
