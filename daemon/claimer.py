@@ -74,9 +74,7 @@ class Claimer:
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
-        self._met: Counter[tuple[str, int]] = (
-            Counter()
-        )  # rows of a (queue, class) that claims had to move to lanes' gates
+        self._met: Counter[tuple[str, int]] = Counter()  # rows of a (queue, class) that claims moved to lanes' gates
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)

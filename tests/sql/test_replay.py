@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -14,9 +14,12 @@ import pytest
 
 import jobs.webhook.replay
 import jobs.webhook.selection
+from daemon.endpoint_orders import Deliveries, EndpointOrders
+from daemon.operator_store import Order
 from jobs.model import Dead, Done, Snooze
-from jobs.webhook.replay import State
-from jobs.webhook.selection import ReplayArgs, TooManyWait, waiting
+from jobs.webhook.replay import State, count
+from jobs.webhook.selection import ReplayArgs, TooManyWait, find, waiting
+from tests.sql.logins import as_login, roles_in
 from tests.sql.replays import KIND, LONG_AGO, begin, delivered
 from tests.sql.rows import Pool
 from tests.sql.test_webhook_events import emit, endpoint
@@ -370,6 +373,48 @@ async def test_the_events_of_another_organisation_are_not_missing(pool: Pool) ->
         await replay.finish()
         (event,) = await replay.sent()
         assert await pool.fetchval("select org_id from webhook_events where id = $1", event) == org_id
+
+
+@pytest.fixture
+async def roles(database: str) -> AsyncIterator[str]:
+    async with roles_in(database):
+        yield database
+
+
+@pytest.mark.req("OR-01", "OR-13")
+async def test_an_operator_of_an_organisation_replays_what_is_its_own_and_the_daemons_role_is_enough(
+    roles: str, pool: Pool
+) -> None:
+    acme, globex = [await endpoint(pool, org_id=org) for org in ("acme", "globex")]
+    mine, theirs = [event for org in ("acme", "globex") for event in await events(pool, 1, org_id=org)]
+    await failures(pool, acme, [mine])
+    await failures(pool, globex, [theirs])
+    conn = await asyncpg.connect(as_login(roles, "acme_operator"))
+    order = Order("ann", "endpoints.replay", "endpoint")
+    args = ReplayArgs(endpoint=acme, what="failed", since=datetime(2001, 1, 1, tzinfo=UTC))
+    text = msgspec.json.encode(args).decode()
+    try:
+        orders = EndpointOrders(conn)
+        whom = await find(conn, acme, None)
+        assert whom is not None
+        assert (await count(conn, args, whom)).events == 1
+        assert await find(conn, globex, None) is None
+        assert await orders.deliveries(globex, Deliveries(), 10) == []
+        assert len(await orders.deliveries(acme, Deliveries(), 10)) == 3
+        assert await orders.replay(globex, text, order) is None
+        job_id = await orders.replay(acme, text, order)
+        assert await orders.replay(acme, text, order) is None
+        assert await orders.replaying(acme) == job_id
+    finally:
+        await conn.close()
+    daemon = await asyncpg.create_pool(as_login(roles, "jobsd_serve"), min_size=1, max_size=2)
+    try:
+        replay = await begin(pool, acme, org_id="acme", what="failed")
+        replay.pool = daemon
+        await replay.finish()
+        assert await replay.sent() == [mine]
+    finally:
+        await daemon.close()
 
 
 @pytest.mark.parametrize(
