@@ -111,8 +111,9 @@ async def delivered(pool: Pool, endpoint: int, event: int, *outcomes: str, ended
     )
     for n, outcome in enumerate(outcomes, 1):
         await pool.execute(
-            "insert into webhook_deliveries (job_id, attempt, endpoint_id, event_id, event, url, outcome, code, "
-            "ended_at) select $1, $2, $3, $4, event, '', $5, 'x', clock_timestamp() from webhook_events where id = $4",
+            "insert into webhook_deliveries (job_id, attempt, org_id, endpoint_id, event_id, event, url, outcome, "
+            "code, ended_at) "
+            "select $1, $2, org_id, $3, $4, event, '', $5, 'x', clock_timestamp() from webhook_events where id = $4",
             job_id or 1_000_000 + event,
             n,
             endpoint,

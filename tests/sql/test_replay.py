@@ -401,12 +401,20 @@ async def test_an_operator_of_an_organisation_replays_what_is_its_own_and_the_da
         assert await find(conn, globex, None) is None
         assert await orders.deliveries(globex, Deliveries(), 10) == []
         assert len(await orders.deliveries(acme, Deliveries(), 10)) == 3
-        assert await orders.replay(globex, text, order) is None
+        insert = "insert into jobs (kind, args, org_id) values ('webhook_replay', $1, $2)"
+        await conn.execute(insert, text, "acme")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await conn.execute(insert, text, "globex")
+    finally:
+        await conn.close()
+    ann = await asyncpg.connect(as_login(roles, "jobsd_ann"))
+    try:
+        orders = EndpointOrders(ann)
         job_id = await orders.replay(acme, text, order)
         assert await orders.replay(acme, text, order) is None
         assert await orders.replaying(acme) == job_id
     finally:
-        await conn.close()
+        await ann.close()
     daemon = await asyncpg.create_pool(as_login(roles, "jobsd_serve"), min_size=1, max_size=2)
     try:
         replay = await begin(pool, acme, org_id="acme", what="failed")
