@@ -22,23 +22,30 @@ select progress::text from jobs where id = $1;
 -- The next events of an organisation, and whether they are wanted: those that match, and were never delivered to the endpoint,
 -- nor is a delivery of those that were tried under way.  $1 endpoint, $2 its organisation ('': none), $3 its patterns, $4 one more
 -- pattern (null: any), $5 from, $6 until, $7 the day of $5, $8 after this id, $9 rows to look at.
--- index webhook_events_org of each partition, merged; webhook_deliveries_event; jobs_pkey
+-- index webhook_events_org of each partition, merged; webhook_deliveries_event of the partitions from the event's day to that of its
+-- delivery, and of all others for what was not delivered; jobs_pkey
 with page as materialized (
-    select id, event, created_at from webhook_events
-    where coalesce(org_id, '') = $2 and id > $8 and created_at >= $7::timestamptz and created_at < $6::timestamptz
-    order by id limit $9
+    select id, event, created_at,
+           created_at >= $5::timestamptz and $3::text[] && webhook_patterns(event)
+               and ($4::text is null or $4 = any (webhook_patterns(event))) as meant
+    from (select id, event, created_at from webhook_events
+          where coalesce(org_id, '') = $2 and id > $8 and created_at >= $7::timestamptz and created_at < $6::timestamptz
+          order by id limit $9) as next
 )
 select page.id, page.event, page.created_at as at, page.id as event_id, log.outcome, log.code, log.outcome is not null as tried,
-       page.created_at >= $5::timestamptz and $3::text[] && webhook_patterns(page.event)
-           and ($4::text is null or $4 = any (webhook_patterns(page.event)))
-           and log.delivered is not true and log.live is not true as wanted
+       page.meant and sent.ok is null and log.live is not true as wanted
 from page
 cross join lateral (
-    select bool_or(d.outcome = 'ok') as delivered,
-           bool_or((select true from jobs where jobs.id = d.job_id)) as live,
+    select (select true from webhook_deliveries as d
+            where page.meant and d.event_id = page.id and d.endpoint_id = $1 and d.outcome = 'ok' and d.ended_at >= page.created_at
+            limit 1) as ok
+    offset 0
+) as sent
+cross join lateral (
+    select bool_or((select true from jobs where jobs.id = d.job_id)) as live,
            (array_agg(d.outcome order by d.ended_at desc))[1] as outcome, (array_agg(d.code order by d.ended_at desc))[1] as code
     from webhook_deliveries as d
-    where d.event_id = page.id and d.endpoint_id = $1 and d.ended_at >= $7::timestamptz
+    where page.meant and sent.ok is null and d.event_id = page.id and d.endpoint_id = $1 and d.ended_at >= page.created_at
 ) as log
 order by page.id;
 
@@ -46,24 +53,30 @@ order by page.id;
 -- The next rows of an endpoint's delivery log, and whether their events are wanted: at the last row of each, if no delivery is
 -- under way, those with one of the outcomes, or those that never went well.  $1 endpoint, $2 outcomes (null: never well), $3 a
 -- pattern (null: any), $4 from, $5 until, $6 and $7 after this (ended_at, job), $8 rows to look at.
--- index webhook_deliveries_endpoint of each partition, merged; webhook_deliveries_event; jobs_pkey
+-- index webhook_deliveries_endpoint of each partition, merged; for rows that may be wanted webhook_deliveries_event; jobs_pkey
 with page as materialized (
-    select job_id, event, event_id, ended_at, outcome, code from webhook_deliveries
-    where endpoint_id = $1 and ended_at >= $4::timestamptz and ended_at < $5::timestamptz
-      and (ended_at, job_id) > ($6::timestamptz, $7::bigint)
-    order by ended_at, job_id limit $8
+    select job_id, event, event_id, ended_at, outcome, code,
+           event_id is not null and ($3::text is null or $3 = any (webhook_patterns(event)))
+               and case when $2::text[] is null then outcome <> 'ok' else outcome = any ($2::text[]) end as meant
+    from (select job_id, event, event_id, ended_at, outcome, code from webhook_deliveries
+          where endpoint_id = $1 and ended_at >= $4::timestamptz and ended_at < $5::timestamptz
+            and (ended_at, job_id) > ($6::timestamptz, $7::bigint)
+          order by ended_at, job_id limit $8) as next
 )
 select page.job_id as id, page.event, page.ended_at as at, page.event_id, page.outcome, page.code, true as tried,
-       page.event_id is not null and ($3::text is null or $3 = any (webhook_patterns(page.event)))
-           and log.live is not true and log.later is not true
-           and case when $2::text[] is null then log.delivered is not true else page.outcome = any ($2::text[]) end as wanted
+       page.meant and later.one is null and log.live is not true and ($2::text[] is not null or log.ok is not true) as wanted
 from page
 cross join lateral (
-    select bool_or(d.outcome = 'ok') as delivered,
-           bool_or((select true from jobs where jobs.id = d.job_id)) as live,
-           bool_or((d.ended_at, d.job_id) > (page.ended_at, page.job_id) and d.ended_at < $5::timestamptz) as later
+    select (select true from webhook_deliveries as d
+            where page.meant and d.event_id = page.event_id and d.endpoint_id = $1 and d.ended_at >= page.ended_at
+              and (d.ended_at, d.job_id) > (page.ended_at, page.job_id) and d.ended_at < $5::timestamptz
+            limit 1) as one
+    offset 0
+) as later
+cross join lateral (
+    select bool_or(d.outcome = 'ok') as ok, bool_or((select true from jobs where jobs.id = d.job_id)) as live
     from webhook_deliveries as d
-    where d.event_id = page.event_id and d.endpoint_id = $1
+    where page.meant and later.one is null and d.event_id = page.event_id and d.endpoint_id = $1
 ) as log
 order by page.ended_at, page.job_id;
 
@@ -78,9 +91,9 @@ order by id;
 -- Of $3 live rows after id $2: how many there were, the last id, and the events that are to go to endpoint $1.  index jobs_pkey
 select count(*)::int as looked, max(id) as last,
        coalesce(array_agg((args ->> 'event_id')::bigint) filter (
-           where kind = 'webhook' and args -> 'endpoint' = to_jsonb($1::bigint)
-             and (args ->> 'event_id') ~ '^[0-9]{1,18}$'), '{}') as events
-from (select id, kind, args from jobs where id > $2 order by id limit $3) as page;
+           where kind = 'webhook' and (lane is null or lane = concat('endpoint:', $1::bigint))
+             and args -> 'endpoint' = to_jsonb($1::bigint) and (args ->> 'event_id') ~ '^[0-9]{1,18}$'), '{}') as events
+from (select id, kind, lane, args from jobs where id > $2 order by id limit $3) as page;
 
 -- name: enqueue
 -- One delivery each of events $2 to endpoint $1, in this order, the first due at $4 and each $5 seconds after the one before; as the

@@ -21,7 +21,7 @@ _SQL = sql.load("replay.sql")
 What = Literal["failed", "missing", "logged", "events"]
 
 LOOK = 500
-"""Rows of a page: some 20 ms."""
+"""Rows of a page."""
 
 LIVE_LOOK = 10_000
 WAITING_MAX = 2_000_000
@@ -201,8 +201,8 @@ class Waiting:
 
 
 async def waiting(conn: Any, endpoint: int, *, most: int = WAITING_MAX) -> Waiting:
-    """One pass over the live rows, however many they are: a few milliseconds for each ten thousand.  There is no index
-    by endpoint, which every delivery would pay for."""
+    """One pass over the live rows, however many they are.  There is no index by endpoint, which every delivery would pay
+    for."""
     found, after = array("q"), 0
     while True:
         page = await conn.fetchrow(_SQL["waiting"], endpoint, after, LIVE_LOOK)

@@ -127,11 +127,12 @@ async def test_pages_of_any_size_find_the_same(look: int, pool: Pool, monkeypatc
     made = await events(pool, 7)
     await failures(pool, of, made[:5])
     await delivered(pool, of, made[5], "ok")
-    await pool.execute("update webhook_deliveries set ended_at = date_trunc('minute', ended_at)")  # many at one moment
-    for what, rows in (("failed", 15), ("missing", 7)):
+    at_once = "update webhook_deliveries set ended_at = (select max(ended_at) from webhook_deliveries)"
+    await pool.execute(at_once)
+    for what in ("failed", "missing"):
         replay = await begin(pool, of, what=what)
         await replay.finish()
-        assert sorted(await replay.sent()) == made[:5], (what, rows)
+        assert sorted(await replay.sent()) == made[:5], what
         await pool.execute("delete from jobs where args ? 'replay'")
 
 
