@@ -201,8 +201,7 @@ class Waiting:
 
 
 async def waiting(conn: Any, endpoint: int, *, most: int = WAITING_MAX) -> Waiting:
-    """One pass over the live rows, however many they are.  There is no index by endpoint, which every delivery would pay
-    for."""
+    """One pass over the live rows, however many they are: an index by endpoint is what every delivery would pay for."""
     found, after = array("q"), 0
     while True:
         page = await conn.fetchrow(_SQL["waiting"], endpoint, after, LIVE_LOOK)
