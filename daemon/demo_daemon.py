@@ -59,11 +59,11 @@ class Announcer(Observer):
 
     def lane_closed(self, lane: str, cause: str, seconds: float, reason: str) -> None:
         super().lane_closed(lane, cause, seconds, reason)
-        self._show(about("lane", None, f"{lane} is left alone for {seconds:.1f} s: {reason}", "wait"))
+        self._show(about("lane", None, f"{lane} is left alone for {seconds:.1f} s · {reason}", "wait"))
 
     def lane_opened(self, lane: str) -> None:
         super().lane_opened(lane)
-        self._show(about("lane", None, f"{lane} is well again: one at a time at first, then two, four …", "plain"))
+        self._show(about("lane", None, f"{lane} is well again: its rows go out, few at a time at first", "plain"))
 
     def claim_failed(self, error: Error) -> None:
         super().claim_failed(error)

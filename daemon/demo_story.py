@@ -80,24 +80,24 @@ class Story:
         return True
 
     async def _endpoints(self) -> None:
-        self._say("\nNow events. Organisation acme has three endpoints, each with a secret:", ENDPOINTS)
+        self._tell("\nNow events. Three systems want to hear of what happens at acme; each is an endpoint:", ENDPOINTS)
         await self._pool.execute(self._meant(ENDPOINTS))
         await self._pool.execute(_SQL["endpoint_secrets"])
         self._lanes = {row["name"]: row["lane"] for row in await self._pool.fetch(_SQL["endpoint_lanes"])}
 
     async def _fan_out(self) -> None:
-        self._say("One insert makes a delivery for each of them that wants such an event:", EVENT)
+        self._tell("An order is paid. One insert makes a delivery for each endpoint that wants to know:", EVENT)
         events, jobs = await self._emit(EVENT)
         await self._until("each endpoint has it", jobs, lambda found: all(s.done == s.total for s in found.values()))
         message = f"msg_e{events[0]}"
         known = _listed({name for name in SYSTEMS if message in self._sink.heard[name]})
-        self._screen.say(f"1 event, {len(jobs)} deliveries; {known} know it by the same webhook-id, {message}")
+        self._tell(f"1 event, {len(jobs)} deliveries; {known} have it, under the same webhook-id {message}")
 
     async def _failure(self) -> list[int]:
         """The deliveries of a burst of events while one endpoint is down."""
         self._sink.broken.add(BROKEN)
         self.muted |= {lane for name, lane in self._lanes.items() if name != BROKEN}
-        self._say(f"\n{BROKEN} breaks: whatever comes is answered 500. Then twelve orders are paid:", EVENTS)
+        self._tell(f"\n{BROKEN} breaks: from now on it answers 500. Twelve more orders are paid:", EVENTS)
         _, jobs = await self._emit(EVENTS)
         closings = await self._closed(0)
         found = await self._until(
@@ -108,28 +108,28 @@ class Story:
                 and found[BROKEN].untried == found[BROKEN].held > 0
             ),
         )
-        others = ", ".join(f"{name} has {s.done} of {s.total}" for name, s in found.items() if name != BROKEN)
+        others = " and ".join(f"{name} has {s.done} of {s.total}" for name, s in found.items() if name != BROKEN)
         theirs = found[BROKEN]
-        self._screen.say(
-            f"{others}. {BROKEN} was left alone after {theirs.sent} attempts: "
-            f"{theirs.untried} of its {theirs.total} deliveries wait and were never tried"
+        self._tell(
+            f"{others}, as if nothing had happened. {BROKEN} has none, and is left\n"
+            f"alone after {theirs.sent} failures: {theirs.untried} of its {theirs.total} deliveries wait, untried"
         )
         await self._closed(closings)
         return jobs
 
     async def _recovery(self, jobs: list[int]) -> None:
         theirs = (await self._look(jobs))[BROKEN]
-        self._screen.say(
-            f"One was sent to see whether {BROKEN} is well again. It is not, so it is left alone for twice as long: "
-            f"{theirs.sent} attempts so far, and what waits costs none"
+        self._tell(
+            f"One delivery was sent to see whether {BROKEN} is well again. It is not, and is left alone for twice\n"
+            f"as long. That makes {theirs.sent} attempts for {theirs.total} deliveries: waiting costs none"
         )
         self._sink.broken.discard(BROKEN)
-        self._screen.say(f"\n{BROKEN} is repaired. Nobody tells the daemon; its next probe will find out:")
+        self._tell(f"\n{BROKEN} is repaired. Nobody tells the daemon; the next delivery that it tries will:")
         found = await self._until("all is delivered", jobs, lambda found: found[BROKEN].done == found[BROKEN].total)
         theirs = found[BROKEN]
-        self._screen.say(
-            f"{BROKEN} has {theirs.done} of {theirs.total}, by {theirs.sent} attempts: "
-            f"{theirs.sent - theirs.done} failed, and {theirs.at_first} deliveries needed one alone"
+        self._tell(
+            f"{BROKEN} has {theirs.done} of {theirs.total}. Of {theirs.sent} attempts "
+            f"{theirs.sent - theirs.done} failed; {theirs.at_first} deliveries went well at the first"
         )
 
     async def _closed(self, times: int) -> int:
@@ -166,9 +166,10 @@ class Story:
     def _meant(self, statement: str) -> str:
         return statement.replace(RECEIVER, self._receiver)
 
-    def _say(self, text: str, statement: str) -> None:
-        self._screen.say(text)
-        self._screen.say("\n".join(f"  {line}" for line in self._meant(statement).splitlines()), "quiet")
+    def _tell(self, text: str, statement: str = "") -> None:
+        self._screen.say(text, "told")
+        if statement:
+            self._screen.say("\n".join(f"  {line}" for line in self._meant(statement).splitlines()), "quiet")
 
 
 def _listed(names: Collection[str]) -> str:

@@ -21,7 +21,6 @@ from jobs.model import Job
 from jobs.webhook.compose import compose
 from jobs.webhook.draft import Draft
 from jobs.webhook.exchange import _written
-from jobs.webhook.transport import HttpClient
 from tests.jobs.webhook.server import NO_CONTENT, Request, Server, read_request, says
 from tests.jobs.webhook.world import World, world
 from tests.life.doc_code import HOUSE, blocks
@@ -101,7 +100,7 @@ async def sent(w: World, secret: str, body: bytes, number: int) -> Request:
     )
     job = Job(number, 1, "webhook", "default", 2, 1, "{}", 0.0)
     ctx = Context(job, cast(Any, w), cast(Any, None), cast(Any, None))
-    message = await compose(draft, ctx, cast(HttpClient, w.http).guarded)
+    message = await compose(draft, ctx, w.http.guarded)
     stream = asyncio.StreamReader(limit=2 * LARGE)
     stream.feed_data(_written("POST /hooks HTTP/1.1\r\nHost: 127.0.0.1\r\n", message.headers, message.body))
     stream.feed_eof()
