@@ -72,5 +72,7 @@ class EndpointWatch:
             return
         told = await self._store.said(self._unwritten, self._patience_s() or None)
         self._unwritten = []
+        upkeep = self._observer.upkeep
         for one in told:
-            self._observer.upkeep.endpoint_told(one.id, one.org_id, one.name, one.what, one.why)
+            tell = upkeep.endpoint_disabled if one.what == "disabled" else upkeep.endpoint_warned
+            tell(one.id, one.org_id, one.name, one.why)
