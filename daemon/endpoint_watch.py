@@ -65,6 +65,11 @@ class EndpointWatch:
             else:
                 await asyncio.sleep(GATHER_S)
 
+    async def flush(self) -> None:
+        """Write until nothing is left."""
+        while self._unwritten or self._health.noted.is_set():
+            await self.write()
+
     async def write(self) -> None:
         """Write what there is.  What could not be written comes first; if only its answer was lost, it counts twice."""
         self._unwritten = self._unwritten or self._health.take()
