@@ -18,7 +18,7 @@ from jobs.registry import KINDS
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.values import duration
-from jobs.webhook.guard import Lookup
+from jobs.webhook.names import Lookup
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
