@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import encodings.idna  # noqa: F401 # the first lookup would import it, and could not without files
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +28,7 @@ _DEFINITE = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMI
 
 
 class Unresolved(OSError):
-    """The host name has no address for us; `code` is `dns_error`, `dns_timeout` or `resolver_error`."""
+    """The host name has no address for us; `code` is `dns_error`, `dns_timeout`, or ours: `resolver_error`, `local_error`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -54,8 +56,11 @@ class Names:
             raise Unresolved(await self._blamed("dns_timeout")) from None
         except Unresolved:
             raise
-        except OSError as error:
-            raise Unresolved("dns_error" if _is_definite(error) else await self._blamed("dns_error")) from error
+        except socket.gaierror as error:
+            code = "dns_error" if error.errno in _DEFINITE else await self._blamed("dns_error")
+            raise Unresolved(code) from error
+        except OSError as error:  # the system could not even ask
+            raise Unresolved("local_error") from error
         except UnicodeError as error:  # labels the idna codec refuses
             raise Unresolved("dns_error") from error
         if not found:
@@ -76,7 +81,7 @@ class Names:
             async with asyncio.timeout(min(1.0, self._timeout_s)):
                 await self._ask(WELL_KNOWN)
         except OSError as error:  # TimeoutError too
-            return _is_definite(error)
+            return isinstance(error, socket.gaierror) and error.errno in _DEFINITE
         return True
 
     def close(self) -> None:
@@ -111,9 +116,9 @@ class SystemLookup:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _is_definite(error: OSError) -> bool:
-    return isinstance(error, socket.gaierror) and error.errno in _DEFINITE
-
-
 def _getaddrinfo(host: str) -> list[tuple[Any, ...]]:
-    return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    try:
+        return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except socket.gaierror:
+        os.close(os.open(os.devnull, os.O_RDONLY))  # where no file can be opened, glibc says that there is no such name
+        raise

@@ -118,7 +118,7 @@ def _flood(head: bytes, piece: bytes, times: int) -> Answer:
     [
         pytest.param(_flood(HEAD + b"\r\n", b"x" * 65536, 1000), id="64 MiB of body"),
         pytest.param(_flood(HEAD, b"a: " + b"b" * 8000 + b"\r\n", 5000), id="40 MiB of headers"),
-        pytest.param(_flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 200_000), id="5 MiB of 1xx"),
+        pytest.param(_flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, 100), id="5 MiB of 1xx"),
         pytest.param(_flood(HEAD + b"a: ", b"b" * 65536, 1000), id="64 MiB of one header"),
         pytest.param(_flood(b"HTTP/1.1 200 ", b"b" * 65536, 1000), id="64 MiB of reason"),
         pytest.param(_flood(b"", b"b" * 65536, 1000), id="64 MiB of a status line"),
@@ -132,10 +132,10 @@ def _flood(head: bytes, piece: bytes, times: int) -> Answer:
 )
 async def test_no_answer_takes_more_than_5_mib(answer: Answer) -> None:
     async with Server(answer) as server, world(lookup=names()) as w:
-        await w.deliver(server.url("/warm"), timeout="2s")
+        await w.deliver(server.url("/warm"), timeout="500ms")
         tracemalloc.start()
         try:
-            await w.deliver(server.url(), timeout="2s")
+            await w.deliver(server.url(), timeout="500ms")
             _now, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
