@@ -90,8 +90,11 @@ class Hearing(ResponseHandler):
         self.set_exception(HttpProcessingError(message="too many heads before an answer"))
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Also for whoever reads the body: the library would leave them waiting for more of it."""
+        """Also for whoever reads the body: the library would leave them waiting for more of it.  And with its cause,
+        which the library forgets where nobody waits: without it an error of TLS has the number of another."""
         super().set_exception(exc, *cause)
+        if cause and isinstance(cause[0], OSError) and cause[0] is not exc:
+            exc.__cause__ = cause[0]
         body = self._payload
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the body breaks off"), *cause)

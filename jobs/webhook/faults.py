@@ -100,7 +100,11 @@ def fault_of(error: BaseException, trip: Trip) -> Fault:
         return Fault("blocked" if isinstance(error, Blocked) else "bad_url", str(error))
     if trip.was_blocked or any(isinstance(cause, Blocked) for cause in _causes(error)):
         return Fault("blocked", str(next((c for c in _causes(error) if isinstance(c, Blocked)), "")))
-    code = next(filter(None, map(_code, _causes(error))), None) or "unreachable"
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):  # its errno is OpenSSL's and means something else
+        code = "tls_error"
+    else:
+        code = next(filter(None, map(_code, causes)), None) or "unreachable"
     if code == "connect_timeout" and not (trip.resolving or trip.dialled):
         code = "pool_timeout"
     return Fault(code, had_reply=code == "protocol_error" or _cut_off(error))
