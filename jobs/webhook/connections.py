@@ -1,4 +1,4 @@
-"""Connections of the pool: what a server says out of turn is the answer to nothing, and costs no more than its connection.
+"""Connections of the pool: what a server says out of turn is the answer to nothing, and costs it its connection.
 
 The client library reads each segment off the wire at once, head, body and whatever follows; a fault anywhere in it
 takes the head along.  And it takes what an idle connection has received for the answer to the next request.
@@ -108,7 +108,7 @@ class Connections(aiohttp.TCPConnector):
         self._factory = cast(partial[ResponseHandler], partial(Hearing, loop=self._loop))
 
     def drop_idle(self, key: ConnectionKey) -> None:
-        """Close those to one destination that nobody uses: when one of them turned out to be dead, the others are, too."""
+        """Close those to one destination that nobody uses: where one of them turned out to be dead, others may be."""
         for protocol, _since in self._conns.pop(key, ()):
             protocol.close()
 

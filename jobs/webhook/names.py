@@ -28,7 +28,7 @@ _DEFINITE = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMI
 
 
 class Unresolved(OSError):
-    """The host name has no address for us; `code` is `dns_error`, `dns_timeout`, or ours: `resolver_error`, `local_error`."""
+    """The host name has no address for us: `dns_error`, `dns_timeout`; by our fault, `resolver_error`, `local_error`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -68,8 +68,8 @@ class Names:
         return list(found)
 
     async def _blamed(self, code: str) -> str:
-        """`code`, if it is the name's trouble.  A name server that is away, and the one of a name that is lame, look the
-        same from here; so ours is asked for another name, once for all who want to know."""
+        """`code`, if it is the name's trouble.  Whether a name server of ours is away or one of theirs looks the same
+        from here; so ours is asked for another name, once for all who want to know."""
         async with self._asking:
             if monotonic() - self._asked_at >= _KNOWN_S:
                 self._answers = await self._answers_at_all()
