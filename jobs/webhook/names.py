@@ -28,7 +28,7 @@ _DEFINITE = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMI
 
 
 class Unresolved(OSError):
-    """The host name has no address for us: `dns_error`, `dns_timeout`; by our fault, `resolver_error`, `local_error`."""
+    """The host name has no address for us; `code` says whose fault that is, in the words of `faults`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
