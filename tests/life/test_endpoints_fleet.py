@@ -42,11 +42,15 @@ class Sink:
         self.status = 204
         self.delay_s = 0.0
         self.now = self.most = 0
+        self.done = 0
+        self.crowd: list[tuple[int, int]] = []
+        """At each arrival: how many are here, and how many had left."""
         self.refuse: set[int] = set()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.now += 1
         self.most = max(self.most, self.now)
+        self.crowd.append((self.now, self.done))
         try:
             body = await request.json()
             self.got.append((monotonic(), request.headers["webhook-id"], body))
@@ -55,6 +59,7 @@ class Sink:
             return web.Response(status=500 if refused else self.status)
         finally:
             self.now -= 1
+            self.done += 1
 
     @property
     def numbers(self) -> list[int]:
