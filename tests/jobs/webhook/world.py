@@ -27,7 +27,7 @@ handler = jobs.webhook.handler.webhook
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class _Log:
+class Log:
     """Keeps what a handler logs."""
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
@@ -61,7 +61,7 @@ class World:
         args_json += "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in more.items()) + "}"
         base: dict[str, Any] = {"id": 7, "fence": 1, "queue": "default", "priority": 2, "attempt": 1, "run_at": 0.0}
         job = Job(kind="webhook", args_json=args_json, **(base | row))
-        ctx = Context(job, cast(Tools, self), cast(Any, _Log(self.lines)), _no_progress, dry_run=dry_run)
+        ctx = Context(job, cast(Tools, self), cast(Any, Log(self.lines)), _no_progress, dry_run=dry_run)
         try:
             return await handler(KIND.decode(args_json), ctx)
         finally:
