@@ -22,9 +22,9 @@ group by parent order by parent;
 select parent from job_strays(1);
 
 -- name: triggers
--- The triggers of table jobs that fire at an ordinary insert.
+-- The triggers that fire at an ordinary write, of the tables $1.
 select tgname::text from pg_trigger
-where tgrelid = to_regclass('jobs') and not tgisinternal and tgenabled in ('O', 'A');
+where tgrelid in (select to_regclass(name) from unnest($1::text[]) as name) and not tgisinternal and tgenabled in ('O', 'A');
 
 -- name: horizon
 -- Who has kept vacuum from removing dead rows for more than $1 seconds, the oldest first: sessions in an old snapshot, and
