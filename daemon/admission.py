@@ -48,6 +48,7 @@ class Admission:
         self._sources = sources
         self._on_room = on_room
         self._limits = Limits(crew.runner.setup.config.all_limits)
+        self._terms = crew.terms
         self._wake = asyncio.Event()
         self._closing = False
         self._give_all = False
@@ -66,13 +67,15 @@ class Admission:
 
     async def admit(self, jobs: list[Job], worker_id: int) -> Admitted:
         """Who may start now; those whom a limit holds back go to its gate."""
-        if not self._limits:
+        if not self._limits and not self._terms.limiting:
             return [(job, ()) for job in jobs]
         free: list[tuple[Job, tuple[Bucket, ...]]] = []
         bound: list[tuple[Job, tuple[Bucket, ...]]] = []
         for job in jobs:
             concerned = self._limits.concern(job.kind, job.queue)
             buckets = self._limits.buckets(job, self._args(job)) if concerned else ()
+            if job.terms is not None and (own := self._terms.bucket_of(job.lane)) is not None:
+                buckets = (*buckets, own)
             (bound if buckets else free).append((job, buckets))
         if not bound:
             return free
@@ -93,7 +96,7 @@ class Admission:
 
     def passing(self, gate: str) -> int:
         """How many rows of this limit's gate may be claimed now; of a limit that is no more, any."""
-        return max(map(self._lender.usable, self._limits.buckets_at(gate)), default=MANY)
+        return max(map(self._lender.usable, self._buckets_at(gate)), default=MANY)
 
     def freed(self, running: Running) -> None:
         """A limited attempt has ended: its places are free."""
@@ -122,6 +125,11 @@ class Admission:
         worker_id = self._worker_id()
         if worker_id is None:
             return LOOK_S
+        try:
+            await self._terms.refresh(self._sources.standing(GATE))
+        except AWAY as error:
+            self._observer.claim_failed(error)
+            return AWAY_S
         waited_for = self._waited_for()
         give_all, self._give_all = self._give_all or self._closing, False
         try:
@@ -133,7 +141,7 @@ class Admission:
         if any(self._lender.usable(bucket) for bucket in waited_for):
             self._on_room()
         next_at = self._lender.next_at(waited_for)
-        if next_at == inf and not self._limits:
+        if next_at == inf and not self._limits and not self._terms.limiting:
             return None
         return min(max(next_at - monotonic(), 0.0), LOOK_S)
 
@@ -141,7 +149,11 @@ class Admission:
         """The buckets at whose gates rows stand."""
         if self._closing:
             return set()
-        return {bucket for gate in self._sources.standing(GATE) for bucket in self._limits.buckets_at(gate)}
+        return {bucket for gate in self._sources.standing(GATE) for bucket in self._buckets_at(gate)}
+
+    def _buckets_at(self, gate: str) -> tuple[Bucket, ...]:
+        """What the rows at a gate wait for: of the config's limits, or of those that destinations bring themselves."""
+        return self._limits.buckets_at(gate) + self._terms.buckets_at(gate)
 
     async def _lease_for(self, wanting: Admitted, worker_id: int) -> None:
         """What is not in hand is asked for, unless it was refused a moment ago."""

@@ -92,6 +92,7 @@ class Daemon:
         self._parts = Parts(database, pool, conns, self._reload, setup, self._observer, self._watchdog)
         self._opened(self._parts)
         stack.push_async_callback(self._parts.runner.notes.aclose)
+        stack.callback(self._parts.terms.close)
         return True
 
     async def _open_embedded(self, stack: AsyncExitStack, config: Config) -> str:
@@ -163,7 +164,7 @@ class Daemon:
         worker_id = lease.worker_id
         for loop in (*loops, claiming):
             loop.cancel()
-        await within(3, self._last_tally())
+        await within(3, self._last_words())
         await asyncio.get_running_loop().run_in_executor(None, lease.close)
         if worker_id is not None:
             await within(3, parts.membership.leave(worker_id))
@@ -190,11 +191,13 @@ class Daemon:
             self._observer.task_died(name, error)
             self._stop.begin()
 
-    async def _last_tally(self) -> None:
-        try:
-            await self._parts.keeper.flush()
-        except AWAY as error:
-            self._observer.keeper_failed("tallies", error)
+    async def _last_words(self) -> None:
+        """What is known in memory alone, and is no great loss."""
+        for name, write in (("tallies", self._parts.keeper.flush), ("endpoints", self._parts.endpoint_watch.flush)):
+            try:
+                await write()
+            except AWAY as error:
+                self._observer.keeper_failed(name, error)
 
     # --- what others ask --------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class Claimer:
             crew.store, self._sources, crew.observer, lambda: runner.setup.config.daemon.poll_interval, self._looked
         )
         self.admission = Admission(crew, lender, self._sources, self._wake.set)
-        self._lane_admission = LaneAdmission(lanes, self.admission, runner, finisher)
+        self._lane_admission = LaneAdmission(lanes, self.admission, runner, finisher, crew.terms)
         self._sources.lane_room = lanes.may_claim
         lanes.on_probe, lanes.on_open = self._probe, self._lane_opened
         lanes.sweep.on_arrived = self._arrived

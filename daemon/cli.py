@@ -23,6 +23,10 @@ COMMANDS = {
     "dead": ("daemon.cli_dead:dead", "Dead letters: list, retry and purge them."),
     "queues": ("daemon.cli_queues:queues", "Queues: list, pause, resume and drain them."),
     "lanes": ("daemon.cli_lanes:lanes", "Destinations: list, pause, resume and reset them."),
+    "endpoints": (
+        "daemon.cli_endpoints:endpoints",
+        "Webhook endpoints: list, add, edit, enable, disable and test them.",
+    ),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),

@@ -28,6 +28,7 @@ from daemon.migrate import SchemaError, look
 from daemon.operator_store import OperatorStore
 from daemon.role_store import seen
 from daemon.settings import EMBEDDED
+from jobs.webhook.profiles import names
 
 _SQL = sql.load("doctor.sql")
 _HINT = sql.load("worker.sql")["hint"]
@@ -148,6 +149,7 @@ async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]
         judge.partitions(missing),
         judge.strays([row["parent"] for row in await conn.fetch(_SQL["strays"])]),
         *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"], with_triggers)]),
+        *judge.profiles([dict(row) for row in await conn.fetch(_SQL["profiles"], names(config.webhook.profiles))]),
         doctor_server.connections(*room, each=each, daemons=sum(row["lives"] for row in workers)),
         *judge.workers(workers),
         *judge.unserved((await store.survey()).parked),

@@ -40,6 +40,9 @@ def enqueue(config_file: Path | None, as_json: bool, **columns: Any) -> None:
     Where the unique or the idempotency key is taken, no row is added: the id of the job that has it is printed, and
     standard error says so. With --on-duplicate that job may have changed: docs/identity.md says how. TIME is like
     2026-12-31T23:00Z, DURATION like 30m.
+
+    A webhook with an event and no destination is an event: its id is printed, and each endpoint that wants it gets a
+    job.
     """
     row = NewRow(**columns)
 
@@ -47,9 +50,12 @@ def enqueue(config_file: Path | None, as_json: bool, **columns: Any) -> None:
         return await session.store.enqueue(row)
 
     job_id, added = with_session(config_file, insert)
+    noun = "event" if row.is_event else "job"
     if not added:
-        note(f"nothing added: job {job_id} has this key")
+        note(f"nothing added: {noun} {job_id} has this key")
+    elif row.is_event:
+        note(f"this is an event: a job for each endpoint that wants it; {job_id} is its id in webhook_events")
     if as_json:
-        print_json({"id": job_id, "added": added})
+        print_json({"id": job_id, "added": added, **({"event": True} if row.is_event else {})})
     else:
         click.echo(job_id)

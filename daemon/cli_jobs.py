@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+import sql
 from daemon.cli_logs import tell_lines
 from daemon.cli_options import config_option, filter_options, json_option
 from daemon.cli_orders import cancel, postpone, purge, retry
@@ -18,6 +19,12 @@ from daemon.explain import BucketState, Daemon, Gate, Standing, bucket_of, gates
 from daemon.limits import GATE
 from daemon.lines import redact
 from daemon.operator_store import Filter
+from daemon.terms import limit_of, own_limit_at
+from daemon.work_settings import LimitSettings
+from jobs.webhook.endpoints import lane_of
+from jobs.webhook.profiles import names
+
+_WEBHOOKS = sql.load("webhooks.sql")
 
 LIVE = ("ready", "scheduled", "running")
 STATES = (*LIVE, "done", "dead", "cancelled")
@@ -194,16 +201,34 @@ async def _gates(session: Session, job_id: int) -> list[Gate]:
     ]
     bucket = await _bucket(session, standing.gate) if standing.gate.startswith(GATE) else None
     lane = await store.lane_holds(job_id)
-    return gates(standing, daemons, config.queue(standing.queue).concurrency, bucket, lane)
+    shut = gates(standing, daemons, config.queue(standing.queue).concurrency, bucket, lane)
+    return [*shut, *await _unknown_profile(session, job_id)]
+
+
+async def _unknown_profile(session: Session, job_id: int) -> list[Gate]:
+    """No gate, but why it may be tried again at other times than its endpoint says."""
+    row = await session.conn.fetchrow(_WEBHOOKS["profile"], job_id)
+    if row is None or row["profile"] in names(session.config.webhook.profiles):
+        return []
+    says = f"endpoint {row['id']} asks for the retry profile {row['profile']!r}, which this config does not have"
+    return [Gate("profile", says, opens="it is tried again as by default")]
 
 
 async def _bucket(session: Session, gate: str) -> BucketState | None:
-    limits = session.config.limits
+    limits = {**session.config.all_limits, **await _own_limits(session, gate)}
     row = await session.store.bucket(*split(gate))
     known = bucket_of(gate, limits)
     if row is None:
         return None if known is None else BucketState(*known, limits[known[0]], 0.0, 0)
     return BucketState(row["name"], row["key"], limits.get(row["name"]), row["debt_s"], row["held"])
+
+
+async def _own_limits(session: Session, gate: str) -> dict[str, LimitSettings]:
+    """What the endpoint behind this gate limits itself, by the name of its bucket."""
+    of = own_limit_at(gate)
+    row = None if of is None else await session.conn.fetchrow(_WEBHOOKS["terms"], [of])
+    limit = None if row is None else limit_of(dict(row))
+    return {} if limit is None or of is None else {lane_of(of): limit}
 
 
 def _finished(job_id: int, ending: dict[str, Any]) -> Gate:

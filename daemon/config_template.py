@@ -49,6 +49,9 @@ EXAMPLES = {
     "limits.NAME.lane": '"*.example.com"',
     "limits.NAME.args": '{ account = "42" }',
     "limits.NAME.per": '"lane"',
+    "webhook.ca_file": '"/etc/jobsd/private-ca.pem"',
+    "webhook.proxy": '"http://proxy.internal:4750"',
+    "webhook.proxy_file": '"/etc/jobsd/egress-proxy"',
     "email.from": '"Shop <no-reply@shop.example>"',
     "email.message_id_domain": '"shop.example"',
     "email.relays.NAME.host": '"relay.example"',
@@ -56,6 +59,7 @@ EXAMPLES = {
     "email.relays.NAME.password": '"secret://relay-password"',
     "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
     "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
+    "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
@@ -66,6 +70,7 @@ NAMES = {
     "limits": "example_com",
     "lanes": "*.example.com",
     "relays": "main",
+    "profiles": "patient",
 }
 """What the example of a named section is called."""
 
@@ -86,7 +91,15 @@ def env_template() -> str:
         "#JOBSD_SECRET_NAME=",
     ]
     names = Table(DEFAULT)
-    for section in (("queues",), ("kinds",), ("schedules",), ("limits",), ("lanes",), ("email", "relays")):
+    for section in (
+        ("queues",),
+        ("kinds",),
+        ("schedules",),
+        ("limits",),
+        ("lanes",),
+        ("webhook", "profiles"),
+        ("email", "relays"),
+    ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):
         value = _env_text(key, dotted(path).replace(".name.", ".NAME."))

@@ -9,6 +9,7 @@ from daemon.finisher import Finisher
 from daemon.observe import Observer
 from daemon.runner import Runner
 from daemon.store import Store
+from daemon.terms import TermsBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,4 @@ class Crew:
     finisher: Finisher
     observer: Observer
     worker_id: Callable[[], int | None]
+    terms: TermsBook

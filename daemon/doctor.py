@@ -28,6 +28,9 @@ TRIGGERS = {
         "job_keys_settled",
     ): "an idempotency key whose row a unique key kept out shuts out the next try",
     ("job_workers", "job_workers_hear"): "the first row after a daemon has come may wait for its next poll",
+    ("webhook_events", "webhook_fan_out"): "events reach no endpoint",
+    ("webhook_events", "webhook_events_once"): "a second event with the same idempotency key is sent again",
+    ("webhook_endpoints", "webhook_endpoints_held"): "what is for a disabled endpoint is sent all the same",
 }
 """Harm of a trigger that does not fire, by its table and its name."""
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="
@@ -134,6 +137,21 @@ def triggers(firing: Sequence[str]) -> list[Finding]:
         )
         for (table, name), harm in TRIGGERS.items()
     ]
+
+
+def profiles(unknown: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """`unknown`: profile, endpoint, endpoints."""
+    return [
+        Finding(
+            "retry profiles",
+            "warn",
+            f"{row['endpoints']} webhook endpoints, {row['endpoint']} among them, ask for the profile "
+            f"{row['profile']!r}, which this config does not have: they are tried again as by default",
+            f"add [webhook.profiles.{row['profile']}] to the config of every daemon, or jobsd endpoints edit "
+            f"{row['endpoint']} --profile default",
+        )
+        for row in unknown
+    ] or [Finding("retry profiles", "ok", "all that endpoints ask for are there")]
 
 
 def hearing(heard_s: float | None, *, pooled: bool) -> list[Finding]:

@@ -52,6 +52,7 @@ FIELDS: dict[str, str] = {
     "policy": "`skip`, `one` or `all`",
     "limit": "the limit's name",
     "lane": "the destination: host, relay or domain",
+    "endpoint_id": "the row in `webhook_endpoints`",
     "result": "`well`, `failed` or `unknown`",
     "retry_in_s": "seconds until the next try",
     "path": "the file, or the address asked for",
@@ -154,6 +155,31 @@ LANE_CLOSED = _event(
     "seconds",
     "reason",
     "suppressed",
+)
+ENDPOINT_WARNED = _event(
+    "endpoint_warned",
+    "warning",
+    "A webhook endpoint has only failed for long, and will be disabled.",
+    "endpoint_id",
+    "organization_id",
+    "name",
+    "reason",
+)
+ENDPOINT_DISABLED = _event(
+    "endpoint_disabled",
+    "error",
+    "A webhook endpoint was disabled, by what it answered or did not: its deliveries wait.",
+    "endpoint_id",
+    "organization_id",
+    "name",
+    "reason",
+)
+PROFILE_UNKNOWN = _event(
+    "profile_unknown",
+    "warning",
+    "A webhook endpoint asks for a retry profile that this config does not have, and gets the default.",
+    "name",
+    "lane",
 )
 LANE_PROBED = _event("lane_probed", "debug", "One row tried a closed destination.", "lane", "result")
 LANE_OPENED = _event("lane_opened", "info", "A destination is sent to again, at first a little.", "lane", "suppressed")

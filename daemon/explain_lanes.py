@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
+
+from jobs.webhook.endpoints import LANE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,25 @@ _WORDS = {
     "breaker": "is closed: it failed too often",
     "retry_after": "is closed: it asked to be left alone",
     "quota": "is closed: its quota is used up",
+    "disabled": "is closed: its endpoint is disabled",
 }
 
 
 def lane_gates(holds: Sequence[LaneHold], now: datetime) -> Iterator[LaneGate]:
     """One for each hold, the one that lasts longest first.  A pause is told of elsewhere, as that of a queue."""
     last = max((hold.until for hold in holds if hold.until is not None), default=None)
-    for hold in sorted(holds, key=lambda hold: -(hold.until or now).timestamp()):
+    for hold in sorted(holds, key=_ends, reverse=True):
         why = f": {hold.reason}" if hold.reason else ""
         since = f"since {_time(hold.since)}"
         again = f", for the {_ordinal(hold.rung + 1)} time in a row" if hold.rung else ""
         says = f"lane {hold.lane} {_WORDS.get(hold.cause, 'is closed')} {since}{again}{why}"
-        yield LaneGate(f"lane_{hold.cause}", says, hold.until if hold.until == last else last, _opens(hold, now))
+        says += f" (by {hold.actor})" if hold.cause == "disabled" and hold.actor else ""
+        ends = None if hold.until is None else last
+        yield LaneGate(f"lane_{hold.cause}", says, ends, _opens(hold, now))
+
+
+def _ends(hold: LaneHold) -> float:
+    return inf if hold.until is None else hold.until.timestamp()
 
 
 def busy_lane(lane: str) -> LaneGate:
@@ -57,6 +67,8 @@ def busy_lane(lane: str) -> LaneGate:
 
 
 def _opens(hold: LaneHold, now: datetime) -> str:
+    if hold.cause == "disabled":
+        return f"jobsd endpoints enable {hold.lane.removeprefix(LANE)}"
     reset = f"at once: jobsd lanes reset {hold.lane}"
     if hold.until is not None and hold.until > now and hold.probe is not None:
         return f"{hold.probe} tries one row now; if that goes well it opens, else it stays closed for longer; {reset}"

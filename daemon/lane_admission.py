@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from daemon.admission import Admission, Admitted
 from daemon.finisher import Finisher
 from daemon.lanes import Lanes, gate_of
 from daemon.runner import Runner
 from daemon.settle import hand_back
+from daemon.statements import AWAY
+from daemon.terms import TermsBook
 from jobs.model import Job
 from jobs.registry import Kind
 
@@ -16,11 +18,12 @@ from jobs.registry import Kind
 class LaneAdmission:
     """Before the limits, so that a row that must not go to its destination takes none of their tokens."""
 
-    def __init__(self, lanes: Lanes, then: Admission, runner: Runner, finisher: Finisher) -> None:
+    def __init__(self, lanes: Lanes, then: Admission, runner: Runner, finisher: Finisher, terms: TermsBook) -> None:
         self._lanes = lanes
         self._then = then
         self._runner = runner
         self._finisher = finisher
+        self._terms = terms
         self._kinds: Mapping[str, Kind] = {}
         self._telling: frozenset[str] = frozenset()  # kinds whose handlers tell the lane
 
@@ -33,13 +36,24 @@ class LaneAdmission:
         shut = {job.id for job in bound if not self._passes(job)}
         admitted: Admitted = ()
         try:
-            admitted = await self._then.admit([job for job in jobs if job.id not in shut], worker_id)
+            passing = [job for job in jobs if job.id not in shut]
+            await self._learn_terms(passing)
+            admitted = await self._then.admit(passing, worker_id)
         finally:
             start = {job.id for job, _buckets in admitted}
             for job in bound:
                 if job.id not in shut and job.id not in start:
                     self._lanes.saw(job, None)
         return admitted
+
+    async def _learn_terms(self, jobs: Sequence[Job]) -> None:
+        """What their destinations bring themselves; if that cannot be read now, none of these has started."""
+        try:
+            await self._terms.learn(jobs)
+        except AWAY:
+            for job in jobs:
+                self._finisher.add(hand_back(job, gate=job.gate))
+            raise
 
     def _learn(self, kinds: Mapping[str, Kind]) -> None:
         if kinds is not self._kinds:

@@ -118,6 +118,11 @@ def spent(start: Sequence[tuple[Job, tuple[Bucket, ...]]]) -> Counter[Bucket]:
     return Counter(bucket for _job, buckets in start for bucket in buckets)
 
 
+def own_bucket(lane: str, limit: LimitSettings) -> Bucket:
+    """The bucket of a limit that a destination brings itself."""
+    return _bucket(lane, "", limit)
+
+
 def _bucket(name: str, key: str, limit: LimitSettings) -> Bucket:
     token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
     return Bucket(name, key, token_s, None if limit.rate is None else limit.bucket, limit.concurrency)

@@ -20,6 +20,7 @@ from daemon.tally import Count, Counts, Distribution, Distributions, Levels
 PREFIX = "jobsd_"
 
 LABELS: dict[str, str] = {
+    "notice": "`warned` or `disabled`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",
     "kind": "the row's kind; the first 500 of them, the rest is `other`",
     "outcome": "`done`, `retry`, `snooze`, `dead`, `cancelled`, `handed_back`, `parked`",
@@ -114,6 +115,10 @@ class Metrics:
 
         self.lanes_closed = self._counts("lane_closings_total", "Times this daemon closed a destination.", "cause")
         self.lane_probes = self._counts("lane_probes_total", "Rows that tried a closed destination.", "result")
+
+        self.endpoint_notices = self._counts(
+            "webhook_endpoint_notices_total", "Webhook endpoints that this daemon warned of or disabled.", "notice"
+        )
 
         # --- the table, as the last sample saw it
         self.ready = self._levels(

@@ -15,7 +15,15 @@ from daemon.statements import search_path
 from sql import Migration
 
 _SQL = sql.load("migrate.sql")
-PARTITIONED = ("job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+PARTITIONED = (
+    "job_history",
+    "job_attempts",
+    "webhook_deliveries",
+    "email_deliveries",
+    "domain_checks",
+    "job_logs",
+    "webhook_events",
+)
 DAYS_AHEAD = 3
 
 
@@ -55,8 +63,7 @@ async def migrate(dsn: str, schema: str = "public", *, post: bool = True, roles:
                 break
             await _apply(conn, step)
             done.append(step.name)
-        for parent in PARTITIONED:
-            await conn.execute(f"select job_partitions_make('{parent}', {DAYS_AHEAD})")
+        await conn.fetch(_SQL["partitions"], list(PARTITIONED), DAYS_AHEAD)
         await put_right(conn, create=roles, own=roles)
         return done
     finally:

@@ -189,6 +189,10 @@ class Observer:
             events.LANE_CLOSED, lane, lane=lane, cause=cause, seconds=round(seconds, 3), reason=reason[:500]
         )
 
+    def profile_unknown(self, profile: str, lane: str | None) -> None:
+        """Once for each profile of each setup."""
+        self._voice.say(events.PROFILE_UNKNOWN, name=profile, lane=lane)
+
     def lane_probed(self, lane: str, result: Literal["well", "failed", "unknown"]) -> None:
         self.metrics.lane_probes.child(result).inc()
         if self.log.writes("debug"):

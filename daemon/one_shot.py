@@ -20,6 +20,7 @@ from daemon.config import Config
 from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
+from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import WRITE_S, Finisher
 from daemon.lease import Lease
 from daemon.lender import Lender
@@ -33,6 +34,7 @@ from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.statements import AWAY
 from daemon.store import Store
+from daemon.terms import TermsBook, TermsStore
 from daemon.worker_store import WorkerStore
 from jobs.clients import Clients, open_clients
 from jobs.model import Job
@@ -205,12 +207,13 @@ class OneShot:
         finisher = _LastWord(store, self._observer)
         setup = Setup(self._config, clients, {self._kind.name: self._kind})
         self._runner = Runner(setup, store, finisher, self._observer)
-        crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id)
+        terms = TermsBook(TermsStore(pool))
+        crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id, terms)
         controls = Controls(WorkerStore(pool), crew)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
             asking = group.create_task(controls.run())
-            gate = await self._gate(LimitStore(pool), job, worker_id)
+            gate = await self._gate(LimitStore(pool), terms, job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
             else:
@@ -223,14 +226,22 @@ class OneShot:
             written = writing.done()
             await self._runner.notes.aclose()
             writing.cancel()
+        await self._tell_of_endpoints(pool, clients)
         if finisher.transition is None or not written:
             raise TimeoutError("the database did not take the result in time; its lease ends, and the row is rescued")
         return Ending(finisher.transition, self._observer.late)
 
-    async def _gate(self, limits: LimitStore, job: Job, worker_id: int) -> str | None:
+    async def _tell_of_endpoints(self, pool: asyncpg.Pool, clients: Clients) -> None:
+        store, patience_s = EndpointStore(pool), self._config.webhook.disable_after
+        try:
+            await EndpointWatch(store, clients.health, lambda: patience_s, self._observer).flush()
+        except AWAY as error:
+            self._observer.keeper_failed("endpoints", error)
+
+    async def _gate(self, limits: LimitStore, terms: TermsBook, job: Job, worker_id: int) -> str | None:
         """Where the row goes instead of being run; None when it may run."""
         try:
-            short = await self._admit(limits, job, worker_id)
+            short = await self._admit(limits, terms, job, worker_id)
         except AWAY as error:
             self._observer.claim_failed(error)
             return ""
@@ -238,13 +249,15 @@ class OneShot:
             return short.gate
         return "" if self._stopping.is_set() or self._lock_lost else None
 
-    async def _admit(self, limits: LimitStore, job: Job, worker_id: int) -> Bucket | None:
+    async def _admit(self, limits: LimitStore, terms: TermsBook, job: Job, worker_id: int) -> Bucket | None:
         """Wait for the limits it falls under, as long as it may run; the one that was not to be had.  What is taken is
         given back when the worker leaves."""
         args = self._kind.decode(job.args_json)
         if job.lane is None and self._kind.lane is not None:
             job.lane = self._kind.lane(args)
-        buckets = Limits(self._config.limits).buckets(job, _object(job))
+        await terms.learn([job])
+        own = terms.bucket_of(job.lane)
+        buckets = Limits(self._config.limits).buckets(job, _object(job)) + (() if own is None else (own,))
         give_up_at = monotonic() + self._timeout_s
         lender = Lender(limits, dict)
         while buckets:

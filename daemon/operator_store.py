@@ -15,6 +15,7 @@ from daemon import counts
 from daemon.counts import Survey
 from daemon.explain_lanes import LaneHold
 from daemon.picking import EVER, Which
+from jobs.webhook.endpoints import is_event
 
 _SQL = sql.load("operator.sql")
 _LANES = sql.load("lanes.sql")
@@ -60,6 +61,15 @@ class NewRow:
     lane: str | None = None
     correlation_id: str | None = None
 
+    @property
+    def is_event(self) -> bool:
+        """It goes into webhook_events, and what comes of it into jobs."""
+        try:
+            args = orjson.loads(self.args_json)
+        except ValueError:  # JSON that only Postgres reads: whatever it is, it is a row
+            return False
+        return is_event(self.kind, args)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -91,7 +101,7 @@ class OperatorStore:
     # --- one row ----------------------------------------------------------------------------------------------------
 
     async def enqueue(self, row: NewRow) -> tuple[int, bool]:
-        """(id, True) of the new row, or (id, False) of the one that has its key."""
+        """(id, True) of the new row, or (id, False) of the one that has its key; of an event its own id."""
         run_at, expires_at = row.run_at or Moment(None, None), row.expires_at or Moment(None, None)
         for _ in range(TRIES):
             added = await self._conn.fetchval(
@@ -115,6 +125,9 @@ class OperatorStore:
             )
             if added is not None:
                 return added, True
+            if row.is_event:
+                (event,) = await self._rows(_SQL["emitted"], row.org_id, row.idempotency_key)
+                return event["keyed"] or event["id"], event["keyed"] in (None, event["id"])
             held = await self._conn.fetchrow(_SQL["holder"], row.kind, row.idempotency_key, row.unique_key)
             if held is not None and (known := held["idempotent"] or held["unfinished"]) is not None:
                 return known, False

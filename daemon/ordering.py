@@ -10,3 +10,10 @@ def order_wait_s(kind: RetrySettings | None, queue: RetrySettings) -> float | No
     speaks = kind is not None and (kind.ordering is not None or kind.ordering_wait is not None)
     settings = kind if kind is not None and speaks else queue
     return 0.0 if settings.ordering == "skip" else settings.ordering_wait
+
+
+def own_order_wait_s(ordering: str, configured: float | None) -> float | None:
+    """Of a destination that has its own mind about it (`block`, `skip`); `configured` says for how long."""
+    if ordering == "skip":
+        return 0.0
+    return None if ordering == "block" and configured == 0.0 else configured

@@ -13,6 +13,7 @@ from daemon.claimer import Claimer
 from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
+from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import Finisher
 from daemon.keeper import Keeper
 from daemon.lag import probe
@@ -31,6 +32,7 @@ from daemon.scheduler import Scheduler
 from daemon.store import Store
 from daemon.strays import Strays
 from daemon.tallies import Tallies
+from daemon.terms import TermsBook, TermsStore
 from daemon.upkeep_store import UpkeepStore
 from daemon.worker_store import WorkerStore
 
@@ -73,7 +75,8 @@ class Parts:
         worker_id = self.membership.worker_id
         lane_store = LaneStore(pool, timeout_s=answer_s)
         self._lanes = Lanes(lane_store, lambda lane: reload.config.lane(lane), worker_id, observer)
-        crew = Crew(store, self.runner, self.finisher, observer, worker_id)
+        self.terms = TermsBook(TermsStore(pool, timeout_s=answer_s))
+        crew = Crew(store, self.runner, self.finisher, observer, worker_id, self.terms)
         lender = Lender(LimitStore(pool, timeout_s=answer_s), self.runner.places)
         self.claimer = Claimer(crew, lender, self._lanes, self._claimer_beat)
         self._controls = Controls(workers, crew)
@@ -97,6 +100,12 @@ class Parts:
             tallies,
         )
         self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.schedules)
+        self.endpoint_watch = EndpointWatch(
+            EndpointStore(pool, timeout_s=answer_s),
+            setup.tools.health,
+            lambda: reload.config.webhook.disable_after,
+            observer,
+        )
         observer.watch_slots(self._slots)
 
     def loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
@@ -108,6 +117,7 @@ class Parts:
             ("keeper", self.keeper.run()),
             ("scheduler", self._scheduler.run()),
             ("lanes", self._lanes.run()),
+            ("endpoints", self.endpoint_watch.run()),
             ("watchdog", self._watchdog.run()),
             ("lag", probe(self._observer)),
             ("membership", self.membership.stay()),

@@ -157,6 +157,7 @@ class Retention:
             "email_deliveries": keep.email_deliveries,
             "domain_checks": keep.domain_checks,
             "job_logs": keep.job_logs,
+            "webhook_events": keep.webhook_events,
         }
         tables = await self._days(keeps)
         amiss = [table for table in tables if table.days <= keep.partitions_ahead or table.rows or table.over]

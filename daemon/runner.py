@@ -18,6 +18,7 @@ from daemon.hands import Hands
 from daemon.limits import Bucket
 from daemon.notes import Notes
 from daemon.observe import Observer
+from daemon.ordering import own_order_wait_s
 from daemon.rules import RuleBook, Rules, Setup
 from daemon.settle import Transition, hand_back, refuse, settle, unwanted
 from daemon.store import Store
@@ -45,7 +46,7 @@ class Runner:
         """`conns`: for transactional handlers; those of all handlers, if there are no others."""
         self.setup = setup
         self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
-        self._book = RuleBook()
+        self._book = RuleBook(observer.profile_unknown)
         self.busy: Counter[str] = Counter()
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
@@ -260,7 +261,8 @@ class Runner:
             duration_s = perf_counter() - running.started
             self._observer.ended(t.job, t.outcome, duration_s, t.code, t.reason, t.delay_s, t.trace)
         if t.failed and t.job.ordering_key is not None:
-            t.order_wait_s = self.setup.config.order_wait_s(t.job.kind, t.job.queue)
+            wait_s = self.setup.config.order_wait_s(t.job.kind, t.job.queue)
+            t.order_wait_s = wait_s if t.job.terms is None else own_order_wait_s(t.job.terms.ordering, wait_s)
         return t
 
     def _ended(self, running: Running) -> None:

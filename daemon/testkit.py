@@ -37,6 +37,7 @@ from daemon.runner import Runner
 from daemon.settle import Transition, hand_back
 from daemon.store import Store
 from daemon.tallies import Tallies
+from daemon.terms import TermsBook, TermsStore
 from daemon.upkeep_store import UpkeepStore
 from daemon.work_settings import KindSettings, QueueSettings
 from daemon.worker_store import WorkerStore
@@ -194,7 +195,7 @@ class _Life:
         self.finisher = _Finisher(store, observer, self._written.set, self._ended)
         self._runner = _Turns(setup, store, self.finisher, observer)
         self._worker_id = worker_id
-        crew = Crew(store, self._runner, self.finisher, observer, self._lives_as)
+        crew = Crew(store, self._runner, self.finisher, observer, self._lives_as, TermsBook(TermsStore(pool)))
         self._lanes = Lanes(LaneStore(pool), setup.config.lane, self._lives_as, observer)
         # the database's clock stands still: what is not due now is not due before the end of this life
         self._lender = Lender(LimitStore(pool), self._runner.places, ahead_s=0.0, clock=lambda: 0.0)

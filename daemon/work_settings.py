@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from daemon.cron import Missed, parse
 from jobs.values import Duration, Rate, duration, key
+from jobs.webhook.endpoints import is_event
 
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
 QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
@@ -124,6 +125,8 @@ class ScheduleSettings:
             raise ValueError(f"queue: {self.queue!r} is no queue: letters, digits and _ . : @ -")
         if self.org_id is not None and not (0 < len(self.org_id) <= 128 and self.org_id.isprintable()):
             raise ValueError("org_id: takes 1 to 128 printable characters")
+        if is_event(self.kind, self.args):
+            raise ValueError("args: an event is no row that a schedule could wait for; give url or endpoint")
         if len(json.dumps(self.args)) > 200_000:
             raise ValueError("args: are over 200 KB of JSON; a row takes 256 KiB")
         try:

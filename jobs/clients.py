@@ -10,7 +10,11 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.loads import Loads
 from jobs.secrets import Secrets
+from jobs.templates import Templates
+from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
+from jobs.webhook.health import Health
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -34,6 +38,10 @@ class Clients:
     mail: Mail
     dns: Resolver
     secrets: Secrets
+    templates: Templates
+    endpoints: Loads[Endpoint]
+    events: Loads[Event]
+    health: Health
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -47,6 +55,11 @@ class Clients:
             await self.mail.close()
         if kept_by is None or self.dns is not kept_by.dns:
             await self.dns.close()
+        if kept_by is None or self.templates is not kept_by.templates:
+            await self.templates.close()
+        if kept_by is None:
+            self.endpoints.close()
+            self.events.close()
 
 
 def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
@@ -54,9 +67,13 @@ def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Cli
 
     Whatever cannot be opened raises here, before anything is replaced.
     """
+    endpoints = before.endpoints if before else open_endpoints(db)
+    events = before.events if before else open_events(db)
+    health = before.health if before else Health()
     if before is not None and before.secrets is not secrets:
         before = None
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
-    return Clients(wanted, db, http, mail, dns, secrets)
+    templates = before.templates if before else Templates()
+    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health)

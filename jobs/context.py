@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.loads import Loads
     from jobs.secrets import Secrets
+    from jobs.templates import Templates
+    from jobs.webhook.endpoints import Endpoint, Event
+    from jobs.webhook.health import Health
     from jobs.webhook.settings import WebhookSettings
 
 Ledger = NewType("Ledger", str)
@@ -47,7 +51,15 @@ class Tools(Protocol):
     @property
     def secrets(self) -> Secrets: ...
     @property
+    def templates(self) -> Templates: ...
+    @property
     def webhook(self) -> WebhookSettings: ...
+    @property
+    def endpoints(self) -> Loads[Endpoint]: ...
+    @property
+    def events(self) -> Loads[Event]: ...
+    @property
+    def health(self) -> Health: ...
 
 
 class Progress(Protocol):

@@ -10,6 +10,15 @@ from typing import Any, Literal
 from jobs.values import Duration, duration
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a job's destination asks for itself: a ladder by its name (`default`: the kind's), and whether a job that
+    failed holds up the later ones of its ordering key (`block`, `skip`; `none`: as the config says)."""
+
+    profile: str = "default"
+    ordering: str = "none"
+
+
 @dataclass(slots=True)
 class Job:
     """One claimed attempt of a row.  A retry of the same row is another Job with another fence.
@@ -43,6 +52,7 @@ class Job:
     worker_id: int | None = None
     claim_id: int | None = None
     batch_id: int | None = None
+    terms: Terms | None = None
 
 
 class Outcome(Exception):

@@ -13,7 +13,8 @@ select pg_backend_pid();
 -- name: partitions
 -- Of each partitioned table: how many of the next $1 days' partitions are missing.
 select parent, count(*) filter (where to_regclass(quote_ident(parent || '_' || to_char(day, 'YYYYMMDD'))) is null)::int as missing
-from unnest(array['job_history', 'job_attempts', 'webhook_deliveries', 'email_deliveries', 'domain_checks', 'job_logs']) as parent,
+from unnest(array['job_history', 'job_attempts', 'webhook_deliveries', 'email_deliveries', 'domain_checks', 'job_logs',
+                  'webhook_events']) as parent,
      generate_series(now() at time zone 'UTC', now() at time zone 'UTC' + $1::int * interval '1 day', '1 day') as day
 group by parent order by parent;
 
@@ -25,6 +26,13 @@ select parent from job_strays(1);
 -- The triggers that fire at an ordinary write, of the tables $1.
 select tgname::text from pg_trigger
 where tgrelid in (select to_regclass(name) from unnest($1::text[]) as name) and not tgisinternal and tgenabled in ('O', 'A');
+
+-- name: profiles
+-- Retry profiles that endpoints ask for and that are none of $1, with one of those endpoints each and how many they are.
+-- Reads all endpoints: they are few beside what they get.  At most 20.
+select profile, min(id) as endpoint, count(*)::int as endpoints from webhook_endpoints
+where profile <> all ($1::text[])
+group by profile order by profile limit 20;
 
 -- name: horizon
 -- Who has kept vacuum from removing dead rows for more than $1 seconds, the oldest first: sessions in an old snapshot, and

@@ -16,8 +16,9 @@ returning since, until;
 delete from job_holds where gate = $1 and cause = 'pause' returning since, until;
 
 -- name: reset
--- Open a lane whatever its breaker says; a pause stays.  No row returned: it was not closed.  $1 gate.  index job_holds_pkey
-delete from job_holds where gate = $1 and cause <> 'pause' returning since, until;
+-- Open a lane whatever its breaker says; a pause stays, and so does a disabled endpoint.  No row returned: it was not closed.
+-- $1 gate.  index job_holds_pkey
+delete from job_holds where gate = $1 and cause not in ('pause', 'disabled') returning since, until;
 
 -- name: pauses
 -- What is paused of a sort, of at most 1,000.  $1 what its gates begin with: 'queue:', 'kind:', …

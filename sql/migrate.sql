@@ -25,3 +25,7 @@ insert into job_migrations (number, name, checksum) values ($1, $2, $3);
 -- name: exists
 -- Whether the bookkeeping table is there, looked for in the first schema of the search_path.
 select to_regclass('job_migrations') is not null;
+
+-- name: partitions
+-- Today's partitions and those of the next $2 days, of those of tables $1 that are there yet.
+select job_partitions_make(parent, $2::int) from unnest($1::text[]) as parent where to_regclass(quote_ident(parent)) is not null;

@@ -20,6 +20,13 @@ returning id;
 select (select job_id from job_keys where kind = $1::text and key = $2::text) as idempotent,
        (select id from jobs where kind = $1::text and unique_key = $3::text) as unfinished;
 
+-- name: emitted
+-- After an insert that was one of an event: its id, and that of the event which has its key.  $1 org_id, $2 idempotency_key.
+-- index job_keys_pkey
+select currval('webhook_events_id') as id,
+       (select job_id from job_keys
+        where $2::text is not null and kind = 'webhook_events' and key = concat($1::text, E'\x1f', $2::text)) as keyed;
+
 -- name: claim_one
 -- Take exactly one row, which the same transaction has inserted, so that no daemon can have seen it.  Leased and fenced as
 -- in queue.sql's claim, whose columns it returns.  $1 id, $2 worker.  index jobs_pkey

@@ -16,6 +16,7 @@ from jobs.email.reply import Answer, DeliveryReport
 from jobs.email.settings import MAIN
 from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry
 from jobs.registry import job
+from jobs.webhook.endpoints import LANE as ENDPOINT_LANE
 
 RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
 """Eight attempts over some 41 hours; RFC 5321 4.5.4.1 asks for patience of days, readers of a notification do not."""
@@ -23,7 +24,13 @@ RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
 LEDGER = Ledger("email_deliveries")
 
 
-@job("email", args=EmailArgs, retry=RETRY, timeout="30m", lane=lambda args: args.relay or MAIN)
+def lane(args: EmailArgs) -> str | None:
+    """The relay's name.  None for one that would stand in the lane of somebody's endpoint: there is no such relay."""
+    relay = args.relay or MAIN
+    return None if relay.startswith(ENDPOINT_LANE) else relay
+
+
+@job("email", args=EmailArgs, retry=RETRY, timeout="30m", lane=lane)
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:

@@ -12,10 +12,14 @@ import httpx2
 from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
+from jobs.loads import Loads
 from jobs.secrets import Secrets
+from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
 from jobs.testing.http import FakeHttp
 from jobs.testing.mail import FakeMail
+from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
+from jobs.webhook.health import Health
 from jobs.webhook.settings import WebhookSettings
 
 CONNECTIONS = 10
@@ -32,7 +36,11 @@ class Tools:
     fake_http: FakeHttp = field(default_factory=FakeHttp)
     fake_mail: FakeMail = field(init=False)
     fake_dns: FakeDns = field(default_factory=FakeDns)
+    templates: Templates = field(default_factory=Templates)
+    health: Health = field(default_factory=Health)
     _db: asyncpg.Pool | None = None
+    _endpoints: Loads[Endpoint] | None = None
+    _events: Loads[Event] | None = None
 
     def __post_init__(self) -> None:
         self.fake_mail = FakeMail(self.wanted.email)
@@ -72,17 +80,31 @@ class Tools:
     def webhook(self) -> WebhookSettings:
         return self.wanted.webhook
 
+    @property
+    def endpoints(self) -> Loads[Endpoint]:
+        if self._endpoints is None:
+            self._endpoints = open_endpoints(self.db)
+        return self._endpoints
+
+    @property
+    def events(self) -> Loads[Event]:
+        if self._events is None:
+            self._events = open_events(self.db)
+        return self._events
+
     async def ready(self) -> Tools:
         """With a pool for the handlers; connected, so that a handler's first pause is for its own statement."""
         if self._db is None:
             self._db = await asyncpg.create_pool(self.dsn, min_size=1, max_size=CONNECTIONS)
+        if self._endpoints is not None:
+            self._endpoints.forget()  # a test may have changed one a moment ago
         return self
 
     def cut_off(self) -> None:
         """What became of the handlers' connections when their process died: gone, and nothing committed."""
         if self._db is not None:
             self._db.terminate()
-            self._db = None
+            self._db = self._endpoints = self._events = None
 
     def clear(self) -> None:
         """Forget what the fakes were told."""
@@ -94,3 +116,4 @@ class Tools:
         await self.fake_http.aclose()
         await self.fake_mail.close()
         await self.fake_dns.close()
+        await self.templates.close()

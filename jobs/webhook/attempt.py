@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -10,6 +11,7 @@ from time import monotonic
 import aiohttp
 
 from jobs.webhook import trip as trips
+from jobs.webhook.exchange import Answer
 from jobs.webhook.faults import Fault
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
@@ -20,11 +22,12 @@ _STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A POST ready to be written."""
+    """A POST ready to be written.  `tls` None: no client certificate."""
 
     target: Target
     headers: Mapping[str, str]
     body: bytes
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ async def post(
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
-        into.fault = Fault(_late(into.trip))
+        into.fault = Fault(_late(into.trip, transport))
         into.truncated = into.status is not None
     finally:
         into.duration_s = monotonic() - began
@@ -85,27 +88,26 @@ async def post(
 
 async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
     into.trip = trip = trips.begin()
-    response = await transport.open("POST", message.target, message.headers, message.body, trip)
+    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls)
     try:
-        into.status = response.status
-        into.headers = response.headers
+        into.status = answer.status
+        into.headers = answer.headers
         trip.answered()
         with trip.phase("body"):
-            await _read(response, settings, into)
+            await _read(answer, settings, into)
     finally:
-        response.release()  # back to the pool when read to its end, closed otherwise
+        answer.release()  # back to the pool when read to its end, closed otherwise
 
 
-async def _read(response: aiohttp.ClientResponse, settings: WebhookSettings, into: Reply) -> None:
+async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
     """Keep the first `response_keep` bytes as they came off the wire, undecoded, and stop at `response_max`: a small
     rest is read, so that the connection can be used again."""
-    content, seen = response.content, 0
+    content, seen = answer.content, 0
     try:
         while chunk := await content.readany():
             seen += len(chunk)
             into.body += chunk[: settings.response_keep - len(into.body)]
             if seen > settings.response_max:
-                response.close()
                 break
     except (aiohttp.ClientError, OSError):
         into.truncated = True  # the head stands; see Reply
@@ -118,10 +120,10 @@ def _is_stale(reply: Reply, fault: Fault) -> bool:
     return dead and trip.reused and monotonic() - trip.started_at < _STALE_S
 
 
-def _late(trip: trips.Trip) -> str:
+def _late(trip: trips.Trip, transport: Transport) -> str:
     """What the whole attempt's deadline interrupted."""
     if trip.sent_at is not None:
         return "timeout"
     if trip.dialled:
-        return "connect_timeout"
+        return "connect_timeout" if transport.proxy is None or trip.tunnelled else transport.proxy.late()
     return "dns_timeout" if trip.resolving else "pool_timeout"

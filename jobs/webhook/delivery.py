@@ -24,6 +24,9 @@ def row(
     code: str,
     url: str,
     event: str | None = None,
+    event_id: int | None = None,
+    endpoint: str | None = None,
+    endpoint_id: int | None = None,
     status: int | None = None,
     address: str | None = None,
     phases_s: Mapping[str, float] | None = None,
@@ -33,11 +36,13 @@ def row(
     body: bytes = b"",
     truncated: bool = False,
 ) -> dict[str, Any]:
-    """`endpoint` is null until rows can name one.  `address` is for operators only.  Phases and duration in
+    """`endpoint` is its name.  `address` is for operators only.  Phases and duration in
     milliseconds; `response_body` is text whatever the bytes were."""
     return {
-        "endpoint": None,
+        "endpoint": endpoint,
+        "endpoint_id": endpoint_id,
         "event": event,
+        "event_id": event_id,
         "url": shown_url(url),
         "outcome": word,
         "code": code,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.webhook.guard import Blocked, Unresolved
 from jobs.webhook.target import BadUrl
@@ -28,6 +29,10 @@ SENTENCES = {
     "local_error": "this daemon is out of sockets, ports or memory",
     "pool_timeout": "no free connection in time",
     "protocol_error": "the server does not speak HTTP/1.1 within the limits",
+    "proxy_error": "this daemon's proxy failed",
+    "proxy_refused": "this daemon's proxy does not serve it",
+    "proxy_timeout": "this daemon's proxy did not answer in time",
+    "proxy_unreachable": "this daemon's proxy cannot be reached",
     "timeout": "no complete response in time",
     "tls_error": "TLS failed: certificate or handshake",
     "unreachable": "no route to the server",
@@ -48,7 +53,7 @@ _ERRNO = {
     errno.EACCES: "local_error",
 }
 
-OURS = frozenset({"local_error", "pool_timeout"})
+OURS = frozenset({"local_error", "pool_timeout", "proxy_error", "proxy_refused", "proxy_timeout", "proxy_unreachable"})
 """Faults of this daemon's side, which no receiver can do anything about."""
 
 _HTTPX: dict[str, type[httpx2.TransportError]] = {
@@ -60,6 +65,10 @@ _HTTPX: dict[str, type[httpx2.TransportError]] = {
     "dns_timeout": httpx2.ConnectTimeout,
     "pool_timeout": httpx2.PoolTimeout,
     "protocol_error": httpx2.RemoteProtocolError,
+    "proxy_error": httpx2.ProxyError,
+    "proxy_refused": httpx2.ProxyError,
+    "proxy_timeout": httpx2.ConnectTimeout,
+    "proxy_unreachable": httpx2.ProxyError,
     "timeout": httpx2.ReadTimeout,
 }
 
@@ -115,7 +124,7 @@ def _code(error: BaseException) -> str | None:
             return "connection_closed"
         case aiohttp.ConnectionTimeoutError():
             return "connect_timeout"
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | HttpProcessingError():
             return "protocol_error"
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return "bad_url"

@@ -38,12 +38,18 @@ class Unresolved(OSError):
 
 
 class Guard:
-    """One reading of the settings: schemes, ports and address exceptions.  `lookup` None: the system's resolver."""
+    """One reading of the settings: schemes, ports and address exceptions.  `lookup` None: the system's resolver.
+
+    With a proxy, names are the proxy's to resolve and to judge; URLs and literal addresses are judged here all the
+    same, and then the proxy is the only thing that is connected to.
+    """
 
     def __init__(self, settings: WebhookSettings, lookup: Lookup | None = None) -> None:
         self._schemes = ("http", "https") if settings.allow_http else ("https",)
         self._ports = settings.ports
         self._exceptions = networks(settings.allow_addresses)
+        self._proxy = settings.proxy_host
+        self._proxy_addresses = frozenset[str]()
         self._dns_timeout_s = settings.dns_timeout
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
         self._lookup = lookup or self._system_lookup
@@ -64,13 +70,30 @@ class Guard:
         return target
 
     async def addresses(self, target: Target) -> list[str]:
-        """Every address of the target; Blocked if any single one is not allowed, Unresolved if there is none."""
+        """Every address of the target; Blocked if any single one is not allowed, Unresolved if there is none.  With a
+        proxy, a name has none that we would know of."""
         if target.is_literal:
             return [target.host]
-        return await self.resolve(target.host)
+        return [] if self._proxy is not None else await self.resolve(target.host)
 
     async def resolve(self, host: str) -> list[str]:
         """The addresses of the name `host`, all of them judged: an attacker's name may have one good and one bad."""
+        if self._proxy is not None:
+            return await self._resolve_proxy(host)
+        found = await self._found(host)
+        for address in found:
+            self._judge(address)
+        return found
+
+    async def _resolve_proxy(self, host: str) -> list[str]:
+        """The operator's own choice, so its addresses are not judged; no other name is looked up here."""
+        if host.rstrip(".") != self._proxy:
+            raise Blocked("only the proxy is connected to")
+        found = await self._found(host)
+        self._proxy_addresses = frozenset(found)
+        return found
+
+    async def _found(self, host: str) -> list[str]:
         try:
             async with asyncio.timeout(self._dns_timeout_s):
                 found = await self._lookup(host)
@@ -80,8 +103,6 @@ class Guard:
             raise Unresolved("dns_error") from error
         if not found:
             raise Unresolved("dns_error")
-        for address in found:
-            self._judge(address)
         return list(found)
 
     def make_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
@@ -89,7 +110,7 @@ class Guard:
         family, kind, protocol, _name, address = addr_info
         trip = current()
         try:
-            self._judge(address[0])
+            self._judge_peer(address[0])
         except Blocked:
             trip.was_blocked = True
             raise
@@ -98,6 +119,12 @@ class Guard:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _judge_peer(self, address: str) -> None:
+        if self._proxy is None:
+            self._judge(address)
+        elif address != self._proxy and address not in self._proxy_addresses:
+            raise Blocked("only the proxy is connected to")
 
     def _judge(self, address: str) -> None:
         if not is_allowed(address, self._exceptions):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from jobs.webhook.signing import SIGNATURE_HEADERS
+
 MAX_HEADERS = 64
 MAX_BYTES = 8 * 1024
 
@@ -15,6 +17,7 @@ RESERVED = frozenset(
         *("accept-encoding", "connection", "content-length", "expect", "host", "http2-settings", "keep-alive"),
         *("proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding"),
         "upgrade",
+        *SIGNATURE_HEADERS,
     ]
 )
 RESERVED_PREFIX = "webhook-"
@@ -53,17 +56,19 @@ def outgoing(
     given: Mapping[str, str],
     *,
     user_agent: str,
+    content_type: str,
     message_id: str,
     timestamp: int,
-    signature: str | None,
+    signatures: Mapping[str, str],
     traceparent: str | None,
     correlation_id: str | None,
 ) -> dict[str, str]:
     """Every header of one attempt but Host and Content-Length.  `given` has passed `check` and wins over what is only a
     default; identifiers of the row that are not well-formed stay behind."""
     headers = {name.lower(): value for name, value in given.items()}
-    headers.setdefault("content-type", "application/json")
+    headers.setdefault("content-type", content_type)
     headers.setdefault("user-agent", user_agent)
+    headers.setdefault("accept", "*/*")
     if traceparent and _TRACEPARENT.fullmatch(traceparent):
         headers.setdefault("traceparent", traceparent)
     if correlation_id and _CORRELATION.fullmatch(correlation_id):
@@ -71,6 +76,5 @@ def outgoing(
     headers["accept-encoding"] = "identity"
     headers["webhook-id"] = message_id
     headers["webhook-timestamp"] = str(timestamp)
-    if signature is not None:
-        headers["webhook-signature"] = signature
+    headers.update(signatures)
     return headers

@@ -16,13 +16,22 @@ from jobs.webhook.settings import WebhookSettings
 
 Word = Literal["ok", "retry", "dead", "unknown", "blocked"]
 
+Plea = Literal["gone", "disable"]
+"""What a receiver says of itself: that it is gone for good (410), or that it wants no more."""
+
+Gone = Literal["confirm", "immediate", "ignore"]
+"""How an endpoint takes a 410: believed when a second message gets one, at once, or as any other failure."""
+
+OURS_AGAIN_S = 30.0
+"""Our own lack of sockets is over by then or an operator is on it; a receiver has no part in it."""
+
 _REDIRECT = "redirect_not_followed"
-_OURS_AGAIN_S = 30.0  # our own lack of sockets is over or an operator is on it; a receiver has no part in it
+_ABORT, _DISABLE = "abort-message", "disable"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`outcome` goes to the engine; `word` and `code` go to the delivery log.
+    """`outcome` goes to the engine; `word` and `code` go to the delivery log; `plea` is about the endpoint.
 
     `unknown`: bytes of the request left and no readable answer came, so the receiver may have acted on it.  The engine
     is told to retry; the log keeps the doubt.
@@ -31,21 +40,30 @@ class Verdict:
     word: Word
     code: str
     outcome: Outcome
+    plea: Plea | None = None
 
 
-def judge_status(status: int, headers: Mapping[str, str], settings: WebhookSettings, now: datetime) -> Verdict:
+def judge_status(
+    status: int, headers: Mapping[str, str], settings: WebhookSettings, now: datetime, gone: Gone = "confirm"
+) -> Verdict:
     """Only 2xx is success (Standard Webhooks).  410, and what the operator lists, end the job; all else may pass.
 
     A receiver that answers 5xx or 429 is not well; where it says for how long with 429 or 503, none of its rows is sent
     until then.  Any other status is about this row alone: whoever answers it is up.
     """
-    code = f"http_{status}"
+    code, detail = f"http_{status}", {"status": status}
+    wish = headers.get("webhook-delivery", "").strip().lower() if settings.obey_delivery_header else ""
+    plea: Plea | None = "disable" if wish == _DISABLE else None
     if 200 <= status <= 299:
-        return Verdict("ok", code, Done({"status": status}))
-    detail = {"status": status}
-    if status == 410:
-        gone = Dead("the receiver says it is gone for good", code=code, detail=detail, lane_fault=False)
-        return Verdict("dead", code, gone)
+        return Verdict("ok", code, Done(detail), plea)
+    if wish in (_ABORT, _DISABLE):
+        obeyed = Dead(
+            f"the receiver answered {status} and webhook-delivery: {wish}", code=wish, detail=detail, lane_fault=False
+        )
+        return Verdict("dead", wish, obeyed, plea)
+    if status == 410 and gone != "ignore":
+        left = Dead("the receiver says it is gone for good", code=code, detail=detail, lane_fault=False)
+        return Verdict("dead", code, left, "gone")
     if status in settings.permanent_statuses:
         refused = Dead(f"the receiver answered {status}", code=code, detail=detail, lane_fault=False)
         return Verdict("dead", code, refused)
@@ -73,7 +91,7 @@ def judge_fault(fault: Fault, *, sent: bool) -> Verdict:
     if code in ("bad_url", "bad_request"):
         return Verdict("dead", code, Dead(reason, code=code))
     if code in OURS:
-        return Verdict("retry", code, Snooze(reason, after=_OURS_AGAIN_S, code=code))
+        return Verdict("retry", code, Snooze(reason, after=OURS_AGAIN_S, code=code))
     silent = Retry(reason, code=code, lane_fault=None if code == "interrupted" else True)
     return Verdict("unknown" if sent else "retry", code, silent)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from jobs.values import Duration, Size, duration, key, size
+from jobs.model import Ladder
+from jobs.values import Duration, Secret, Size, duration, key, size
+from jobs.webhook.profiles import ProfileSettings, ladder
 
 _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
@@ -33,8 +37,31 @@ class WebhookSettings:
     max_header: Size = key(size("8KiB"), "Longest single header of a response.", minimum=256)
     max_headers: int = key(100, "Most headers in a response.", minimum=1)
     user_agent: str = key("jobsd", "The User-Agent sent unless a job's headers name one.")
-    permanent_statuses: tuple[int, ...] = key((), "Response statuses that end a job at once; 410 always does.")
-    retry_after_max: Duration = key(duration("24h"), "Longest wait a receiver may ask for by Retry-After.", minimum=1)
+    permanent_statuses: tuple[int, ...] = key((), "Response statuses that end a job at once; 410 does anyway.")
+    retry_after_max: Duration = key(
+        duration("24h"), "Longest wait a receiver may ask for by Retry-After.", minimum=1, maximum=86400
+    )
+    obey_delivery_header: bool = key(
+        False, "Obey the response header webhook-delivery: abort-message or disable (proposed for Standard Webhooks)."
+    )
+    payload_max: Size = key(
+        size("256KiB"), "Largest body that is sent; a larger one makes a dead letter.", minimum=1, maximum=256 * 1024
+    )
+    ca_file: Path | None = key(None, "A PEM file of certificate authorities that are believed besides the system's.")
+    proxy: Secret | None = key(
+        None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
+    )
+
+    disable_after: Duration = key(
+        duration("5d"),
+        "An endpoint that has only failed for so long is disabled; a fifth and three fifths of it before, it is warned "
+        'of. "0": it is left alone.',
+        minimum=0,
+    )
+
+    profiles: dict[str, ProfileSettings] = key(
+        factory=dict, doc="Retry ladders that endpoints choose by name, besides `default` and `standard`."
+    )
 
     def __post_init__(self) -> None:
         for text in self.allow_addresses:
@@ -49,8 +76,19 @@ class WebhookSettings:
                 raise ValueError(f"permanent_statuses: {status} is no failure status; they are 300–599")
         if not _printable(self.user_agent):
             raise ValueError("user_agent: must be visible ASCII characters and single spaces")
+        if self.proxy is not None:
+            _check_proxy(self.proxy, allow_http=self.allow_http)
         if self.response_max < self.response_keep:
             raise ValueError("response_max: is less than response_keep, so the log could never get that much")
+
+    def ladder(self, profile: str) -> Ladder | None:
+        """What an endpoint's profile stands for; None: the ladder of kind webhook."""
+        return ladder(self.profiles, profile)
+
+    @property
+    def proxy_host(self) -> str | None:
+        """The name or address of the proxy's machine, if there is one."""
+        return None if self.proxy is None else (urlsplit(self.proxy).hostname or "").rstrip(".")
 
     @property
     def ports(self) -> frozenset[int]:
@@ -65,6 +103,19 @@ def _ports(entry: int | str) -> range:
         if 1 <= first <= last <= 65535:
             return range(first, last + 1)
     raise ValueError(f'allow_ports: {entry!r} is no port; write a number from 1 to 65535 or a range like "8000-8999"')
+
+
+def _check_proxy(text: str, *, allow_http: bool) -> None:
+    """Never repeats the value: it may hold a password."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme == "http" and parts.hostname and parts.port and not (parts.path + parts.query).strip("/")
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError('proxy: is no address like "http://proxy.internal:4750" or "http://user:password@host:3128"')
+    if allow_http:
+        raise ValueError("proxy: what goes through a tunnel is https:// only, so allow_http must be false")
 
 
 def _printable(text: str) -> bool:

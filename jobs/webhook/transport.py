@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.webhook import trip as trips
+from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange
 from jobs.webhook.faults import Fault, as_httpx, fault_of
 from jobs.webhook.guard import Guard, GuardedResolver, Lookup
+from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
+from jobs.webhook.tls import TlsContexts
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -33,6 +38,20 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Tells the proxy's trouble from the destination's: what fails after this step is the destination's."""
+
+    proxy: Proxy | None = None
+
+    async def _start_tls_connection(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.BaseTransport, aiohttp.client_proto.ResponseHandler]:
+        trips.current().tunnelled = True
+        if self.proxy is not None:
+            self.proxy.opened()
+        return await super()._start_tls_connection(*args, **kwargs)
+
+
 class Transport(httpx2.AsyncBaseTransport):
     """Pools connections, keeps them alive, caches the TLS context; follows nothing, stores no cookies, asks no
     environment for proxies, decodes no bodies.  Make it inside a running loop."""
@@ -41,29 +60,47 @@ class Transport(httpx2.AsyncBaseTransport):
         self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.guard = Guard(settings, lookup)
+        self.tls = TlsContexts(settings.ca_file, tls)
+        self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
         self._timeout = _timeout(sock_connect=settings.connect_timeout)
+        connector = _Connector(
+            resolver=GuardedResolver(self.guard),
+            socket_factory=self.guard.make_socket,
+            ssl=self.tls.default or True,
+            limit=settings.max_connections,
+            limit_per_host=settings.max_connections_per_host,
+            keepalive_timeout=settings.keepalive,
+            ttl_dns_cache=_DNS_CACHE_S,
+            dns_cache_max_size=_DNS_CACHE_NAMES,
+            timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
+        )
+        connector.proxy = self.proxy
+        self._exchange = Exchange(connector, self.proxy, settings, self._timeout)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(self.guard),
-                socket_factory=self.guard.make_socket,
-                ssl=tls or True,
-                limit=settings.max_connections,
-                limit_per_host=settings.max_connections_per_host,
-                keepalive_timeout=settings.keepalive,
-                ttl_dns_cache=_DNS_CACHE_S,
-                dns_cache_max_size=_DNS_CACHE_NAMES,
-                timeout_ceil_threshold=3600,  # or waits over 5 s are rounded up to whole seconds
-            ),
+            connector=connector,
             request_class=_Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             auto_decompress=False,
             trust_env=False,
-            read_bufsize=64 * 1024,
+            read_bufsize=READ_BUFFER,
             max_line_size=settings.max_header,
             max_field_size=settings.max_header,
             max_headers=settings.max_headers,
         )
+
+    async def post(
+        self, target: Target, headers: Mapping[str, str], body: bytes, trip: trips.Trip, tls: ssl.SSLContext | None
+    ) -> Answer:
+        """One POST, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
+
+        `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
+        are used.  The caller bounds the time, reads the body and releases the answer.
+        """
+        try:
+            return await self._exchange.post(target, headers, body, tls, trip)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, TypeError) as error:
+            raise self._fault(error, trip) from error
 
     async def open(
         self,
@@ -90,9 +127,11 @@ class Transport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=limits or self._timeout,
                 skip_auto_headers=skip,
+                proxy=None if self.proxy is None else self.proxy.url,
+                proxy_headers=None if self.proxy is None else self.proxy.headers_for(target.url),
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            raise fault_of(error, trip) from error
+            raise self._fault(error, trip) from error
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """One request of the httpx client; each hop of a redirect that a caller follows comes through here too."""
@@ -120,6 +159,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 "reason_phrase": (response.reason or "").encode("utf-8", "surrogateescape"),
             },
         )
+
+    def _fault(self, error: BaseException, trip: trips.Trip) -> Fault:
+        return fault_of(error, trip) if self.proxy is None else self.proxy.fault_of(error, trip)
 
     async def aclose(self) -> None:
         await self._session.close()

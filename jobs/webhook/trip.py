@@ -13,13 +13,15 @@ from time import monotonic
 class Trip:
     """Kept small: a connection's callbacks hold the context, and so the trip, that opened it for as long as it lives.
 
-    `dialled`: a socket was made, so the connection was not out of the pool.  `sent_at`: when a connection stood and
+    `dialled`: a socket was made, so the connection was not out of the pool.  `tunnelled`: a proxy said that it is
+    connected to the server.  `sent_at`: when a connection stood and
     writing began; None means that no byte of the request left.  `address` is the peer's, for operators only.
     """
 
     started_at: float = field(default_factory=monotonic)
     phases_s: dict[str, float] = field(default_factory=dict)
     dialled: bool = False
+    tunnelled: bool = False
     was_blocked: bool = False
     resolving: bool = False
     sent_at: float | None = None

@@ -23,6 +23,7 @@ from daemon.runner import Runner
 from daemon.slices import Leased
 from daemon.sources import Sources
 from daemon.store import Store
+from daemon.terms import TermsBook, TermsStore
 from jobs.context import Tools
 from jobs.model import Job
 
@@ -45,6 +46,13 @@ class Postgres(LimitStore):
         return [Leased(0, 0, 0.0, (first,), (self.lends,), 86_400.0, None, 3600.0) for _ask in asks]
 
 
+class Endpoints:
+    """None has terms of its own."""
+
+    async def of_endpoints(self, ids: Sequence[int]) -> dict[int, object]:
+        return {}
+
+
 def row(job_id: int, kind: str = "note") -> Job:
     return Job(job_id, 1, kind, "default", 2, 1, "{}", 0.0, worker_id=1)
 
@@ -57,7 +65,7 @@ async def admitting(limits: LimitStore, config: str) -> AsyncIterator[tuple[Admi
         finisher = Finisher(unused, observer, lambda: None)
         runner = Runner(Setup(parse(config), cast(Tools, None), {}), unused, finisher, observer)
         sources = Sources(["default"], (), ["note", "other"])
-        crew = Crew(unused, runner, finisher, observer, lambda: 1)
+        crew = Crew(unused, runner, finisher, observer, lambda: 1, TermsBook(cast(TermsStore, Endpoints())))
         yield Admission(crew, Lender(limits, runner.places), sources, lambda: None), finisher, sources
 
 

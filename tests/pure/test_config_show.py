@@ -147,14 +147,17 @@ EXCLUSIVE = {
     "retry": {"backoff", "delay", "max_delay"},
     "dsn": {"dsn_file"},
     "password": {"password_file"},
+    "proxy": {"proxy_file"},
 }
 
 
 @pytest.mark.parametrize("left_out", [EXCLUSIVE.keys(), {k for ks in EXCLUSIVE.values() for k in ks}])
 def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path: Path) -> None:
     text = switched_on(render_template()).replace("/etc/jobsd/database-url", str(tmp_path / "dsn"))
+    text = text.replace("/etc/jobsd/egress-proxy", str(tmp_path / "proxy"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
+    (tmp_path / "proxy").write_text("http://proxy.internal:4750\n")
     parse("\n".join(line for line in text.splitlines() if line.split(" = ")[0] not in left_out))
 
 

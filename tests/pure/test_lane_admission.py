@@ -10,6 +10,7 @@ import pytest
 
 from daemon.lane_admission import LaneAdmission
 from daemon.settle import Transition
+from daemon.terms import TermsBook
 from jobs.model import Job
 
 WELL, SHUT = "well.example", "shut.example"
@@ -25,7 +26,7 @@ class Lab:
         self.kinds = {"told": _kind(lambda args: args["to"]), "mute": _kind(None)}
         runner = SimpleNamespace(setup=SimpleNamespace(kinds=self.kinds))
         finisher = SimpleNamespace(add=self.back.append)
-        self.part = LaneAdmission(self, self, runner, finisher)  # type: ignore[arg-type]
+        self.part = LaneAdmission(self, self, runner, finisher, TermsBook(self))  # type: ignore[arg-type]
         self.asked_of_lanes: list[int] = []
 
     async def started(self, *jobs: Job) -> list[int]:
@@ -39,6 +40,9 @@ class Lab:
             self.asked_of_lanes.append(job.id)
             return job.lane != SHUT
         return self._limited(job)
+
+    async def of_endpoints(self, ids: Sequence[int]) -> dict[int, Any]:
+        return {}
 
     async def _limited(self, jobs: Sequence[Job]) -> list[tuple[Job, tuple[()]]]:
         return [(job, ()) for job in jobs if self.limit(job)]

@@ -174,6 +174,21 @@ async def test_sql_and_handlers_agree_on_whatever_is_generated(
     await check(pool, rows_of(urls, domains, relays))
 
 
+async def test_a_row_for_an_endpoint_has_the_lane_of_that_endpoint(pool: Pool) -> None:
+    given = [12, 0, -1, 1.0, 1.5, 1e3, 10**17, 10**18, 2**63, "12", "main", None, [12], {"id": 12}, True]
+    rows: list[tuple[str, dict[str, Any]]] = [("webhook", {"endpoint": one, "payload": 1}) for one in given]
+    rows += [("webhook", {"endpoint": 12, "event_id": 3}), ("webhook", {"endpoint": 12, "url": "https://a.com/"})]
+    assert await check(pool, [row for row in rows if "url" not in row[1]]) >= 3
+    assert (await sql_lanes(pool, rows))[:1] == ["endpoint:12"]
+    assert (await sql_lanes(pool, rows))[-2] == "endpoint:12"
+
+
+async def test_mail_cannot_stand_in_the_lane_of_an_endpoint(pool: Pool) -> None:
+    rows = rows_of([], [], ["endpoint:12", "endpoint", "bulk"])
+    assert await sql_lanes(pool, rows) == [None, "endpoint", "bulk", "main"]
+    await check(pool, rows)
+
+
 async def test_a_lane_that_is_given_counts_and_other_kinds_have_none(pool: Pool) -> None:
     told = await pool.fetchval("select job_lane('webhook', '{\"url\": \"http://a.com\"}', 'mine')")
     other = await pool.fetchval("select job_lane('noop', '{\"url\": \"http://a.com\"}', null)")

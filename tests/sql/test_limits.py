@@ -276,6 +276,21 @@ async def test_a_debt_of_another_config_does_not_close_a_faster_bucket(pool: Poo
     assert leased.retry_s <= 0.2
 
 
+@pytest.mark.parametrize(("token_s", "burst"), [(0.001, 100), (0.02, 1)])
+async def test_a_limit_that_is_raised_counts_within_a_moment_however_often_one_asks(
+    token_s: float, burst: int, pool: Pool, limits: LimitStore
+) -> None:
+    hourly = Bucket("raised", "", 3600.0, 1, None)
+    await pool.execute("insert into job_limits (name, key, full_at) values ('raised', '', now() + interval '1 hour')")
+    assert tokens(await lease(limits, hourly, 1)) == 0
+    raised = Bucket("raised", "", token_s, burst, None)
+    got = 0
+    for _ in range(12):  # each asks a little later
+        got += tokens(await lease(limits, raised, 1))
+        await age(pool, 0.1)
+    assert got > 0
+
+
 async def test_keys_are_apart(limits: LimitStore) -> None:
     a, b = (Bucket("per_org", key, 3600.0, 1, None) for key in ("a", "b"))
     answers = await limits.lease(1, [(b, (2, 0)), (a, (2, 0))], AHEAD_S)

@@ -11,7 +11,7 @@ import pytest
 import sql
 from daemon.database import ENGINE_PLANS
 from daemon.embedded import Embedded
-from tests.sql.plans import ORGS, QUEUES, explain, planned, scratch, seed
+from tests.sql.plans import ENDPOINTS_AND_EVENTS, ORGS, QUEUES, explain, planned, scratch, seed
 
 EACH = 50_000
 BATCH = 100
@@ -22,6 +22,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "endpoints.sql",
     "holds.sql",
     "migrate.sql",
     "operator.sql",
@@ -52,9 +53,15 @@ ASKED_AGAIN_AND_AGAIN = [
     ("batches.sql", "settle"),
     ("lanes.sql", "edge"),
     ("lanes.sql", "holds"),
+    ("webhooks.sql", "endpoints"),
+    ("webhooks.sql", "events"),
+    ("webhooks.sql", "terms"),
+    ("webhooks.sql", "said"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
+
+A_FEW = "'{14,35,56,77,98}'"
 
 
 def _each(value: str) -> str:
@@ -71,6 +78,9 @@ _GATES = f"array_fill(''::text, array[{QUEUES}])"
 CLAIM = (_QUEUES, _GATES, f"array_fill(null::text, array[{QUEUES}])", *_ASKED, *_BY_WHOM)
 _ORGS = "array[" + ", ".join(f"'o{n % ORGS}'" for n in range(QUEUES)) + "]"
 CLAIM_BY_ORG = (_QUEUES, _GATES, _ORGS, *_ASKED, *_BY_WHOM)
+
+_FAILED = '"ok": false, "failures": 9, "messages": ["m"]'
+_SAID = "'[" + ", ".join(f'{{"id": {n}, {_FAILED}}}' for n in (14, 35, 56)) + "]'"
 
 # statement: its arguments, and the indexes of table jobs (or of the table it is about) that it must ride
 EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
@@ -163,6 +173,13 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "ledgers.sql": {
         name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
     },
+    "webhooks.sql": {
+        "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
+        "events": ((IDS, "1"), set()),
+        "terms": ((IDS,), {"webhook_endpoints_pkey"}),
+        "profile": (("7",), {"jobs_pkey", "webhook_endpoints_pkey"}),
+        "said": ((_SAID, "432000"), set()),
+    },
     "batches.sql": {
         "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
         "known": (("'k'", "null"), {"job_batches_key"}),
@@ -196,6 +213,7 @@ async def burst(embedded_server: Embedded, template: str) -> AsyncIterator[async
         for setting, value in ENGINE_PLANS.items():
             await conn.execute(f"set {setting} = {value}")
         await conn.execute("insert into jobs (kind, queue) select 'noop', 'q1' from generate_series(1, 20000)")
+        await conn.execute(ENDPOINTS_AND_EVENTS)
         yield conn
 
 
@@ -209,6 +227,18 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
     for table in ("jobs", "job_keys", "job_audit", *({"job_claims"} if name not in READS_CLAIMS else ())):
         assert not plan.scanned(table)
     assert indexes <= plan.indexes
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("days", ["1", "36500"])
+async def test_events_are_found_by_their_ids_and_only_where_they_may_be(
+    backlog: asyncpg.Connection, days: str, mode: str
+) -> None:
+    place = await backlog.fetchval("select tableoid::regclass::text from webhook_events limit 1")
+    plan = await explain(backlog, sql.load("webhooks.sql")["events"], (IDS, days), mode)
+    assert not plan.scanned(place)
+    assert f"{place}_id_idx" in plan.indexes
+    assert plan.buffers < 5 * BATCH
 
 
 @pytest.mark.parametrize(
@@ -234,7 +264,7 @@ async def test_a_backlog_that_nothing_has_analyzed_is_not_walked(
     burst: asyncpg.Connection, file: str, name: str, mode: str
 ) -> None:
     """What daemons ask every few seconds costs the same in the minute in which 20,000 rows come."""
-    args, _ = EXPECTED[file][name]
+    args = tuple(A_FEW if arg == IDS else arg for arg in EXPECTED[file][name][0])
     await explain(burst, sql.load(file)[name], args, mode)  # the first call of a function reads the catalogue
     assert (await explain(burst, sql.load(file)[name], args, mode)).buffers < 100
 

@@ -30,6 +30,11 @@ insert into webhook_deliveries (job_id, attempt, org_id, url, outcome)
 select 901, 1, org, 'https://' || org, 'ok' from unnest(array['acme', 'globex']) as org;
 insert into email_deliveries (job_id, attempt, org_id, recipient, outcome)
 select 901, 1, org, 'ann@' || org, 'delivered' from unnest(array['acme', 'globex']) as org;
+insert into webhook_endpoints (org_id, name, url, events)
+select org, 'main', 'https://' || org, '{other}' from unnest(array['acme', 'globex']) as org;
+insert into webhook_secrets (endpoint_id, secret) select id, 'globex' from webhook_endpoints where org_id = 'globex';
+insert into webhook_events (org_id, event, payload)
+select org, 'a', to_json(org) from unnest(array['acme', 'globex']) as org;
 insert into domain_checks (job_id, attempt, org_id, domain, verdict, records)
 select 901, 1, org, org, 'match', '[]' from unnest(array['acme', 'globex']) as org;
 insert into job_orgs select org from unnest(array['acme', 'globex']) as org;
@@ -76,6 +81,15 @@ PRODUCER = {
     "attempts": "select job_id from job_attempts",
     "the webhooks' log": "select job_id from webhook_deliveries",
     "the mails' log": "select job_id from email_deliveries",
+    "events": "select id from webhook_events",
+    "an event for another": "insert into webhook_events (org_id, event, payload) values ('globex', 'a', '1')",
+    "endpoints": "select id from webhook_endpoints",
+    "another's endpoint": "update webhook_endpoints set url = 'https://acme' where org_id = 'globex'",
+    "secrets": "select secret from webhook_secrets",
+    "a secret of its own": "select webhook_rotate_secret(2)",
+    "another's endpoint by name": (
+        "insert into jobs (kind, org_id, args) values ('webhook', 'globex', '{\"endpoint\": \"main\", \"payload\": 1}')"
+    ),
     "keys": "select key from job_keys",
     "who belongs where": "select * from job_org_members",
     "join another": "insert into job_org_members values ('acme_app', 'globex')",
@@ -153,7 +167,12 @@ async def everything(house: str) -> list[str]:
     return found
 
 
-REFUSED = (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError, asyncpg.InvalidParameterValueError)
+REFUSED = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.ForeignKeyViolationError,  # there is no such endpoint
+)
 
 
 @pytest.mark.parametrize("statement", PRODUCER.values(), ids=PRODUCER)
@@ -204,7 +223,8 @@ async def test_readers_and_operators_of_an_organisation_see_its_rows_and_no_othe
     await conn.close()
     assert {"jobs", "job_history", "job_attempts", "webhook_deliveries", "job_status"} <= seen.keys()
     assert [row for rows in seen.values() for row in rows if "globex" in row or "nobody" in row] == []
-    own = ("jobs", "job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_orgs")
+    own = ["jobs", "job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_orgs"]
+    own += ["webhook_endpoints", "webhook_events"]
     assert [table for table in own if not seen[table]] == []
 
 
@@ -218,6 +238,12 @@ async def test_readers_and_operators_of_an_organisation_see_its_rows_and_no_othe
         "update job_orgs set weight = 9 where org_id = 'globex'",
         "delete from job_holds",
         "insert into job_orgs values ('initech')",
+        "update webhook_endpoints set url = 'https://acme' where org_id = 'globex'",
+        "update webhook_endpoints set org_id = 'globex'",
+        "delete from webhook_endpoints where org_id = 'globex'",
+        "update webhook_secrets set expires_at = now() where endpoint_id = 2",
+        "insert into webhook_secrets (endpoint_id, secret) values (2, 'mine')",
+        "insert into webhook_events (org_id, event, payload) values ('globex', 'a', '1')",
         "insert into job_holds (gate, cause) values ('org:globex', 'pause')",
         "insert into jobs (kind, org_id) values ('note', 'globex')",
         "update job_orgs set org_id = 'globex2'",
@@ -231,7 +257,7 @@ async def test_an_operator_of_an_organisation_changes_nothing_of_another(stateme
     try:
         rows = await conn.fetch(statement + ("" if statement.endswith("update") else " returning 1"))
         assert rows == []
-    except asyncpg.InsufficientPrivilegeError:
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.CheckViolationError):
         pass
     finally:
         await conn.close()

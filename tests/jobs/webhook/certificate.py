@@ -14,6 +14,20 @@ from cryptography.x509.oid import NameOID
 
 def self_signed(folder: Path, name: str, *, expired: bool = False) -> tuple[ssl.SSLContext, Path]:
     """A server's context for the host `name`, and the file of its certificate, for clients that trust it."""
+    certificate_file, key_file = _made(folder, name, expired=expired)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate_file, key_file)
+    return context, certificate_file
+
+
+def client_pem(folder: Path, name: str) -> tuple[str, Path]:
+    """A client's certificate and private key in one text, and the certificate's file, for servers that trust it."""
+    certificate_file, key_file = _made(folder, name)
+    return certificate_file.read_text() + key_file.read_text(), certificate_file
+
+
+def _made(folder: Path, name: str, *, expired: bool = False) -> tuple[Path, Path]:
+    folder.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     until = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
@@ -34,6 +48,4 @@ def self_signed(folder: Path, name: str, *, expired: bool = False) -> tuple[ssl.
     key_file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate_file, key_file)
-    return context, certificate_file
+    return certificate_file, key_file

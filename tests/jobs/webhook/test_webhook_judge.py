@@ -9,7 +9,7 @@ import pytest
 from jobs.model import Dead, Done, Retry, Snooze
 from jobs.values import duration
 from jobs.webhook.faults import OURS, SENTENCES, Fault
-from jobs.webhook.judge import judge_fault, judge_status
+from jobs.webhook.judge import Gone, Verdict, judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -35,10 +35,42 @@ def test_every_other_answer_is_tried_again(status: int) -> None:
     assert (verdict.outcome.code, verdict.outcome.after_s) == (f"http_{status}", None)
 
 
-def test_410_ends_the_job() -> None:
-    verdict = judge_status(410, {"retry-after": "5"}, SETTINGS, NOW)
-    assert (verdict.word, verdict.code) == ("dead", "http_410")
+@pytest.mark.parametrize("gone", ["confirm", "immediate"])
+def test_410_ends_the_job_and_is_told_of_the_endpoint(gone: Gone) -> None:
+    verdict = judge_status(410, {"retry-after": "5"}, SETTINGS, NOW, gone)
+    assert (verdict.word, verdict.code, verdict.plea) == ("dead", "http_410", "gone")
     assert isinstance(verdict.outcome, Dead)
+
+
+def test_410_may_be_taken_as_any_other_failure() -> None:
+    verdict = judge_status(410, {}, SETTINGS, NOW, "ignore")
+    assert (verdict.word, verdict.code, verdict.plea) == ("retry", "http_410", None)
+    assert isinstance(verdict.outcome, Retry)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
+@pytest.mark.parametrize(("wish", "plea"), [("abort-message", None), (" Disable ", "disable")])
+def test_a_wish_about_delivery_is_obeyed_at_once_where_the_operator_says_so(
+    wish: str, plea: str | None, status: int
+) -> None:
+    headers = {"webhook-delivery": wish, "retry-after": "5"}
+    verdict = judge_status(status, headers, WebhookSettings(obey_delivery_header=True), NOW)
+    assert (verdict.word, verdict.code, verdict.plea) == ("dead", wish.strip().lower(), plea)
+    assert isinstance(verdict.outcome, Dead)
+    unheard = judge_status(status, headers, SETTINGS, NOW)
+    assert _told(unheard) == _told(judge_status(status, {"retry-after": "5"}, SETTINGS, NOW))
+
+
+def _told(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.word, verdict.code, verdict.plea, type(verdict.outcome), vars(verdict.outcome)
+
+
+def test_a_receiver_that_took_the_message_may_still_want_no_more() -> None:
+    obeying = WebhookSettings(obey_delivery_header=True)
+    for wish, plea in (("disable", "disable"), ("abort-message", None), ("unheard-of", None)):
+        verdict = judge_status(200, {"webhook-delivery": wish}, obeying, NOW)
+        assert (verdict.word, verdict.plea) == ("ok", plea)
+        assert isinstance(verdict.outcome, Done)
 
 
 def test_a_status_the_operator_calls_permanent_ends_the_job() -> None:

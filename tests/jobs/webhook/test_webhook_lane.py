@@ -12,7 +12,15 @@ from jobs.webhook.judge import judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
-OURS = {"local_error", "pool_timeout", "interrupted"}
+OURS = {
+    "local_error",
+    "pool_timeout",
+    "interrupted",
+    "proxy_error",
+    "proxy_refused",
+    "proxy_timeout",
+    "proxy_unreachable",
+}
 OF_THE_ROW = {"blocked", "bad_url", "bad_request"}
 
 

@@ -21,6 +21,8 @@ from tests.jobs.webhook.world import World, names, world
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 KEEP = 16 * 1024
+HTTP2_GOAWAY = bytes.fromhex("000000040000000000" + "0000080700000000000000000000000002")
+"""An empty SETTINGS frame, then GOAWAY with INTERNAL_ERROR."""
 
 
 def _forever(before: bytes, piece: bytes, pause_s: float = 0.0) -> Answer:
@@ -66,6 +68,14 @@ def _is(w: World, word: str, code: str) -> bool:
         pytest.param(says(HEAD + b"content-length: x\r\n\r\n"), "unknown", "protocol_error", id="impossible length"),
         pytest.param(says(HEAD + b"a: " + b"b" * 300_000 + b"\r\n\r\n"), "unknown", "protocol_error", id="huge header"),
         pytest.param(says(HEAD + b"a: b\r\n" * 10_000 + b"\r\n"), "unknown", "protocol_error", id="10,000 headers"),
+        pytest.param(says(HTTP2_GOAWAY), "unknown", "protocol_error", id="speaks HTTP/2 and takes its leave"),
+        pytest.param(says(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), "retry", "http_101", id="switches protocols"),
+        pytest.param(
+            says(HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\nok"),
+            "unknown",
+            "protocol_error",
+            id="two lengths",
+        ),
         pytest.param(_then_close(HEAD + b"content-length: 100\r\n\r\nfive!"), "ok", "http_200", id="body cut short"),
         pytest.param(
             says(HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n"), "unknown", "protocol_error", id="garbled chunks"
@@ -127,6 +137,17 @@ async def test_a_small_rest_is_read_so_that_the_connection_can_be_used_again() -
         assert server.connections == 1
     assert len(w.record["response_body"]) == KEEP
     assert w.record["response_truncated"]
+
+
+async def test_bytes_after_the_end_of_a_body_are_no_answer_to_the_next_request() -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        stray = b"" if request.connection > 1 else b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray"
+        await says(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno", stray)(request, writer)
+
+    async with Server(answer) as server, world() as w:
+        for _ in range(3):
+            await w.deliver(server.url())
+            assert w.record["status"] == 503 or w.record["outcome"] == "unknown"
 
 
 async def test_the_log_keeps_as_much_as_the_settings_say() -> None:

@@ -16,6 +16,7 @@ from jobs.context import Context, Tools
 from jobs.model import Job, Outcome
 from jobs.registry import KINDS
 from jobs.secrets import Secrets
+from jobs.templates import Templates
 from jobs.values import duration
 from jobs.webhook.guard import Lookup
 from jobs.webhook.settings import WebhookSettings
@@ -42,12 +43,15 @@ class World:
     webhook: WebhookSettings
     http: HttpClient
     secrets: Secrets
+    templates: Templates = field(default_factory=Templates)
     records: list[Mapping[str, Any]] = field(default_factory=list)
 
-    async def deliver(self, url: str, payload: str = '{"a": 1}', *, dry_run: bool = False, **more: Any) -> Outcome:
+    async def deliver(
+        self, url: str, payload: str | None = '{"a": 1}', *, dry_run: bool = False, **more: Any
+    ) -> Outcome:
         """Run one attempt of a row; `job_*` go to the row, the rest to its args.  Its records are in `records`."""
         row = {name.removeprefix("job_"): more.pop(name) for name in list(more) if name.startswith("job_")}
-        args_json = f'{{"url": {json.dumps(url)}, "payload": {payload}'
+        args_json = f'{{"url": {json.dumps(url)}' + ("" if payload is None else f', "payload": {payload}')
         args_json += "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in more.items()) + "}"
         base: dict[str, Any] = {"id": 7, "fence": 1, "queue": "default", "priority": 2, "attempt": 1, "run_at": 0.0}
         job = Job(kind="webhook", args_json=args_json, **(base | row))
@@ -81,10 +85,12 @@ async def world(
     chosen = WebhookSettings(**(defaults | settings))
     env = {f"JOBSD_SECRET_{name.upper()}": value for name, value in (secrets or {}).items()}
     http = open_http(chosen, lookup=lookup, tls=tls)
+    templates = Templates()
     try:
-        yield World(chosen, http, Secrets(env=env))
+        yield World(chosen, http, Secrets(env=env), templates)
     finally:
         await http.aclose()
+        await templates.close()
 
 
 def names(**addresses: Sequence[str]) -> Lookup:

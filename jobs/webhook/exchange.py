@@ -1,0 +1,133 @@
+"""One POST on a connection of the pool: written in one piece, its answer read as it comes.
+
+The client library's own way from a request to a response costs more than the network, the parser and the pool together;
+webhooks need none of what it does there (redirects, cookies, uploads in pieces, decoding).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Protocol
+
+import aiohttp
+from aiohttp.connector import Connection
+from multidict import CIMultiDict
+
+from jobs.webhook.faults import Fault
+from jobs.webhook.proxy import Proxy
+from jobs.webhook.settings import WebhookSettings
+from jobs.webhook.target import Target
+from jobs.webhook.trip import Trip
+
+READ_BUFFER = 64 * 1024
+_ROUTES_KEPT = 4096
+
+
+class Content(Protocol):
+    async def readany(self) -> bytes: ...
+
+
+class Answer:
+    """A response whose head is read.  `content` is its body, undecoded."""
+
+    __slots__ = ("_connection", "content", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: Content, connection: Connection) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+        self._connection = connection
+
+    def release(self) -> None:
+        """To the pool, if both sides have said all they had to say; closed otherwise."""
+        _let_go(self._connection)
+
+
+class Exchange:
+    """Posts over the connections of `connector`."""
+
+    def __init__(
+        self,
+        connector: aiohttp.BaseConnector,
+        proxy: Proxy | None,
+        settings: WebhookSettings,
+        timeout: aiohttp.ClientTimeout,
+    ) -> None:
+        self._connector = connector
+        self._proxy = proxy
+        self._settings = settings
+        self._timeout = timeout
+        self._route = lru_cache(maxsize=_ROUTES_KEPT)(self._make_route)
+
+    async def post(
+        self, target: Target, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext | None, trip: Trip
+    ) -> Answer:
+        """Raises what the connector and the parser raise; `trip` notes when the first byte leaves."""
+        route, start = self._route(target, tls)
+        message = _written(start, headers, body)
+        try:
+            connection = await self._connector.connect(route, traces=[], timeout=self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        try:
+            return await self._converse(connection, message, trip)
+        except BaseException:
+            _let_go(connection, at_once=True)
+            raise
+
+    async def _converse(self, connection: Connection, message: bytes, trip: Trip) -> Answer:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        peer = transport.get_extra_info("peername")
+        trip.sending(str(peer[0]) if peer else None)
+        protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            timeout_ceil_threshold=3600,
+            max_line_size=self._settings.max_header,
+            max_field_size=self._settings.max_header,
+            max_headers=self._settings.max_headers,
+        )
+        transport.write(message)
+        while True:
+            head, content = await protocol.read()
+            if not 100 <= head.code <= 199 or head.code == 101:
+                return Answer(head.code, head.headers, content, connection)
+
+    def _make_route(self, target: Target, tls: ssl.SSLContext | None) -> tuple[aiohttp.ClientRequest, str]:
+        """What the connector knows a destination by, and the first lines of what is sent there."""
+        url = target.url
+        route = aiohttp.ClientRequest(
+            "POST",
+            url,
+            loop=self._connector._loop,
+            ssl=tls or True,
+            proxy=None if self._proxy is None else self._proxy.url,
+            proxy_headers=None if self._proxy is None else CIMultiDict(self._proxy.headers_for(url)),
+        )
+        return route, f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+
+
+def _written(start: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The request.  Whatever was checked before, a line break in a value stops here."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    breaks = len(headers) + 2
+    head = f"{start}{lines}content-length: {len(body)}\r\n\r\n"
+    if not (head.count("\r") == head.count("\n") == head.count("\r\n") == breaks + 2 and head.isascii()):
+        raise Fault("bad_request")
+    return head.encode() + body
+
+
+def _let_go(connection: Connection, *, at_once: bool = False) -> None:
+    """`at_once`, or while part of the request has not left: a connection that is closed in order would first wait for a
+    receiver that reads nothing."""
+    transport = connection.transport
+    if transport is not None and (at_once or transport.get_write_buffer_size()):
+        transport.abort()
+        connection.close()
+    else:
+        connection.release()
