@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 
 import aiohttp
 import msgspec
@@ -35,6 +35,7 @@ class Reply:
 
     `status` None: no readable head of a response came; `fault` says why, and is None until something is known.  Once
     there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has spoken.
+    `began_at`: seconds since 1970.
     """
 
     trip: trips.Trip | None = None
@@ -43,6 +44,7 @@ class Reply:
     body: bytes = b""
     truncated: bool = False
     fault: Fault | None = None
+    began_at: float = field(default_factory=time)
     duration_s: float = 0.0
     body_bytes: int = 0
 
@@ -74,7 +76,7 @@ async def post(
             except Fault as fault:
                 if not _is_stale(into, fault):
                     raise
-                await _once(transport, message, settings, into, trips.begin())
+                await _once(transport, message, settings, into, trips.begin(), fresh=True)
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
@@ -85,10 +87,16 @@ async def post(
 
 
 async def _once(
-    transport: Transport, message: Message, settings: WebhookSettings, into: Reply, trip: trips.Trip
+    transport: Transport,
+    message: Message,
+    settings: WebhookSettings,
+    into: Reply,
+    trip: trips.Trip,
+    *,
+    fresh: bool = False,
 ) -> None:
     into.trip = trip
-    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls)
+    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls, fresh=fresh)
     try:
         into.status = answer.status
         into.headers = answer.headers
@@ -111,6 +119,7 @@ async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
             if seen > settings.response_max:
                 break
     except (aiohttp.ClientError, OSError):
+        into.body += answer.rest()[: settings.response_keep - len(into.body)]
         into.truncated = True  # the head stands; see Reply
     into.truncated |= seen > len(into.body)
 

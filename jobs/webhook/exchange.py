@@ -6,7 +6,6 @@ webhooks need none of what it does there (redirects, cookies, uploads in pieces,
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from jobs.webhook.connections import Connections, Hearing
 from jobs.webhook.faults import Fault
 from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
@@ -31,6 +31,7 @@ _ROUTES_KEPT = 4096
 class Content(Protocol):
     def at_eof(self) -> bool: ...
     async def readany(self) -> bytes: ...
+    def _read_nowait(self, n: int) -> bytes: ...
 
 
 class Answer:
@@ -44,35 +45,13 @@ class Answer:
         self.content = content
         self._connection = connection
 
+    def rest(self) -> bytes:
+        """Of a body that broke off: what came before, and was not read yet."""
+        return self.content._read_nowait(-1)
+
     def release(self) -> None:
         """To the pool, if both sides have said all they had to say; closed otherwise."""
         _let_go(self._connection)
-
-
-class Line(aiohttp.client_proto.ResponseHandler):
-    """A connection.  Its parser reads one response after another; the library makes a new one for each."""
-
-    _reads_for_us: object = None
-    peer: str | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = str(peer[0]) if peer else None
-
-    def expect(self, settings: WebhookSettings) -> None:
-        """The head of a response comes next, and then its body as it is."""
-        if self._parser is None or self._parser is not self._reads_for_us:
-            self.set_response_params(
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=READ_BUFFER,
-                timeout_ceil_threshold=3600,
-                max_line_size=settings.max_header,
-                max_field_size=settings.max_header,
-                max_headers=settings.max_headers,
-            )
-            self._reads_for_us = self._parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +64,52 @@ class _Route:
 
 
 class Exchange:
-    """Posts over the connections of `connector`, which are Lines."""
+    """Posts over the connections of `connector`."""
 
     def __init__(
         self,
-        connector: aiohttp.BaseConnector,
+        connector: Connections,
         proxy: Proxy | None,
         settings: WebhookSettings,
         timeout: aiohttp.ClientTimeout,
     ) -> None:
         self._connector = connector
         self._proxy = proxy
-        self._settings = settings
         self._timeout = timeout
+        self._reading = {
+            "read_until_eof": True,
+            "auto_decompress": False,
+            "read_bufsize": READ_BUFFER,
+            "timeout_ceil_threshold": 3600,
+            "max_line_size": settings.max_header,
+            "max_field_size": settings.max_header,
+            "max_headers": settings.max_headers,
+        }
         self._route = lru_cache(maxsize=_ROUTES_KEPT)(self._make_route)
 
     async def post(
-        self, target: Target, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext | None, trip: Trip
+        self,
+        target: Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        tls: ssl.SSLContext | None,
+        trip: Trip,
+        *,
+        fresh: bool,
     ) -> Answer:
-        """Raises what the connector and the parser raise; `trip` notes when the first byte leaves."""
+        """Raises what the connector and the parser raise; `trip` notes when the first byte leaves.  `fresh`: on a
+        connection that is new, or was in use a moment ago."""
         route = self._route(target.url, tls)
+        if fresh:
+            self._connector.drop_idle(route.key)
         message = _written(route.start, headers, body)
         connection = await self._connector._get(route.key, []) or await self._dialled(route)
         try:
             line, transport = connection.protocol, connection.transport
-            if transport is None or not isinstance(line, Line):
+            if transport is None or not isinstance(line, Hearing):
                 raise aiohttp.ServerDisconnectedError
             trip.sending(line.peer)
-            line.expect(self._settings)
+            line.expect(self._reading)
             transport.write(message)
             while True:
                 head, content = await line.read()

@@ -36,6 +36,9 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
         message = await compose(to.draft, ctx, transport)
     except Refused as refused:
         return _finish(to, ctx, reply, refused.verdict)
+    except OSError as error:  # a secret or a certificate that is there, and that this daemon cannot open
+        ctx.log.warning("webhook_local_error", error=repr(error))
+        return _finish(to, ctx, reply, judge_fault(Fault("local_error"), sent=False))
     if ctx.dry_run:
         return await _rehearse(message, transport)
     try:
@@ -85,7 +88,13 @@ def _unaddressed(args: WebhookArgs, ctx: Context, nobody: NoAddressee) -> Outcom
     if nobody.told and not ctx.dry_run:
         word = "retry" if isinstance(nobody.outcome, Retry) else "dead"
         row = delivery.row(
-            word=word, code=nobody.code, url="", event=args.event, event_id=args.event_id, endpoint_id=args.endpoint
+            word=word,
+            code=nobody.code,
+            url="",
+            event=args.event,
+            event_id=args.event_id,
+            endpoint_id=args.endpoint,
+            replay_id=args.replay,
         )
         ctx.record(delivery.LEDGER, row)
     return nobody.outcome
@@ -107,6 +116,8 @@ def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
         event_id=to.event_id,
         endpoint=None if to.endpoint is None else to.endpoint.name,
         endpoint_id=None if to.endpoint is None else to.endpoint.id,
+        replay_id=to.replay,
+        began_at=reply.began_at,
         status=reply.status,
         address=None if trip is None else trip.address,
         phases_s=None if trip is None else trip.phases_s,

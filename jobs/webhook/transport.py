@@ -6,7 +6,6 @@ import asyncio
 import resource
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
@@ -16,9 +15,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.deadlines import Deadlines
 from jobs.webhook import trip as trips
-from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange, Line
+from jobs.webhook.connections import Connections
+from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange
 from jobs.webhook.faults import Fault, as_httpx, fault_of
-from jobs.webhook.guard import Guard, GuardedResolver, Lookup
+from jobs.webhook.guard import Guard, GuardedResolver
+from jobs.webhook.large import Large
+from jobs.webhook.names import Lookup
 from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
@@ -44,27 +46,38 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(Connections):
     """Begins few connections in a turn of the loop; the time that each has for its connect begins then.  Tells the
-    proxy's trouble from the destination's."""
+    proxy's trouble from the destination's, and the time TLS takes from that of connecting."""
 
     proxy: Proxy | None = None
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._factory = cast("partial[aiohttp.client_proto.ResponseHandler]", partial(Line, loop=self._loop))
         self._dials = Turnstile(_DIALS_A_TURN)
 
     async def _wrap_create_connection(
         self, *args: Any, **kwargs: Any
     ) -> tuple[asyncio.Transport, aiohttp.client_proto.ResponseHandler]:
         await self._dials.enter()
-        return await super()._wrap_create_connection(*args, **kwargs)
+        if kwargs.get("ssl") is None:
+            return await super()._wrap_create_connection(*args, **kwargs)
+        make_protocol, *rest = args
+        trip = trips.current()
+
+        def connected() -> Any:
+            """Called between the two."""
+            trip.shaking_hands()
+            return make_protocol()
+
+        return await super()._wrap_create_connection(connected, *rest, **kwargs)
 
     async def _start_tls_connection(
         self, *args: Any, **kwargs: Any
     ) -> tuple[asyncio.BaseTransport, aiohttp.client_proto.ResponseHandler]:
-        trips.current().tunnelled = True  # what fails from here on is the destination's
+        trip = trips.current()
+        trip.tunnelled = True  # what fails from here on is the destination's
+        trip.shaking_hands()
         if self.proxy is not None:
             self.proxy.opened()
         return await super()._start_tls_connection(*args, **kwargs)
@@ -78,6 +91,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.guard = Guard(settings, lookup)
+        self.large = Large()
         self.tls = TlsContexts(settings.ca_file, tls)
         self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
         self.deadlines = Deadlines()
@@ -109,15 +123,22 @@ class Transport(httpx2.AsyncBaseTransport):
         )
 
     async def post(
-        self, target: Target, headers: Mapping[str, str], body: bytes, trip: trips.Trip, tls: ssl.SSLContext | None
+        self,
+        target: Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        trip: trips.Trip,
+        tls: ssl.SSLContext | None,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         """One POST, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
 
         `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
-        are used.  The caller bounds the time, reads the body and releases the answer.
+        are used; `fresh`: not one that lay idle.  The caller bounds the time, reads the body and releases the answer.
         """
         try:
-            return await self._exchange.post(target, headers, body, tls, trip)
+            return await self._exchange.post(target, headers, body, tls, trip, fresh=fresh)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, TypeError) as error:
             raise self._fault(error, trip) from error
 
