@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ class Store:
         self.refusals = refusals
         self.written: list[dict[str, Any]] = []
         self.patience: list[float | None] = []
-        self.on_write = lambda: None
+        self.on_write: Callable[[], None] = lambda: None
         self.told: list[Told] = []
 
     async def said(self, said: list[dict[str, Any]], patience_s: float | None) -> list[Told]:
