@@ -134,7 +134,7 @@ async def one_round(place: Lab, conn: asyncpg.Connection, insert: str, rows: int
         await conn.execute(ENDPOINT, at.url(), ENDPOINTS, FAN_OUT, SECRET)
         endpoints = await conn.fetchval("select array_agg(id) from webhook_endpoints")
         on = Bench(place, conn, process, at, endpoints)
-        await on.deliver(insert, max(CHUNK, rows // 10), Seen())
+        await on.deliver(insert, max(CHUNK, rows // 10 // CHUNK * CHUNK), Seen())
         await on.deliver(insert, rows, seen)
 
 
