@@ -28,21 +28,19 @@ class Hearing(ResponseHandler):
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self._idle = False
-        self._listen()
-
-    def _listen(self) -> None:
         self._has_head, self._heads, self._last = False, 0, b""
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be written."""
-        self._idle = False
-        self._listen()
+        self._idle = self._has_head = False
+        self._heads, self._last = 0, b""
         super().set_response_params(**params)
 
     def rest(self) -> None:
         """The connection is the pool's from now on.  One in the middle of a second answer is of no use to anybody."""
         self._idle = True
-        if not self.should_close and self._parser is not None:
+        body = self._payload
+        if self._parser is not None and self._exception is None and (body is None or body.is_eof()):
             try:
                 speaks = self._parser.feed_eof() is not None
             except (HttpProcessingError, ValueError):
@@ -67,7 +65,9 @@ class Hearing(ResponseHandler):
                 return
             end = self._head_end(data, start)
             super().data_received(data[start:end])
-            self._has_head = bool(self._buffer) and _is_final(self._buffer[-1][0][0].code)
+            if self._buffer:
+                code = self._buffer[-1][0][0].code
+                self._has_head = not 100 <= code <= 199 or code == 101  # after 101 it speaks something else
             start = end
             if self._heads > INTERIM_MAX and not self._has_head:
                 self._give_up()
@@ -116,8 +116,3 @@ class Connections(aiohttp.TCPConnector):
         if isinstance(protocol, Hearing):
             protocol.rest()
         super()._release(key, protocol, should_close=should_close)
-
-
-def _is_final(status: int) -> bool:
-    """101 is: the connection speaks something else from there on."""
-    return status >= 200 or status < 100 or status == 101
