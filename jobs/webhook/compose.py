@@ -25,6 +25,9 @@ from jobs.webhook.tls import BadCertificate
 from jobs.webhook.transport import Transport
 from jobs.webhook.trip import Trip
 
+OF_ORGANISATION = "--"
+"""Between an organisation and the rest of the name of a secret of its own, as the triggers of endpoints have it too."""
+
 
 class Refused(Exception):
     """There is nothing to send."""
@@ -93,7 +96,9 @@ async def _rendered(template: str, draft: Draft, ctx: Context) -> bytes:
 
 
 def _signer(draft: Draft, ctx: Context) -> Signer:
-    texts = tuple(str(_secret(text, ctx)) for text in draft.secrets)
+    texts = draft.secrets
+    if any(text.startswith(SECRET_REFERENCE) for text in texts):
+        texts = tuple(str(_secret(text, ctx)) for text in texts)
     try:
         return signer(texts, draft.signing)
     except BadSecret as error:
@@ -103,7 +108,7 @@ def _signer(draft: Draft, ctx: Context) -> Signer:
 
 def _resolved(headers: Mapping[str, str], ctx: Context) -> Mapping[str, str]:
     """`headers` with references replaced; what they stand for is checked like what a row says itself."""
-    if not any(value.startswith(SECRET_REFERENCE) for value in headers.values()):
+    if not headers or not any(value.startswith(SECRET_REFERENCE) for value in headers.values()):
         return headers
     resolved = {name: str(_secret(value, ctx)) for name, value in headers.items()}
     try:
@@ -114,6 +119,14 @@ def _resolved(headers: Mapping[str, str], ctx: Context) -> Mapping[str, str]:
 
 
 def _secret(text: str, ctx: Context) -> str:
+    org_id = ctx.job.org_id
+    if (
+        ctx.tools.webhook.own_secrets
+        and org_id is not None
+        and text.startswith(SECRET_REFERENCE)
+        and not text.startswith(f"{SECRET_REFERENCE}{org_id}{OF_ORGANISATION}")
+    ):
+        raise Refused(_dead("secret_refused", f"{text!r} is no secret of this job's organisation"))
     try:
         return ctx.tools.secrets.resolve(text)
     except SecretMissing as error:

@@ -6,7 +6,9 @@ takes the head along.  And it takes what an idle connection has received for the
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -28,19 +30,38 @@ class Hearing(ResponseHandler):
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self._idle = False
+        self._reads_for_us: object = None
+        self.peer: str | None = None
+        self._listen()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if peer else None
+
+    def expect(self, reading: Mapping[str, Any]) -> None:
+        """A request of ours is about to be written.  Its answer is read by the parser of the last one, as long as that
+        was ours too: it goes from one answer to the next, and to make another for each costs as much as to read it."""
+        if self._parser is None or self._parser is not self._reads_for_us:
+            self.set_response_params(**reading)
+            self._reads_for_us = self._parser
+        else:
+            self._idle = False
+            self._listen()
+
+    def _listen(self) -> None:
         self._has_head, self._heads, self._last = False, 0, b""
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be written."""
-        self._idle = self._has_head = False
-        self._heads, self._last = 0, b""
+        self._idle = False
+        self._listen()
         super().set_response_params(**params)
 
     def rest(self) -> None:
         """The connection is the pool's from now on.  One in the middle of a second answer is of no use to anybody."""
         self._idle = True
-        body = self._payload
-        if self._parser is not None and self._exception is None and (body is None or body.is_eof()):
+        if not self.should_close and self._parser is not None:
             try:
                 speaks = self._parser.feed_eof() is not None
             except (HttpProcessingError, ValueError):
@@ -65,9 +86,7 @@ class Hearing(ResponseHandler):
                 return
             end = self._head_end(data, start)
             super().data_received(data[start:end])
-            if self._buffer:
-                code = self._buffer[-1][0][0].code
-                self._has_head = not 100 <= code <= 199 or code == 101  # after 101 it speaks something else
+            self._has_head = bool(self._buffer) and _is_final(self._buffer[-1][0][0].code)
             start = end
             if self._heads > INTERIM_MAX and not self._has_head:
                 self._give_up()
@@ -116,3 +135,8 @@ class Connections(aiohttp.TCPConnector):
         if isinstance(protocol, Hearing):
             protocol.rest()
         super()._release(key, protocol, should_close=should_close)
+
+
+def _is_final(status: int) -> bool:
+    """101 is: the connection speaks something else from there on."""
+    return status >= 200 or status < 100 or status == 101

@@ -28,8 +28,10 @@ class WebhookSettings:
         duration("20s"), "Longest time for one attempt, response body included.", minimum=0.05, maximum=240
     )
     keepalive: Duration = key(duration("15s"), "How long an idle connection is kept for reuse.", minimum=1)
-    max_connections: int = key(1000, "Connections open at once.", minimum=1)
-    max_connections_per_host: int = key(100, "Connections open at once to one host and port.", minimum=1)
+    max_connections: int = key(
+        10_000, "Connections in use at once; no more than the process may open files.", minimum=1
+    )
+    max_connections_per_host: int = key(100, "Connections in use at once to one host and port.", minimum=1)
     response_keep: Size = key(size("16KiB"), "How much of a response's body goes to the delivery log.", minimum=0)
     response_max: Size = key(
         size("64KiB"), "How much of a response's body is read before the connection is closed.", minimum=0
@@ -55,6 +57,11 @@ class WebhookSettings:
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
     )
 
+    own_secrets: bool = key(
+        False,
+        "Rows and endpoints of an organisation may name only those secrets that begin with it and two hyphens: "
+        "secret://acme--crm.",
+    )
     disable_after: Duration = key(
         duration("5d"),
         "An endpoint that has only failed for so long is disabled; a fifth and three fifths of it before, it is warned "
