@@ -11,6 +11,7 @@ import uvloop
 
 from benchmarks import (
     drain,
+    endpoints,
     enqueue,
     history,
     horizon,
@@ -35,6 +36,7 @@ async def main() -> bool:
         await horizon.main(),
         await rescue.main(),
         await lanes.main(),
+        await endpoints.main(),
         await limits.main(),
         await history.main(),
         await roles.main(),
@@ -48,6 +50,7 @@ async def short() -> None:
         limits.main(3, 1, 500),
         neighbour.main(2_000, 2, 500),
         lanes.main(200, 100, 1),
+        endpoints.main(50, 1, 1),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),

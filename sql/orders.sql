@@ -110,8 +110,9 @@ with waiting as materialized (
 )
 update jobs
 set run_at = coalesce($2::timestamptz, now() + $3::float8 * interval '1 second'),
-    gate = case when gate in ('', 'later') then
-               case when coalesce($2::timestamptz, now() + $3::float8 * interval '1 second') > now() then 'later' else '' end
+    gate = case when gate in ('', 'later', 'retry') then
+               case when coalesce($2::timestamptz, now() + $3::float8 * interval '1 second') > now() then 'later'
+                    when attempt > crashes then 'retry' else '' end
            else gate end
 where id = any (array(select id from waiting))
 returning id;
@@ -272,7 +273,9 @@ with meant as materialized (
 ), back as (
     update jobs
     set run_at = same.run_at,
-        gate = case when gate in ('', 'later') then case when same.run_at > now() then 'later' else '' end else gate end
+        gate = case when gate in ('', 'later', 'retry')
+                    then case when same.run_at > now() then 'later' when attempt > crashes then 'retry' else '' end
+                    else gate end
     from same
     where jobs.id = same.id
     returning jobs.id
