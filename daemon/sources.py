@@ -516,9 +516,13 @@ def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], mo
 
 
 def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
-    """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn."""
+    """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn,
+    every second one the open queue's: what gathered for many destinations that are back must not starve new rows."""
     ranked = sorted(places, key=lambda place: (not place[1].startswith((GATE, SUSPECT_GATE)), place[1]))
     few = sum(place[1].startswith((GATE, SUSPECT_GATE)) for place in ranked)
-    others = ranked[few:]
-    first = turn % max(1, len(others))
-    return [*ranked[:few], *others[first:], *others[:first]]
+    others = [place for place in ranked[few:] if place[1]]
+    opened = [place for place in ranked[few:] if not place[1]]
+    if opened and turn % 2 == 0:
+        return [*ranked[:few], *opened, *others]
+    first = turn // (len(opened) + 1) % max(1, len(others))
+    return [*ranked[:few], *others[first:], *others[:first], *opened]

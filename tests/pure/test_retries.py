@@ -105,6 +105,14 @@ def test_another_gate_that_gave_retries_is_one_of_theirs_until_it_gives_none(pla
     assert most() > 3
 
 
+@pytest.mark.req("BJ-15")
+def test_new_rows_have_every_second_turn_however_many_destinations_have_gathered_rows() -> None:
+    lanes = [("q", f"lane:{n}.example.com") for n in range(20)]
+    known = sources(OPEN, *lanes)
+    turns = [next(iter(asked(known, 1, 1))) for _ in range(80)]
+    assert Counter(turns) == {OPEN: 40, **dict.fromkeys(lanes, 2)}
+
+
 def test_rows_that_ripen_are_asked_for_where_they_stand_now() -> None:
     known = sources()
     known.ripened([Ripe("q", 2, 5, None, 1_000.0, None)], 0.0, 100)
@@ -147,15 +155,14 @@ class World:
         else:
             self.known.opened(*place)
 
+    def slots(self, _queue: str) -> Slots:
+        retries = max(0, for_retries(self.limit) - self.retries)
+        return Slots(self.limit - len(self.running), self.limit // 16, retries=retries)
+
     def claim(self) -> None:
         """Rounds until one finds nothing to ask for."""
         for _ in range(1000):
-            slots = Slots(
-                self.limit - len(self.running),
-                self.limit // 16,
-                retries=max(0, for_retries(self.limit) - self.retries),
-            )
-            asks = self.known.wanted(self.now, lambda queue, slots=slots: slots, 250)
+            asks = self.known.wanted(self.now, self.slots, 250)
             rows, waited, late = [], len(self.rows[OPEN]), self.known_to_fail()
             before = self.retries
             for ask in asks:

@@ -288,7 +288,7 @@ class TestLater:
         (second,) = await claim(store, worker_id, gate="retry")
         assert (second.attempt, second.is_retry, first.is_retry) == (2, True, False)
         await store.write([hand_back(second)], claims_of([second]))
-        assert tuple(await pool.fetchrow("select gate, attempt from jobs")) == ("retry", 1)
+        assert [tuple(row) for row in await pool.fetch("select gate, attempt from jobs")] == [("retry", 1)]
 
     async def test_those_that_are_due_come_back_and_the_others_time_is_told(
         self, pool: Pool, store: Store, insert: Insert
