@@ -193,7 +193,7 @@ class Daemon:
 
     async def _last_words(self) -> None:
         """What is known in memory alone, and is no great loss."""
-        for name, write in (("tallies", self._parts.keeper.flush), ("endpoints", self._parts.endpoint_watch.write)):
+        for name, write in (("tallies", self._parts.keeper.flush), ("endpoints", self._parts.endpoint_watch.flush)):
             try:
                 await write()
             except AWAY as error:

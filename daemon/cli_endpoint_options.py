@@ -74,6 +74,7 @@ column_options = option_group(
     click.option("--client-certificate", metavar="secret://NAME", help="A PEM with certificate and key."),
     click.option("--template", metavar="TEXT", help="What to make of payloads."),
     click.option("--content-type", metavar="TYPE", help="Of what is sent."),
+    click.option("--contact", metavar="ADDRESS", help="Who is told by e-mail when it only fails."),
 )
 
 

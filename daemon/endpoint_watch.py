@@ -65,6 +65,11 @@ class EndpointWatch:
             else:
                 await asyncio.sleep(GATHER_S)
 
+    async def flush(self) -> None:
+        """Write until nothing is left."""
+        while self._unwritten or self._health.noted.is_set():
+            await self.write()
+
     async def write(self) -> None:
         """Write what there is.  What could not be written comes first; if only its answer was lost, it counts twice."""
         self._unwritten = self._unwritten or self._health.take()
@@ -72,5 +77,7 @@ class EndpointWatch:
             return
         told = await self._store.said(self._unwritten, self._patience_s() or None)
         self._unwritten = []
+        upkeep = self._observer.upkeep
         for one in told:
-            self._observer.upkeep.endpoint_told(one.id, one.org_id, one.name, one.what, one.why)
+            tell = upkeep.endpoint_disabled if one.what == "disabled" else upkeep.endpoint_warned
+            tell(one.id, one.org_id, one.name, one.why)

@@ -22,7 +22,7 @@ class HasFileno(Protocol):
 
 
 class Logger:
-    """Lines in, bytes out to `stream`'s file descriptor, in order.
+    """Lines in, bytes out to where `stream` writes, in order, until the close; the stream itself may be closed before.
 
     `emit` may be called from any thread, also from inside itself (a garbage collection may log), and never raises or
     waits.  When the reader of `stream` is so slow that `buffer_bytes` are waiting, new lines are dropped and counted,
@@ -39,8 +39,8 @@ class Logger:
         buffer_bytes: int = 4 * 1024 * 1024,
         linger_s: float = 0.02,
     ) -> None:
-        self._stream = stream  # kept, or its descriptor would be closed with it
-        self._fd = stream.fileno()
+        # Our own: whoever closes the stream would leave us the number, and the next connection gets that.
+        self._fd = os.dup(stream.fileno())
         self._prefixed = is_journal(self._fd, os.environ)
         self._limit = buffer_bytes
         self._linger_s = linger_s
@@ -99,6 +99,9 @@ class Logger:
             self._hurry()
         self._thread.join(timeout_s)
         atexit.unregister(self.close)
+        if self._fd >= 0 and not self._thread.is_alive():
+            os.close(self._fd)
+            self._fd = -1
 
     def _hurry(self) -> None:
         if not self._urgent:

@@ -45,11 +45,13 @@ class UpkeepObserver:
             self.metrics.dead_letters.child("crashed").inc(dead)
         self._voice.say(events.ROWS_RESCUED, worker_id=worker_id, rows=rows, dead=dead, cause=cause)
 
-    def endpoint_told(self, endpoint: int, org_id: str | None, name: str, what: str, why: str) -> None:
-        """`what`: warned or disabled."""
-        self.metrics.endpoint_notices.child(self.metrics.word(what)).inc()
-        event = events.ENDPOINT_DISABLED if what == "disabled" else events.ENDPOINT_WARNED
-        self._voice.say(event, endpoint_id=endpoint, organization_id=org_id, name=name, reason=why)
+    def endpoint_warned(self, endpoint: int, org_id: str | None, name: str, why: str) -> None:
+        self.metrics.endpoint_notices.child("warned").inc()
+        self._voice.say(events.ENDPOINT_WARNED, endpoint_id=endpoint, organization_id=org_id, name=name, reason=why)
+
+    def endpoint_disabled(self, endpoint: int, org_id: str | None, name: str, why: str) -> None:
+        self.metrics.endpoint_notices.child("disabled").inc()
+        self._voice.say(events.ENDPOINT_DISABLED, endpoint_id=endpoint, organization_id=org_id, name=name, reason=why)
 
     def sampled(
         self,

@@ -234,7 +234,7 @@ class OneShot:
     async def _tell_of_endpoints(self, pool: asyncpg.Pool, clients: Clients) -> None:
         store, patience_s = EndpointStore(pool), self._config.webhook.disable_after
         try:
-            await EndpointWatch(store, clients.health, lambda: patience_s, self._observer).write()
+            await EndpointWatch(store, clients.health, lambda: patience_s, self._observer).flush()
         except AWAY as error:
             self._observer.keeper_failed("endpoints", error)
 

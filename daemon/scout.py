@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
@@ -20,6 +21,20 @@ WHOLE_SHARE = 0.02
 while the vacuum horizon is pinned, and finds all but the rows of long transactions."""
 
 FROM_THE_FIRST = ("", "", 0)
+
+
+class Pace:
+    """How long to leave something alone that may take a share of the time, by the least of what it took the last three
+    times: one that a full disk held up for half a second is no reason not to look for five."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._took_s: deque[float] = deque(maxlen=3)
+
+    def pause_s(self, took_s: float) -> float:
+        """The pause after one more, which took so long."""
+        self._took_s.append(took_s)
+        return min(self._took_s) / self._share
 
 
 class Scout:
@@ -40,6 +55,7 @@ class Scout:
         self._on_news = on_news
         self._wake = asyncio.Event()
         self._closing = False
+        self._looks, self._whole_looks, self._surveys = Pace(SHARE), Pace(WHOLE_SHARE), Pace(SHARE)
         self._look_at = 0.0
         self._soon_at = 0.0  # not before: looking has its share of the time
         self._whole_at = 0.0
@@ -97,12 +113,12 @@ class Scout:
         now = monotonic()
         to_the_end = len(heads) < MOST
         if not self._known:
-            self._whole_at = now + (now - started) / WHOLE_SHARE
+            self._whole_at = now + self._whole_looks.pause_s(now - started)
             self._doubts = self._doubts and not to_the_end
         self._sources.found(heads, now, after, to_the_end=to_the_end)
         self._cursor = FROM_THE_FIRST if to_the_end else heads[-1][:3]
         pause_s = self._poll_s() if to_the_end else 0.0
-        self._soon_at = now + (now - started) / SHARE
+        self._soon_at = now + self._looks.pause_s(now - started)
         self._look_at = max(now + pause_s, self._soon_at)
         if self._doubts:
             self._look_at = min(self._look_at, max(self._whole_at, self._soon_at))
@@ -113,7 +129,7 @@ class Scout:
         started = monotonic()
         waiting = await self._store.waiting(*place, self._orgs.get(place, (0, "")), MOST)
         now = monotonic()
-        self._survey_at = now + (now - started) / SHARE
+        self._survey_at = now + self._surveys.pause_s(now - started)
         if len(waiting) < MOST:
             self._orgs.pop(place, None)
         else:

@@ -104,12 +104,13 @@ class Loads(Generic[V]):
         try:
             while self._waiting:
                 asked = {key: self._waiting.pop(key) for key in list(islice(self._waiting, PAGE))}
+                asked_at = self._clock()  # the answer may be as old as the question
                 try:
                     found = await self._load([*asked, *self._in_company(asked)])
                 except Exception as error:  # whatever it was, it is for those who asked
                     _fail(asked, error)
                     continue
-                self._take_in(asked, found)
+                self._take_in(asked, found, asked_at)
         finally:
             self._task = None
             for futures in (*asked.values(), *self._waiting.values()):
@@ -130,24 +131,26 @@ class Loads(Generic[V]):
                 found.append(key)
         return found
 
-    def _take_in(self, asked: Mapping[int, list[asyncio.Future[V | None]]], found: Mapping[int, V]) -> None:
+    def _take_in(
+        self, asked: Mapping[int, list[asyncio.Future[V | None]]], found: Mapping[int, V], asked_at: float
+    ) -> None:
         now = self._clock()
         for key in found.keys() - asked.keys():
-            self._keep(key, found[key], now, self._known[key].used_at if key in self._known else now)
+            self._keep(key, found[key], asked_at, self._known[key].used_at if key in self._known else now)
         for key, futures in asked.items():
             value = found.get(key)
-            self._keep(key, value, now, now)
+            self._keep(key, value, asked_at, now)
             for future in futures:
                 if not future.done():
                     future.set_result(value)
 
-    def _keep(self, key: int, value: V | None, now: float, used_at: float) -> None:
+    def _keep(self, key: int, value: V | None, at: float, used_at: float) -> None:
         if (before := self._known.pop(key, None)) is not None:
             self._weight -= before.weight
         if value is None and self._stale_s == inf:
             return  # nothing would ever say that it is there now
         weight = 1 if value is None else self._weigh(value)
-        self._known[key] = _Known(value, weight, now, used_at)
+        self._known[key] = _Known(value, weight, at, used_at)
         self._weight += weight
         while self._weight > self._most and len(self._known) > 1:
             _key, oldest = self._known.popitem(last=False)

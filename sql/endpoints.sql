@@ -26,9 +26,9 @@ from webhook_endpoints e where id = $1;
 -- name: add
 -- $1 a JSON object of columns; those it leaves out have their defaults, said again here
 insert into webhook_endpoints (org_id, name, url, events, headers, signing, profile, timeout, rate, burst, concurrency, ordering,
-    gone, client_certificate, template, content_type)
+    gone, client_certificate, template, content_type, contact)
 select org_id, name, url, events, headers, signing, profile, timeout, rate, burst, concurrency, ordering, gone,
-    client_certificate, template, content_type
+    client_certificate, template, content_type, contact
 from jsonb_populate_record(null::webhook_endpoints,
     '{"events": ["*"], "headers": {}, "signing": ["standard"], "profile": "default", "ordering": "none", "gone": "confirm"}'
     || $1::text::jsonb)
@@ -38,9 +38,9 @@ returning id;
 -- Endpoint $1 gets what the JSON object $2 says, where null takes a value away.  index webhook_endpoints_pkey
 update webhook_endpoints as e
 set (name, url, events, headers, signing, profile, timeout, rate, burst, concurrency, ordering, gone, client_certificate,
-     template, content_type)
+     template, content_type, contact)
     = (select p.name, p.url, p.events, p.headers, p.signing, p.profile, p.timeout, p.rate, p.burst, p.concurrency, p.ordering,
-              p.gone, p.client_certificate, p.template, p.content_type
+              p.gone, p.client_certificate, p.template, p.content_type, p.contact
        from jsonb_populate_record(e, $2::text::jsonb) as p)
 where id = $1
 returning id;

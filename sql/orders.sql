@@ -163,7 +163,9 @@ order by id;
 -- name: restore
 -- What an insert may not give, in its transaction.  $1 ids, and for each: $2 idempotency_key, $3 attempt, $4 crashes.
 -- index jobs_pkey
-update jobs set idempotency_key = asked.key, attempt = asked.attempt, crashes = asked.crashes
+update jobs
+set idempotency_key = asked.key, attempt = asked.attempt, crashes = asked.crashes,
+    gate = case when gate = '' and asked.attempt > asked.crashes then 'retry' else gate end
 from unnest($1::bigint[], $2::text[], $3::smallint[], $4::smallint[]) as asked (id, key, attempt, crashes)
 where jobs.id = asked.id;
 

@@ -20,7 +20,8 @@ returning last_tick_at, paused_at is not null as paused;
 
 -- name: tick
 -- Insert the row of one tick.  $1 schedule, $2 tick, $3 kind, $4 args, $5 queue, $6 org_id, $7 priority, $8 unique_key (null:
--- rows of several ticks may wait side by side), $9 seconds after the tick at which the row is due.  won says whether this daemon was the first, id is null when the row of an
+-- rows of several ticks may wait side by side), $9 seconds after the tick at which the row is due.
+-- won says whether this daemon was the first, id is null when the row of an
 -- earlier tick is unfinished.  index job_schedules_pkey, jobs_unique_key
 with mine as (
     update job_schedules set last_tick_at = $2

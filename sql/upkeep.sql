@@ -6,7 +6,8 @@
 -- whether there are rows that were to be stopped and came back, rows that are too late, rows in an order that may have to be
 -- opened or let by, and open batches; how many workers live; and in how many seconds the next lease or pause ends.
 -- index job_claims_worker, walked loosely: one probe for each worker; jobs_cancel_asked, jobs_expiring, jobs_blocking,
--- jobs_in_order, job_batches_open, one probe each.  Workers, holds and schedules are few, and read whole.  Locks nothing
+-- jobs_in_order, job_batches_open, one probe each: as scalars, for `exists` would drop the order that leads to them, and read
+-- every ready row where nothing has analyzed the table.  Workers, holds and schedules are few, and read whole.  Locks nothing
 with recursive holder as (
     (select worker_id from job_claims order by worker_id, id limit 1)
     union all
@@ -33,12 +34,12 @@ with recursive holder as (
 select array(select id from lost) as lost,
        exists (select from pause where until <= now()) as over,
        array(select array[gate, actor, reason] from job_holds where cause = 'pause' order by gate limit $2) as paused,
-       exists (select from jobs where cancel_asked is not null and worker_id is null and state = 'ready'
-               order by id limit 1) as unwanted,
-       exists (select from jobs where expires_at <= now() and state = 'ready' order by expires_at limit 1) as late,
-       exists (select from jobs where blocks_until <= now() and not aside and state = 'ready'
-               order by blocks_until limit 1)
-           or exists (select from jobs where gate = 'order' order by kind, ordering_key limit 1) as ordered,
+       coalesce((select true from jobs where cancel_asked is not null and worker_id is null order by worker_id, id limit 1),
+                false) as unwanted,
+       coalesce((select true from jobs where expires_at <= now() and state = 'ready' order by expires_at limit 1), false) as late,
+       coalesce((select true from jobs where blocks_until <= now() and not aside and state = 'ready'
+                 order by blocks_until limit 1),
+                (select true from jobs where gate = 'order' order by kind, ordering_key limit 1), false) as ordered,
        exists (select from job_batches where ended_at is null order by id limit 1) as children,
        (select count(*)::int from job_workers where lease_until > now()) as alive,
        (select date_part('epoch', min(at)) - date_part('epoch', now()) from ending) as soon_s;

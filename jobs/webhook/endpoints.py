@@ -46,7 +46,7 @@ class Signing:
 class Endpoint:
     """A row of webhook_endpoints; `secrets` newest first.  `trouble`: why nothing can be sent to it, whatever it is.
 
-    `failing_since`, `warned_at`: seconds since 1970.  `is_well_known`: enough has failed to disable it for that, in time.
+    `failing_since`, `warned_at`: seconds since 1970.  `is_well_known`: enough has failed to disable it, in time.
     `is_doubted`: one message was answered 410.
     """
 

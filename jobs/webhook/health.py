@@ -1,4 +1,4 @@
-"""What attempts say of endpoints, gathered until it is written down: which fail, which do well again, which are gone."""
+"""What attempts say of endpoints, gathered until it is written down: which fail, do well again, or are gone."""
 
 from __future__ import annotations
 
@@ -40,22 +40,12 @@ class Health:
         self.noted = asyncio.Event()
 
     def note(self, to: Endpoint, message_id: str, verdict: Verdict, patience_s: float) -> None:
-        """Faults of our own, and attempts that we broke off, say nothing of an endpoint.  `patience_s`: how long it may
-        only fail (0: for ever); once it is known to fail, its failures count again when there is something to decide."""
-        if verdict.word == "ok":
-            if verdict.plea is None and to.failing_since is None and to.id not in self._said and not to.is_doubted:
-                return
-            if (said := self._of(to.id)) is not None:
-                self._said[to.id] = _Said(went_well=True, plea=said.plea, message=said.message)
-        elif isinstance(verdict.outcome, Snooze) or verdict.code == "interrupted":
+        """Faults of our own, and attempts that we broke off, say nothing of an endpoint.  `patience_s`: how long it
+        may only fail (0: for ever); once it is known to, its failures count again when there is something to decide."""
+        said = self._well(to, verdict) if verdict.word == "ok" else self._badly(to, message_id, verdict, patience_s)
+        if said is None:
             return
-        elif verdict.plea is None and to.is_well_known and not self._due(to, patience_s):
-            return
-        elif (said := self._of(to.id)) is not None:
-            said.failures += 1
-            if len(said.messages) < MESSAGES:
-                said.messages.add(message_id)
-        if verdict.plea is not None and (said := self._of(to.id)) is not None and said.plea != "disable":
+        if verdict.plea is not None and said.plea != "disable":
             said.plea, said.message = verdict.plea, message_id
         self.noted.set()
 
@@ -74,6 +64,32 @@ class Health:
             }
             for endpoint, said in taken.items()
         ]
+
+    def _well(self, to: Endpoint, verdict: Verdict) -> _Said | None:
+        """It takes back what failed before it, and that it is gone; not that it wants no more."""
+        if verdict.plea is None and to.failing_since is None and to.id not in self._said and not to.is_doubted:
+            return None
+        before = self._of(to.id)
+        if before is None:
+            return None
+        said = _Said(went_well=True)
+        if before.plea == "disable":
+            said.plea, said.message = before.plea, before.message
+        self._said[to.id] = said
+        return said
+
+    def _badly(self, to: Endpoint, message_id: str, verdict: Verdict, patience_s: float) -> _Said | None:
+        if isinstance(verdict.outcome, Snooze) or verdict.code == "interrupted":
+            return None
+        if verdict.plea is None and to.is_well_known and not self._due(to, patience_s):
+            return None
+        said = self._of(to.id)
+        if said is None:
+            return None
+        said.failures += 1
+        if len(said.messages) < MESSAGES:
+            said.messages.add(message_id)
+        return said
 
     def _of(self, endpoint: int) -> _Said | None:
         if endpoint not in self._said and len(self._said) >= ENDPOINTS_MAX:

@@ -243,8 +243,10 @@ def observer_to(path: Path) -> Iterator[Observer]:
     """For parts of the daemon that are run in the test's own process."""
     with path.open("w") as file:
         logger = Logger(file)
-        yield Observer(logger)
-        logger.close()
+        try:
+            yield Observer(logger)
+        finally:
+            logger.close()
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import cast
 
 import pytest
@@ -59,8 +59,8 @@ def row(job_id: int, kind: str = "note") -> Job:
 
 @asynccontextmanager
 async def admitting(limits: LimitStore, config: str) -> AsyncIterator[tuple[Admission, Finisher, Sources]]:
-    with tempfile.TemporaryFile("w+b") as file:
-        observer = Observer(Logger(file))
+    with tempfile.TemporaryFile("w+b") as file, closing(Logger(file)) as log:
+        observer = Observer(log)
         unused = cast(Store, None)
         finisher = Finisher(unused, observer, lambda: None)
         runner = Runner(Setup(parse(config), cast(Tools, None), {}), unused, finisher, observer)

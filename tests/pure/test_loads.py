@@ -75,6 +75,19 @@ async def test_an_answer_gets_old() -> None:
     assert table.loads.peek(1) == "new"
 
 
+async def test_an_answer_is_as_old_as_its_question() -> None:
+    table = Table(stale_s=2.0)
+    table.answering.clear()
+    slow = asyncio.ensure_future(table.loads.get(1))
+    await table.asking.wait()
+    table.now = 1.5
+    table.answering.set()
+    await slow
+    table.rows[1] = "new"
+    table.now = 2.0
+    assert await table.loads.get(1) == "new"
+
+
 async def test_those_in_use_are_asked_for_together_and_the_others_are_left() -> None:
     table = Table(stale_s=2.0)
     for n in (1, 2, 3):

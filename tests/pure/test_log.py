@@ -228,13 +228,26 @@ def test_lines_come_out_in_order_and_all_of_them_at_the_close(file: Any) -> None
     assert log.dropped == 0
 
 
-def test_the_stream_stays_open_as_long_as_its_logger(tmp_path: Path) -> None:
-    log = Logger((tmp_path / "log").open("wb"))
-    log.emit("info", "tested", {})
-    log.close()
+def test_a_stream_that_is_closed_is_written_to_all_the_same_and_nothing_else_is(tmp_path: Path) -> None:
+    """The number of its descriptor goes to whatever is opened next: it was a connection to Postgres once."""
+    with (tmp_path / "log").open("wb") as stream:
+        log = Logger(stream)
+        number = stream.fileno()
+    with (tmp_path / "next").open("wb") as another:
+        assert another.fileno() == number
+        log.emit("info", "tested", {})
+        log.close()
     assert log.dropped == 0
     assert json.loads((tmp_path / "log").read_bytes())["event"] == "tested"
-    log._stream.close()  # type: ignore[attr-defined]  # the test opened it
+    assert not (tmp_path / "next").read_bytes()
+
+
+def test_a_closed_logger_keeps_no_descriptor(file: Any) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    log = Logger(file)
+    log.close()
+    log.close()
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_lines_of_many_threads_are_all_there(file: Any) -> None:

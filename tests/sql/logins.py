@@ -19,11 +19,21 @@ LOGINS = {
     "shop_app": "jobsd_producer",  # of no organisation: the application's own back end
     "acme_reader": "jobsd_reader",
     "acme_operator": "jobsd_operator",
+    "acme_hooks": "jobsd_endpoints",
+    "globex_hooks": "jobsd_endpoints",
+    "shop_hooks": "jobsd_endpoints",
     "jobsd_serve": "jobsd_daemon",
     "jobsd_ann": "jobsd_operator",
     "jobsd_bob": "jobsd_reader",
 }
-MEMBERS = {"acme_app": "acme", "acme_reader": "acme", "acme_operator": "acme", "globex_app": "globex"}
+MEMBERS = {
+    "acme_app": "acme",
+    "acme_reader": "acme",
+    "acme_operator": "acme",
+    "acme_hooks": "acme",
+    "globex_app": "globex",
+    "globex_hooks": "globex",
+}
 
 
 def as_login(dsn: str, login: str) -> str:

@@ -28,6 +28,11 @@ from generate_series(1, 3 * $1::int) as n"""
 _CHECKS = """
 select conname, contypid::regtype::text as domain, contypid <> 0 as of_domain from pg_constraint
 where contype = 'c' and (conrelid = 'jobs'::regclass or contypid in ('job_kind'::regtype, 'job_queue'::regtype))"""
+ENDPOINTS_AND_EVENTS = """
+insert into webhook_endpoints (org_id, name, url) select 'o' || n % 100, 'e' || n, 'https://e' || n || '.example/'
+from generate_series(1, 10000) as n;
+insert into webhook_secrets (endpoint_id, secret) select n % 10000 + 1, 's' || n from generate_series(1, 20000) as n;
+insert into webhook_events (event, payload) select 'a.b', '{}' from generate_series(1, 20000) as n;"""
 _OTHERS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -38,10 +43,6 @@ select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_seri
 insert into job_keys select 'noop', n::text, n, now() - n * interval '1 s' from generate_series(1, 20000) as n;
 insert into job_audit (at, actor, action, subject) select now() - n * interval '1 s', '', '', ''
 from generate_series(1, 20000) as n;
-insert into webhook_endpoints (org_id, name, url) select 'o' || n % 100, 'e' || n, 'https://e' || n || '.example/'
-from generate_series(1, 10000) as n;
-insert into webhook_secrets (endpoint_id, secret) select n % 10000 + 1, 's' || n from generate_series(1, 20000) as n;
-insert into webhook_events (event, payload) select 'a.b', '{}' from generate_series(1, 20000) as n;
 insert into job_batches (key, ended_at) select 'k' || n, case when n % 20 > 0 then now() - n * interval '1 s' end
 from generate_series(1, 20000) as n;
 analyze"""
@@ -80,6 +81,7 @@ async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, fin
     for index in indexes:
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
+    await conn.execute(ENDPOINTS_AND_EVENTS)
     await conn.execute(_OTHERS)
     await conn.execute("set session_replication_role = origin")
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
+import msgspec
 import pytest
 
+from jobs.email.message import EmailArgs, compose
+from jobs.email.settings import EmailSettings
 from tests.sql.rows import Pool
 from tests.sql.test_webhook_events import endpoint, holds
 
@@ -47,9 +52,11 @@ async def test_one_that_only_fails_is_warned_of_twice_and_then_disabled_and_its_
     told = []
     for hours in (23, 24.1, 25, 71, 72.1, 73, 119, 120.1):
         await failing_for(pool, of, hours)
-        await pool.execute("update webhook_endpoints set warned_at = failing_since + interval '24.05 hours' "
-                           "where warned_at is not null and failing_since < now() - interval '24.2 hours' "
-                           "and failing_since > now() - interval '72 hours'")
+        await pool.execute(
+            "update webhook_endpoints set warned_at = failing_since + interval '24.05 hours' "
+            "where warned_at is not null and failing_since < now() - interval '24.2 hours' "
+            "and failing_since > now() - interval '72 hours'"
+        )
         told.append(await fail(pool, of, 1))
     assert told == [None, "warned", None, None, "warned", None, None, "disabled"]
     row = await pool.fetchrow("select disabled_by, disabled_reason, disabled_at from webhook_endpoints")
@@ -76,8 +83,9 @@ async def test_one_success_ends_it_and_what_failed_after_it_begins_anew(pool: Po
     await fail(pool, of)
     await failing_for(pool, of, 1000)
     assert await fail(pool, of, 2, 1, ok=True) is None
-    row = await pool.fetchrow("select failures, failed_messages, failing_since > now() - interval '1 minute' "
-                              "from webhook_endpoints")
+    row = await pool.fetchrow(
+        "select failures, failed_messages, failing_since > now() - interval '1 minute' from webhook_endpoints"
+    )
     assert row is not None
     assert tuple(row) == (2, ["m0"], True)
     await say(pool, of, ok=True)
@@ -145,3 +153,51 @@ async def test_another_url_is_another_receiver(pool: Pool) -> None:
     row = await pool.fetchrow("select failures, failing_since, gone_at from webhook_endpoints where id = $1", of)
     assert row is not None
     assert tuple(row) == (0, None, None)
+
+
+async def test_who_should_know_is_told_in_the_same_transaction(pool: Pool) -> None:
+    of = await endpoint(pool, "shop", org_id="acme", gone="immediate", contact="ann@shop.example")
+    told = [
+        await endpoint(pool, name, org_id=org, events=["jobsd.*"]) for name, org in (("ops", None), ("own", "acme"))
+    ]
+    for org in (None, "acme", "globex"):
+        await endpoint(pool, "all", org_id=org)
+    await endpoint(pool, "other", org_id="globex", events=["jobsd.*", "jobsd.endpoint_disabled"])
+    await fail(pool, of)
+    await failing_for(pool, of, 25)
+    assert await fail(pool, of, 1) == "warned"
+    assert await fail(pool, of, 1, plea="gone", message="m1") == "disabled"
+    rows = await pool.fetch(
+        "select j.lane, e.org_id, e.event, e.payload::text as payload from jobs j "
+        "join webhook_events e on e.id = (j.args ->> 'event_id')::bigint order by j.id"
+    )
+    ops, own = (f"endpoint:{one}" for one in told)
+    warned, disabled = "jobsd.endpoint_warned", "jobsd.endpoint_disabled"
+    assert [(row["lane"], row["org_id"], row["event"]) for row in rows] == [
+        (ops, None, warned),
+        (own, "acme", warned),
+        (ops, None, disabled),
+        (own, "acme", disabled),
+    ]
+    said = [json.loads(row["payload"]) for row in rows]
+    assert {(one["endpoint"], one["name"], one["org_id"]) for one in said} == {(of, "shop", "acme")}
+    assert said[0]["reason"].startswith("nothing but failures since 20")
+    assert said[-1]["reason"] == "it answered 410, that it is gone"
+    mails = [json.loads(row[0]) for row in await pool.fetch("select args from jobs where kind = 'email' order by id")]
+    assert [(mail["to"], mail["subject"]) for mail in mails] == [
+        ("ann@shop.example", "Webhook endpoint shop only fails"),
+        ("ann@shop.example", "Webhook endpoint shop is disabled"),
+    ]
+    assert "5 days after it began" in mails[0]["text"]
+    assert "410" in mails[1]["text"]
+    for mail in mails:
+        settings = EmailSettings(from_="jobsd@shop.example")
+        compose(msgspec.convert(mail, EmailArgs), settings, identity="1", now=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    "contact", ["", "ann", "ann@shop.example, bob@shop.example", "Ann <ann@shop.example>", "a@b\n.c"]
+)
+async def test_a_contact_is_one_address(contact: str, pool: Pool) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="contact"):
+        await endpoint(pool, contact=contact)

@@ -269,9 +269,9 @@ class Crowd:
         self.dice.shuffle(rows)
         again = [row for row in rows if self.dice.random() < 0.2]
         ended = [row for row in rows if row not in again]
-        await self._until_done(conn, lambda c: c.execute(FINISH, [row["id"] for row in ended]), ended)
-        for row in ended:
+        for row in ended:  # before its commit lets another of the key run
             self.ran[row["ordering_key"]].append(row["id"])
+        await self._until_done(conn, lambda c: c.execute(FINISH, [row["id"] for row in ended]), ended)
         for row in again:
             self.failed.add(row["id"])
             aside = self.dice.random() < 0.5

@@ -11,7 +11,7 @@ import pytest
 import sql
 from daemon.database import ENGINE_PLANS
 from daemon.embedded import Embedded
-from tests.sql.plans import ORGS, QUEUES, explain, planned, scratch, seed
+from tests.sql.plans import ENDPOINTS_AND_EVENTS, ORGS, QUEUES, explain, planned, scratch, seed
 
 EACH = 50_000
 BATCH = 100
@@ -38,7 +38,30 @@ LOOKS_AT_A_FEW = {("demo.sql", "backlog")}
 READS_CLAIMS = {"forget"}
 """Claims are a few for each daemon.  To forget a worker, once in its life, asks whether there is one."""
 
+ASKED_AGAIN_AND_AGAIN = [
+    ("queue.sql", "look"),
+    ("queue.sql", "waiting"),
+    ("queue.sql", "held"),
+    ("queue.sql", "drop_claims"),
+    ("worker.sql", "rescue"),
+    ("worker.sql", "drop_lost_claims"),
+    ("upkeep.sql", "found"),
+    ("upkeep.sql", "expire"),
+    ("history.sql", "waiting"),
+    ("identity.sql", "open_heads"),
+    ("identity.sql", "step_aside"),
+    ("batches.sql", "settle"),
+    ("lanes.sql", "edge"),
+    ("lanes.sql", "holds"),
+    ("webhooks.sql", "endpoints"),
+    ("webhooks.sql", "events"),
+    ("webhooks.sql", "terms"),
+    ("webhooks.sql", "said"),
+]
+
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
+
+A_FEW = "'{14,35,56,77,98}'"
 
 
 def _each(value: str) -> str:
@@ -55,6 +78,9 @@ _GATES = f"array_fill(''::text, array[{QUEUES}])"
 CLAIM = (_QUEUES, _GATES, f"array_fill(null::text, array[{QUEUES}])", *_ASKED, *_BY_WHOM)
 _ORGS = "array[" + ", ".join(f"'o{n % ORGS}'" for n in range(QUEUES)) + "]"
 CLAIM_BY_ORG = (_QUEUES, _GATES, _ORGS, *_ASKED, *_BY_WHOM)
+
+_FAILED = '"ok": false, "failures": 9, "messages": ["m"]'
+_SAID = "'[" + ", ".join(f'{{"id": {n}, {_FAILED}}}' for n in (14, 35, 56)) + "]'"
 
 # statement: its arguments, and the indexes of table jobs (or of the table it is about) that it must ride
 EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
@@ -152,7 +178,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "events": ((IDS, "1"), set()),
         "terms": ((IDS,), {"webhook_endpoints_pkey"}),
         "profile": (("7",), {"jobs_pkey", "webhook_endpoints_pkey"}),
-        "said": (("'[]'", "432000"), set()),
+        "said": ((_SAID, "432000"), set()),
     },
     "batches.sql": {
         "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
@@ -176,6 +202,18 @@ async def backlog(embedded_server: Embedded, template: str) -> AsyncIterator[asy
     """A connection to a database with the backlog; seeded once, and each test undoes what it does."""
     async with scratch(embedded_server, template, "backlog") as conn:
         await seed(conn, EACH)
+        yield conn
+
+
+@pytest.fixture(scope="module")
+async def burst(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the engine's, to a new database in which 20,000 rows wait; no statistics were gathered."""
+    async with scratch(embedded_server, template, "burst") as conn:
+        await conn.execute("alter table jobs set (autovacuum_enabled = false)")
+        for setting, value in ENGINE_PLANS.items():
+            await conn.execute(f"set {setting} = {value}")
+        await conn.execute("insert into jobs (kind, queue) select 'noop', 'q1' from generate_series(1, 20000)")
+        await conn.execute(ENDPOINTS_AND_EVENTS)
         yield conn
 
 
@@ -218,6 +256,17 @@ async def test_a_plan_made_while_the_table_is_empty_does_not_read_it_whole(
     assert not plan.scanned("jobs")
     rows = [node["Index Name"] for node in plan.nodes if node.get("Alias") == "jobs" and "Index Name" in node]
     assert set(rows) <= {"jobs_pkey", "jobs_ready"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("file", "name"), ASKED_AGAIN_AND_AGAIN)
+async def test_a_backlog_that_nothing_has_analyzed_is_not_walked(
+    burst: asyncpg.Connection, file: str, name: str, mode: str
+) -> None:
+    """What daemons ask every few seconds costs the same in the minute in which 20,000 rows come."""
+    args = tuple(A_FEW if arg == IDS else arg for arg in EXPECTED[file][name][0])
+    await explain(burst, sql.load(file)[name], args, mode)  # the first call of a function reads the catalogue
+    assert (await explain(burst, sql.load(file)[name], args, mode)).buffers < 100
 
 
 async def test_the_head_of_an_ordering_key_is_found_without_reading_the_key(backlog: asyncpg.Connection) -> None:

@@ -78,7 +78,7 @@ async def test_roles_are_made_when_they_are_asked_for(database: str, pool: Pool)
     await migrate(database)
     assert await pool.fetchval(count) == 0
     async with roles_in(database):
-        assert await pool.fetchval(count + " and not rolcanlogin") == 5
+        assert await pool.fetchval(count + " and not rolcanlogin") == len(ALL)
         assert await differences(pool) == []
         owners = (
             "select distinct pg_get_userbyid(relowner)::text from pg_class where relnamespace = 'public'::regnamespace"

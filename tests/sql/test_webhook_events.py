@@ -515,7 +515,8 @@ async def test_a_producer_of_an_organisation_cannot_stand_in_the_lane_of_another
     try:
         with pytest.raises(asyncpg.ForeignKeyViolationError, match=f"no endpoint {theirs} for this row"):
             await job(conn, {"endpoint": theirs, "payload": 1}, org_id="acme")
-        for of in (own, 10**9, 10**30, 1.5, None, {}):  # what nobody has is a dead letter that says so
+        nobodys: list[Any] = [10**9, 10**30, 1.5, None, {}]  # a dead letter that says so
+        for of in (own, *nobodys):
             assert await job(conn, {"endpoint": of, "payload": 1}, org_id="acme") is not None
     finally:
         await conn.close()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobs.model import Dead, Done, Outcome, Retry
+from jobs.values import duration
 from jobs.webhook.signing import public_of
 from tests.jobs.webhook import receivers
 from tests.jobs.webhook.certificate import client_pem, self_signed
@@ -155,6 +156,20 @@ async def test_what_goes_well_says_nothing_until_something_has_failed(pool: Pool
         w.endpoints.forget()
         await w.run({"endpoint": of, "payload": 1})
         assert [said["ok"] for said in w.health.take()] == [True]
+
+
+@pytest.mark.parametrize(("days", "told"), [("5d", 0), ("3d", 1), ("0", 0)])
+async def test_of_one_that_is_known_to_fail_its_failures_are_told_when_its_time_is_over(
+    days: str, told: int, pool: Pool
+) -> None:
+    async with Server(responds(500)) as server, lab(pool, disable_after=duration(days)) as w:
+        of = await signed(pool, server)
+        await pool.execute(
+            "update webhook_endpoints set failures = 20, failed_messages = '{a,b,c}', "
+            "failing_since = now() - interval '4 days', warned_at = now()"
+        )
+        await w.run({"endpoint": of, "payload": 1})
+        assert len(w.health.take()) == told
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def test_a_success_takes_back_what_failed_before_it() -> None:
     assert (said["ok"], said["failures"], said["messages"]) == (True, 1, ["m2"])
 
 
+def test_a_success_takes_back_that_it_is_gone_and_not_that_it_wants_no_more() -> None:
+    no_more = Verdict("dead", "disable", Dead("no more", code="disable"), "disable")
+    assert [said["plea"] for said in noted(GONE, OK)] == [None]
+    assert [said["plea"] for said in noted(no_more, OK, GONE)] == ["disable"]
+
+
 @pytest.mark.parametrize("known", [{"failing_since": 1.0}, {"is_doubted": True}])
 def test_a_success_is_told_of_one_that_has_failed(known: dict[str, Any]) -> None:
     (said,) = noted(OK, **known)
@@ -66,7 +72,15 @@ def test_what_is_our_own_fault_is_not_the_endpoints(ours: Verdict) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "warned_at_hour", "wanted"),
-    [(1, None, False), (25, None, True), (25, 24, False), (70, 24, False), (73, 24, True), (73, 72, False), (121, 72, True)],
+    [
+        (1, None, False),
+        (25, None, True),
+        (25, 24, False),
+        (70, 24, False),
+        (73, 24, True),
+        (73, 72, False),
+        (121, 72, True),
+    ],
 )
 def test_one_that_is_known_to_fail_is_told_of_when_there_is_something_to_decide(
     hours: float, warned_at_hour: float | None, wanted: bool

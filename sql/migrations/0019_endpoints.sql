@@ -22,6 +22,7 @@ create table webhook_endpoints (
     client_certificate text        check (client_certificate ~ '^secret://[A-Za-z0-9_-]{1,64}$'),
     template           text        check (octet_length(template) <= 65536),
     content_type       text        check (content_type ~ '^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$'),
+    contact            text        check (octet_length(contact) <= 254 and contact ~ '^[^\x01-\x20\x7f,;<>()"@]+@[^\x01-\x20\x7f,;<>()"@]+$'),
     state              text        not null default 'enabled' check (state in ('enabled', 'disabled')),
     disabled_at        timestamptz,
     disabled_by        text,
@@ -64,12 +65,14 @@ comment on column webhook_endpoints.profile is 'When to try again: default, stan
 comment on column webhook_endpoints.timeout is 'Longest time for one attempt; can only shorten webhook.timeout.';
 comment on column webhook_endpoints.rate is 'Deliveries in a period, exact over all daemons: 10/s, 600/m.';
 comment on column webhook_endpoints.failing_since is 'No attempt has gone well since; failures counts those that did not.';
+comment on column webhook_endpoints.contact is 'Who is told by e-mail that it only fails, or is disabled for it.';
 comment on column webhook_endpoints.ordering is 'Of an event''s ordering_key: none; block: one that fails holds up the later ones; skip.';
 
 -- Newest first they sign; one that was replaced goes on until expires_at.  `secret` is the text itself, or secret://NAME.
 create table webhook_secrets (
     id          bigint      generated always as identity primary key,
     endpoint_id bigint      not null references webhook_endpoints (id) on delete cascade,
+    org_id      text, -- the endpoint's: policies go by it
     secret      text        not null check (octet_length(secret) <= 512 and secret ~ '^[\x21-\x7e]+$'),
     created_at  timestamptz not null default now(),
     expires_at  timestamptz
@@ -77,11 +80,52 @@ create table webhook_secrets (
 create index webhook_secrets_endpoint on webhook_secrets (endpoint_id, id);
 comment on table webhook_secrets is 'What endpoints are signed for with; select webhook_rotate_secret(id) makes the next one.';
 
+-- As before, and: who may change endpoints would have those of everybody.
+create or replace function job_org_members_kept() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+    if exists (select from pg_roles where oid = old.role::oid)
+        and not exists (select from job_org_members where role = old.role)
+        and (has_any_column_privilege(old.role::oid, 'jobs', 'select, insert, update')
+             or has_any_column_privilege(old.role::oid, 'webhook_endpoints', 'select, insert, update')
+             or has_table_privilege(old.role::oid, 'job_status', 'select'))
+    then
+        raise exception '% would belong to every organisation, since it is left with none', old.role
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'job_org_members_leave_no_role_open',
+                  hint = 'Drop the role, or take its rights on jobs, job_status and webhook_endpoints away first.';
+    end if;
+    return null;
+end $$;
+
+-- References to daemons' secrets, from a login of organisations: only to such as begin with the endpoint's organisation and two
+-- hyphens.  Whoever says where messages go could have any other sent there.
+create function webhook_secrets_are_own(org text, texts text[]) returns boolean
+language sql stable set search_path from current as $$
+    select (select orgs is null from job_own_orgs)
+        or not exists (select from unnest(texts) as one (said)
+                       where starts_with(said, 'secret://') and not coalesce(starts_with(said, 'secret://' || org || '--'), false))
+$$;
+
+-- With the rights of whoever inserts: an endpoint that he does not see has no organisation here, which the policy refuses him.
+create function webhook_secrets_insert() returns trigger language plpgsql set search_path from current as $$
+begin
+    new.org_id := (select org_id from webhook_endpoints where id = new.endpoint_id);
+    if not webhook_secrets_are_own(new.org_id, array[new.secret]) then
+        raise exception 'this secret of the daemons is not one of organisation %', new.org_id
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'webhook_secrets_are_its_own', column = 'secret',
+                  hint = format('Names of yours begin with secret://%s--.', new.org_id);
+    end if;
+    return new;
+end $$;
+create trigger webhook_secrets_insert before insert on webhook_secrets
+    for each row execute function webhook_secrets_insert();
+
 -- A new secret signs from now on; those before it sign beside it for `grace`.  Returned: the new one, for the last time.  At most
--- ten live ones: more would not fit receivers' idea of a header.  With its owner's rights, so that who may rotate need not
--- see what there is; a login of organisations rotates those of its own.  64 random bytes of four uuids, hashed to 32.
+-- ten live ones: more would not fit receivers' idea of a header.  With the rights of whoever calls it, who needs none to read a
+-- secret; policies say which endpoints are there for him.  64 random bytes of four uuids, hashed to 32.
 create function webhook_rotate_secret(endpoint bigint, secret text default null, grace interval default '24 hours')
-returns text language plpgsql security definer set search_path from current as $$
+returns text language plpgsql set search_path from current as $$
 declare
     made text := coalesce(secret, 'whsec_' || encode(sha256(
         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
@@ -90,9 +134,7 @@ begin
     if grace is null or grace < '0' or grace > '7 days' then
         raise exception 'grace must be between 0 and 7 days' using errcode = 'check_violation';
     end if;
-    perform from webhook_endpoints
-    where id = endpoint and (select orgs is null or org_id = any (orgs) from job_own_orgs)
-    for no key update;
+    perform from webhook_endpoints where id = endpoint for no key update;
     if not found then
         raise exception 'there is no endpoint %', endpoint using errcode = 'foreign_key_violation';
     end if;
@@ -112,6 +154,20 @@ create function webhook_endpoints_changed() returns trigger language plpgsql set
 declare
     watched constant text[] := '{failing_since,failures,failed_messages,warned_at,gone_at,gone_message}';
 begin
+    if tg_op = 'UPDATE' and new.org_id is distinct from old.org_id then
+        raise exception 'an endpoint stays with its organisation: what waits for it is of that one'
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'webhook_endpoints_stay_with_their_organisation', column = 'org_id';
+    end if;
+    if (tg_op = 'INSERT' or new.headers <> old.headers or new.client_certificate is distinct from old.client_certificate)
+       and not webhook_secrets_are_own(
+           new.org_id, array(select v #>> '{}' from jsonb_path_query(new.headers, '$.*') as v) || new.client_certificate)
+    then
+        raise exception 'headers and client_certificate name a secret of the daemons that is not one of organisation %', new.org_id
+            using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+                  constraint = 'webhook_endpoints_secrets_are_its_own',
+                  hint = format('Names of yours begin with secret://%s--.', new.org_id);
+    end if;
     if tg_op = 'INSERT' or new.url <> old.url or new.state = 'enabled' and old.state = 'disabled' then
         new.failing_since := null;
         new.failures := 0;
@@ -170,6 +226,8 @@ create trigger webhook_endpoints_held after insert or delete or update of state,
 -- never), if at least 20 attempts at 3 messages failed: not for one message that it cannot take.  410 from `gone` = 'confirm' is
 -- believed when a second message gets one ten minutes later: proxies say it too, by mistake.  For an hour after somebody enabled it
 -- none of this disables it again.  Locks the endpoints from the lowest id up; index webhook_endpoints_pkey.
+-- Whoever should know is told in the same transaction: endpoints of its organisation, and of none, that ask for the event, and
+-- its contact by e-mail.
 create function webhook_endpoints_said(said jsonb, patience interval)
 returns table (told_id bigint, told_org text, told_name text, told_what text, told_why text)
 language plpgsql security definer set search_path from current as $$
@@ -237,6 +295,23 @@ begin
             told_name := e.name;
             told_why := coalesce(why, format('nothing but failures since %s',
                                              to_char(e.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+            insert into webhook_events (org_id, event, payload)
+            select org, 'jobsd.endpoint_' || told_what,
+                   json_build_object('endpoint', e.id, 'name', e.name, 'org_id', e.org_id, 'reason', told_why,
+                                     'failing_since', e.failing_since, 'disable_after_s', date_part('epoch', patience))
+            from unnest(array[null, e.org_id]) with ordinality as to_whom (org, n)
+            where org is not null or n = 1;
+            if e.contact is not null then
+                insert into jobs (kind, org_id, args)
+                values ('email', e.org_id, jsonb_build_object(
+                    'to', e.contact,
+                    'subject', format('Webhook endpoint %s %s', e.name,
+                                      case told_what when 'disabled' then 'is disabled' else 'only fails' end),
+                    'text', format(E'%s: %s.\n\n%s\n', e.name, told_why, case told_what when 'disabled'
+                        then 'Nothing is sent to it any more.  What happens meanwhile waits, and is sent when it is enabled again.'
+                        else format('If that goes on it will be disabled, %s after it began.  Nothing is lost: what fails is tried '
+                                    || 'again.', justify_hours(patience)) end)));
+            end if;
             return next;
         end if;
     end loop;
@@ -277,9 +352,10 @@ comment on table webhook_events is 'What happened: each row becomes a job for ev
 comment on column webhook_events.payload is 'Sent as it is, byte for byte; at most 256 KiB.  Else give body, with content_type.';
 comment on column webhook_events.idempotency_key is 'At most one event ever per (org_id, idempotency_key); a second insert adds no row.';
 
--- Everything an endpoint may have asked for by, of which one is enough: *, a.*, a.b.*, a.b.c for the event a.b.c.
+-- Everything an endpoint may have asked for by, of which one is enough: *, a.*, a.b.*, a.b.c for the event a.b.c.  What the daemons
+-- have to say of endpoints, jobsd.endpoint_disabled, goes to those that ask for just that: * does not.
 create function webhook_patterns(event text) returns text[] language sql immutable parallel safe as $$
-    select array['*', event] || array(
+    select case when starts_with(event, 'jobsd.') then array[event] else array['*', event] end || array(
         select array_to_string(words[:n], '.') || '.*'
         from string_to_array(event, '.') as words, generate_series(1, cardinality(words) - 1) as n)
 $$;
