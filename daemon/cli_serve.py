@@ -28,7 +28,7 @@ def serve(config_file: Path | None) -> int:
 @click.option(
     "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it lives, data kept; else ./var/demo."
 )
-@click.option("--once", is_flag=True, help="End as soon as every sample row is as it must be.")
+@click.option("--once", is_flag=True, help="End when everything was shown, and is as it must be.")
 def demo(state_dir: Path | None, once: bool) -> int:
     """The daemon on an embedded Postgres, with local webhook, mail and DNS sinks and sample rows. Ctrl-C ends all."""
     code: int = importlib.import_module("daemon.demo").run_demo(state_dir, once=once)

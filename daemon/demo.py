@@ -29,13 +29,13 @@ from daemon.settle import Transition
 from daemon.statements import AWAY
 
 DEADLINE_S = 60.0
-"""The sample rows need eight seconds, most of it waiting for retries."""
+"""The sample rows need eight seconds, the events as much; most of it is waiting for retries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """How long the guest stays: with `once`, until every sample row is as it must be or `deadline_s` is over; else
-    until Ctrl-C, with `trickles` adding rows."""
+    """How long the guest stays: with `once`, until every sample row is as it must be and the events are told of, or
+    either has taken `deadline_s`; else until Ctrl-C, with `trickles` adding rows."""
 
     once: bool
     trickles: bool
@@ -130,7 +130,7 @@ class Demo:
         self._home.write_settings(ports)
         config = self._load()
         self._observer.configure(config.log.level, config.log.format, config.log.started)
-        guest = Guest(self._home, ports, self.screen, config)
+        guest = Guest(self._home, ports, self.screen, config, self._sinks.webhook)
         self._daemon = WatchedDaemon(
             config, self._load, self._observer, lambda batch, _ours: self._written(batch, guest)
         )
@@ -168,6 +168,8 @@ class Demo:
     def _written(self, batch: Sequence[Transition], guest: Guest) -> None:
         for transition in batch:
             self._ended[transition.outcome] += 1
+            if transition.job.lane in guest.muted:
+                continue
             line = news(transition, guest.shows.get(transition.job.id, ""))
             if line is not None:
                 guest.shows.pop(transition.job.id, None)  # said once

@@ -57,6 +57,14 @@ class Announcer(Observer):
         text = f"{limit} takes no more for {retry_in_s:.1f} s: rows wait in line"
         self._once(f"limit {limit}", about("limit", None, text, "wait"))
 
+    def lane_closed(self, lane: str, cause: str, seconds: float, reason: str) -> None:
+        super().lane_closed(lane, cause, seconds, reason)
+        self._show(about("lane", None, f"{lane} is left alone for {seconds:.1f} s · {reason}", "wait"))
+
+    def lane_opened(self, lane: str) -> None:
+        super().lane_opened(lane)
+        self._show(about("lane", None, f"{lane} is well again: its rows go out, few at a time at first", "plain"))
+
     def claim_failed(self, error: Error) -> None:
         super().claim_failed(error)
         self._once("database", about("database", None, f"away, and tried again: {error}", "bad"))

@@ -18,6 +18,8 @@ from daemon.demo_home import Home, program_folder
 from daemon.demo_rows import SAMPLES, Sample, difference, script, trickle
 from daemon.demo_screen import Foot, Screen
 from daemon.demo_sinks import HOST, Ports
+from daemon.demo_story import Story
+from daemon.demo_webhooks import WebhookSink
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.pginstall import wheel_bin_dir
 from daemon.statements import AWAY
@@ -28,29 +30,46 @@ BACKLOG_MAX = 100
 
 LOOK_S = 0.2
 
+SETTLE_S = 30.0
+"""How long somebody who stays waits for what is to be shown next."""
+
 _SQL = sql.load("demo.sql")
 
 
 class Guest:
-    """`shows` says, by id, what the sample rows are there to show; whoever has said it takes it out."""
+    """`shows` says, by id, what the sample rows are there to show; whoever has said it takes it out.  `muted` are lanes
+    whose attempts need not be shown just now."""
 
-    def __init__(self, home: Home, ports: Ports, screen: Screen, config: Config) -> None:
+    def __init__(self, home: Home, ports: Ports, screen: Screen, config: Config, sink: WebhookSink) -> None:
         self._home = home
         self._ports = ports
         self._screen = screen
         self._config = config
+        self._sink = sink
         self._receiver = f"http://{HOST}:{ports.webhook}"
         self.shows: dict[int, str] = {}
+        self.muted: set[str] = set()
 
     async def stay(self, status: Callable[[], str], *, trickles: bool) -> None:
-        """Insert the samples, then a row now and then, until cancelled; `status` is the first line of the foot."""
+        """Insert the samples, tell of events, then insert a row now and then, until cancelled; `status` is the first
+        line of the foot."""
         async with await self._arrive() as pool:
-            await self._stay(pool, await self._insert(pool), status, trickles)
+            samples = await self._insert(pool)
+            told = self._hint(samples)
+            async with asyncio.TaskGroup() as tasks:
+                shown = tasks.create_task(self._show(pool, samples))
+                await self._stay(pool, told, status, shown if trickles else None)
 
     async def wait(self, deadline_s: float) -> bool:
-        """Insert the samples; whether each of them came to its end in time.  The screen says which did not."""
+        """Insert the samples and tell of events; whether all came to its end in time.  The screen says what did not."""
         async with await self._arrive() as pool:
-            return await self._wait(pool, await self._insert(pool), deadline_s)
+            samples = await self._insert(pool)
+            if wrong := await self._settle(pool, samples, deadline_s):
+                for job_id, text in wrong.items():
+                    self._screen.say(f"row {job_id} ({samples[job_id].shows}) {text}", "bad")
+                return False
+            self._screen.say(f"all {len(samples)} rows are as they must be")
+            return await self._tell(pool, deadline_s)
 
     async def _arrive(self) -> asyncpg.Pool:
         """Find the daemon's database, and tell people where everything is."""
@@ -79,35 +98,46 @@ class Guest:
             self.shows |= {job_id: sample.shows for job_id, sample in found.items()}
         return found
 
-    async def _wait(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> bool:
+    async def _show(self, pool: asyncpg.Pool, samples: dict[int, Sample]) -> None:
+        """Whatever became of the samples: somebody may have paused a queue."""
+        with suppress(*AWAY):  # the screen says so already
+            await self._settle(pool, samples, SETTLE_S)
+            await self._tell(pool, SETTLE_S)
+
+    async def _tell(self, pool: asyncpg.Pool, deadline_s: float) -> bool:
+        story = Story(pool, self._screen, self._sink, self._receiver)
+        self.muted = story.muted
+        return await story.tell(deadline_s)
+
+    async def _settle(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> dict[int, str]:
+        """How the samples are that have not come to their ends in time."""
         deadline = monotonic() + deadline_s
         while True:
             rows = {row["id"]: dict(row) for row in await pool.fetch(_SQL["standing"], list(samples))}
             found = {job_id: difference(sample, rows.get(job_id)) for job_id, sample in samples.items()}
             wrong = {job_id: text for job_id, text in found.items() if text}
-            if not wrong:
-                self._screen.say(f"all {len(samples)} rows are as they must be")
-                return True
-            if monotonic() >= deadline:
-                break
+            if not wrong or monotonic() >= deadline:
+                return wrong
             await asyncio.sleep(LOOK_S)
-        for job_id, text in wrong.items():
-            self._screen.say(f"row {job_id} ({samples[job_id].shows}) {text}", "bad")
-        return False
 
-    async def _stay(
-        self, pool: asyncpg.Pool, samples: dict[int, Sample], status: Callable[[], str], trickles: bool
-    ) -> None:
+    def _hint(self, samples: dict[int, Sample]) -> tuple[str, ...]:
+        """What to try: in the foot or, where there is none, said once."""
         waiting = next(job_id for job_id, sample in samples.items() if sample.state == "ready")
         told = hints(self._home.env, self._ports, waiting, has_curl=shutil.which("curl") is not None)
         if not self._screen.lives:
             self._screen.say("\n".join(("", *told, "Ctrl-C stops everything.", "")))
+        return told
+
+    async def _stay(
+        self, pool: asyncpg.Pool, told: tuple[str, ...], status: Callable[[], str], after: asyncio.Task[None] | None
+    ) -> None:
+        """A row now and then once `after` is over, none if it is None."""
         statements = trickle(self._receiver)
         next_at = monotonic() + 2 * TRICKLE_S
         while True:
             self._screen.foot(Foot(f"{status()}  ·  Ctrl-C stops everything", told))
             await asyncio.sleep(1.0)
-            if not trickles or monotonic() < next_at:
+            if after is None or not after.done() or monotonic() < next_at:
                 continue
             next_at = monotonic() + TRICKLE_S
             with suppress(*AWAY):  # the screen says so already

@@ -61,6 +61,10 @@ resolvers = ["$host:$dns"]
 [lanes."127.0.0.1"]                    # all sinks are this one destination, and some fail on purpose
 enabled = false
 
+[lanes."endpoint:*"]                   # hasty too: by default one that fails is left alone for half a minute at first
+start = 3
+open = "2s"
+
 [kinds.webhook]                        # short ladders, so that a retry is seen; by default the first waits a minute
 retry = ["2s", "4s", "8s"]
 
@@ -83,6 +87,7 @@ cron = "* * * * *"
 history = "2d"
 attempts = "2d"
 webhook_deliveries = "2d"
+webhook_events = "2d"
 email_deliveries = "2d"
 domain_checks = "2d"
 """)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from daemon.cli_output import cell
 from daemon.settle import Transition
 
-Tone = Literal["plain", "wait", "bad", "quiet"]
+Tone = Literal["plain", "wait", "bad", "quiet", "told"]
 
 NAMES = {"dns_check": "dns"}
 WIDTH = max(map(len, ("webhook", "email", "heartbeat", "thumbnail")))

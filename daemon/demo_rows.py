@@ -152,6 +152,7 @@ TRICKLE = (
   '{"domain": "shop.example", "expect": [{"type": "MX", "value": "mail.shop.example"}]}');""",
     """insert into jobs (kind, args) values ('webhook',
   '{"url": "http://sink/flaky", "payload": {"order": 2002}, "secret": "secret://demo"}');""",
+    """insert into webhook_events (org_id, event, payload) values ('acme', 'order.paid', '{"order": 2003}');""",
 )
 
 

@@ -26,7 +26,7 @@ LINES_BESIDE_FOOT = 10
 NOTE_MIN = 12
 """With fewer columns left, a note is left out."""
 
-STYLES: dict[Tone, str] = {"plain": "", "wait": "yellow", "bad": "red", "quiet": "dim"}
+STYLES: dict[Tone, str] = {"plain": "", "wait": "yellow", "bad": "red", "quiet": "dim", "told": "bold"}
 
 
 @dataclass(frozen=True, slots=True)

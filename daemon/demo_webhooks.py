@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 from aiohttp import web
 
-from daemon.demo_moods import FirstTime
+from daemon.demo_moods import MOST, FirstTime
 from jobs.webhook.signing import decode_secret, sign
 
 TOLERANCE_S = 300
@@ -16,11 +17,16 @@ TOLERANCE_S = 300
 
 BUSY_S = 3
 
+SYSTEMS = ("crm", "ledger", "stock")
+"""Receivers that have an endpoint each."""
+
 
 class WebhookSink:
-    """POST /orders: 204 · /flaky: 503, then 204 · /busy: 503 with Retry-After, then 204 · /gone: 410 · /broken: 500.
+    """POST /orders: 204 · /flaky: 503, then 204 · /busy: 503 with Retry-After, then 204 · /gone: 410 · /broken: 500 ·
+    /crm, /ledger, /stock: 204, or 500 while they are among the `broken`.
 
-    A message that is signed must be signed right, or it is a 401; `verified` counts those that were.
+    A message that is signed must be signed right, or it is a 401; `verified` counts those that were, and `heard` what
+    came to the last three, by the webhook-id.
     """
 
     def __init__(self, secret: str) -> None:
@@ -28,6 +34,8 @@ class WebhookSink:
         self._is_first = FirstTime()
         self._runner: web.AppRunner | None = None
         self.verified = 0
+        self.broken: set[str] = set()
+        self.heard: dict[str, Counter[str]] = {name: Counter() for name in SYSTEMS}
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port.  OSError: it is taken."""
@@ -73,7 +81,19 @@ class WebhookSink:
                 return web.Response(status=410, text="nobody wants this any more")
             case "/broken":
                 return web.Response(status=500, text="out of order")
-        return web.Response(status=404, text="there are /orders, /flaky, /busy, /gone and /broken")
+        if (name := path.removeprefix("/")) in SYSTEMS:
+            return self._hear(name, message_id)
+        return web.Response(
+            status=404, text=f"there are /orders, /flaky, /busy, /gone, /broken, /{', /'.join(SYSTEMS)}"
+        )
+
+    def _hear(self, name: str, message_id: str) -> web.Response:
+        if name in self.broken:
+            return web.Response(status=500, text="out of order")
+        if len(self.heard[name]) >= MOST:
+            self.heard[name].clear()
+        self.heard[name][message_id] += 1
+        return web.Response(status=204)
 
 
 def is_signed(key: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:

@@ -9,3 +9,39 @@ from job_status where id = any ($1::bigint[]);
 -- name: backlog
 -- How many rows are not finished, counted up to $1.
 select count(*)::int from (select from jobs limit $1) as unfinished;
+
+-- name: endpoint_secrets
+-- The demo's secret for each of its endpoints that has none.  index webhook_endpoints_name, webhook_secrets_endpoint
+select webhook_rotate_secret(endpoint.id, 'secret://demo') from webhook_endpoints endpoint
+where coalesce(endpoint.org_id, '') = 'acme' and endpoint.name in ('crm', 'ledger', 'stock')
+  and not exists (select from webhook_secrets where endpoint_id = endpoint.id and expires_at is null);
+
+-- name: endpoint_lanes
+-- index webhook_endpoints_name
+select name, 'endpoint:' || id as lane from webhook_endpoints
+where coalesce(org_id, '') = 'acme' and name in ('crm', 'ledger', 'stock') order by id;
+
+-- name: newest
+-- index jobs_pkey
+select coalesce(max(id), 0) from jobs;
+
+-- name: deliveries_of
+-- The deliveries of events $2, inserted after row $1.  index jobs_pkey
+select id from jobs where id > $1 and kind = 'webhook' and (args ->> 'event_id')::bigint = any ($2::bigint[]) order by id limit 1000;
+
+-- name: standing_of_endpoints
+-- How deliveries $1 stand, for each endpoint.  index jobs_pkey, job_history_id and webhook_deliveries_job of each partition
+select endpoint.name, count(*)::int as total,
+       count(*) filter (where delivery.state = 'done')::int as done,
+       count(*) filter (where delivery.state = 'ready' and delivery.attempt = 0)::int as untried,
+       count(*) filter (where delivery.state = 'ready' and delivery.attempt = 0 and delivery.reason = 'lane:' || delivery.lane)::int as held,
+       count(*) filter (where delivery.state = 'done' and delivery.attempt = 1)::int as at_first,
+       sum((select count(*) from webhook_deliveries sent where sent.job_id = delivery.id))::int as sent
+from job_status delivery
+join webhook_endpoints endpoint on delivery.lane = 'endpoint:' || endpoint.id
+where delivery.id = any ($1::bigint[])
+group by endpoint.id, endpoint.name order by endpoint.id;
+
+-- name: closings
+-- How often in a row the lane at gate $1 was closed; 0 if it is open.  index job_holds_pkey
+select coalesce(max((detail ->> 'rung')::int) + 1, 0) from job_holds where gate = $1 and cause = 'breaker';

@@ -263,11 +263,14 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
     server = Embedded(once.folder / "postgres")
     conn = await asyncpg.connect(await server.start())
     try:
-        states = await conn.fetch("select kind, state, attempt, count(*) from job_status group by 1, 2, 3")
+        states = await conn.fetch(
+            "select kind, state, attempt, count(*) from job_status "
+            "where coalesce(lane, '') not like 'endpoint:%' group by 1, 2, 3"
+        )
         wanted = Counter((kind_of(sample), sample.state, sample.attempt) for sample in SAMPLES)
         found = {tuple(row)[:3]: row["count"] for row in states if row["kind"] != "heartbeat"}
         assert found == dict(wanted)
-        statuses = await conn.fetch("select status, count(*) from webhook_deliveries group by 1")
+        statuses = await conn.fetch("select status, count(*) from webhook_deliveries where event_id is null group by 1")
         assert {(204, 8), (503, 2), (500, 2), (410, 1), (None, 1)} == {tuple(row) for row in statuses}
         codes = await conn.fetch("select smtp_code from email_deliveries order by 1")
         assert [row[0] for row in codes] == [250, 250, 450, 550]
@@ -276,6 +279,38 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
     finally:
         await conn.close()
         await server.stop()
+
+
+async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Running) -> None:
+    assert once.end() == 0, once.text
+    assert "1 event, 3 deliveries; crm, ledger and stock have it, under the same webhook-id msg_e1" in once.text
+    assert re.search(r"lane +endpoint:\d+ is left alone for \d\.\d s · http_500", once.text)
+    assert re.search(r"lane +endpoint:\d+ is well again", once.text)
+    left_alone = re.search(r"after (\d+) failures: (\d+) of its 12 deliveries wait", once.text)
+    in_the_end = re.search(
+        r"12 of 12\. Of (\d+) attempts (\d+) failed; (\d+) deliveries went well at the first", once.text
+    )
+    assert left_alone, once.text
+    assert in_the_end, once.text
+    early, untried = map(int, left_alone.groups())
+    sent, failed, at_first = map(int, in_the_end.groups())
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        tries = await conn.fetch(
+            "select endpoint, count(*), count(*) filter (where status = 500) from webhook_deliveries "
+            "where event_id > 1 group by 1"
+        )
+        assert {tuple(row) for row in tries} == {("crm", 12, 0), ("ledger", 12, 0), ("stock", sent, failed)}
+        once_only = "select count(*) from job_history where lane = 'endpoint:3' and attempt = 1 and state = 'done'"
+        assert await conn.fetchval(once_only) == 1 + at_first
+    finally:
+        await conn.close()
+        await server.stop()
+    assert early >= 5, "so many failures close a lane"
+    assert early + untried >= 12, "who was not tried was waiting"
+    assert sent == 12 + failed
+    assert 0 < at_first <= untried
 
 
 def test_rows_that_did_not_end_in_time_are_named_and_make_it_fail(once: Running) -> None:

@@ -98,7 +98,7 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         try:
-            while request := await _read(reader, connection):
+            while request := await read_request(reader, connection):
                 self.requests.append(request)
                 self.arrived.set()
                 await self.answer(request, writer)
@@ -113,7 +113,7 @@ class Server:
                 await writer.wait_closed()
 
 
-async def _read(reader: asyncio.StreamReader, connection: int) -> Request | None:
+async def read_request(reader: asyncio.StreamReader, connection: int = 1) -> Request | None:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:

@@ -21,7 +21,6 @@ OTHER = "whsec_" + "B" * 32
 PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 OTHER_PRIVATE = "whsk_" + base64.b64encode(bytes(range(32))).decode()
-PAYLOADS = 10_000
 BOTH: tuple[Style, ...] = ("standard", "standard_ed25519")
 
 secrets = st.binary(min_size=24, max_size=64).map(lambda key: "whsec_" + base64.b64encode(key).decode())
@@ -53,25 +52,6 @@ def forged(body: bytes, headers: Mapping[str, str], dice: Random) -> Iterator[tu
     raw = bytearray(base64.b64decode(signature))
     raw[dice.randrange(len(raw))] ^= 1 << dice.randrange(8)
     yield body, {**headers, "webhook-signature": f"{version},{base64.b64encode(raw).decode()}"}
-
-
-def payload(dice: Random) -> bytes:
-    """Text of any length and alphabet: the public libraries take a body as text."""
-    highest = dice.choice((0x7F, 0x7FF, 0xD7FF))
-    return "".join(chr(dice.randint(1, highest)) for _ in range(dice.choice((0, 1, 20, 200)))).encode()
-
-
-@pytest.mark.req("OR-08")
-def test_the_public_libraries_accept_10000_random_payloads_and_no_tampered_one() -> None:
-    dice = Random(7)
-    for number in range(PAYLOADS):
-        secret = "whsec_" + base64.b64encode(dice.randbytes(dice.randint(24, 64))).decode()
-        body = payload(dice)
-        headers = signed(body, secret, message_id=f"msg_{number}")
-        assert receivers.standard(secret, body, headers)
-        for other_body, other_headers in forged(body, headers, dice):
-            assert not receivers.standard(secret, other_body, other_headers)
-        assert not receivers.standard(OTHER, body, headers)
 
 
 def test_ed25519_signatures_verify_and_no_tampered_message_does() -> None:
