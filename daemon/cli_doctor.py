@@ -144,10 +144,11 @@ async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]
     (room,) = await conn.fetch(_SQL["room"])
     each = config.database.pool_size + config.database.transaction_pool_size + ENGINE_CONNECTIONS + APART
     missing = {row["parent"]: row["missing"] for row in await conn.fetch(_SQL["partitions"], DAYS)}
+    with_triggers = [table for table, _ in judge.TRIGGERS]
     return [
         judge.partitions(missing),
         judge.strays([row["parent"] for row in await conn.fetch(_SQL["strays"])]),
-        *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"])]),
+        *judge.triggers([row["tgname"] for row in await conn.fetch(_SQL["triggers"], with_triggers)]),
         *judge.profiles([dict(row) for row in await conn.fetch(_SQL["profiles"], names(config.webhook.profiles))]),
         doctor_server.connections(*room, each=each, daemons=sum(row["lives"] for row in workers)),
         *judge.workers(workers),

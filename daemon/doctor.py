@@ -17,9 +17,22 @@ HORIZON_S = 600.0
 """A snapshot that old keeps the dead rows of everything that ended since: claims get slower with each of them."""
 
 TRIGGERS = {
-    "jobs_keys": "a second row with the same idempotency key is not refused; on_duplicate and batch_id mean nothing",
-    "jobs_insert": "daemons find new rows only at their next poll, and producers can insert rows that none can claim",
+    ("jobs", "jobs_keys"): "a second row with the same idempotency key is not refused; on_duplicate and batch_id mean "
+    "nothing",
+    (
+        "jobs",
+        "jobs_insert",
+    ): "daemons find new rows only at their next poll, and producers can insert rows that none can claim",
+    (
+        "job_keys_unsure",
+        "job_keys_settled",
+    ): "an idempotency key whose row a unique key kept out shuts out the next try",
+    ("job_workers", "job_workers_hear"): "the first row after a daemon has come may wait for its next poll",
+    ("webhook_events", "webhook_fan_out"): "events reach no endpoint",
+    ("webhook_events", "webhook_events_once"): "a second event with the same idempotency key is sent again",
+    ("webhook_endpoints", "webhook_endpoints_held"): "what is for a disabled endpoint is sent all the same",
 }
+"""Harm of a trigger that does not fire, by its table and its name."""
 INJECTION = "=?utf-8?q?x=0D=0ABcc:_evil@x?="
 """An encoded line end.  Some patch levels of Python 3.11 and 3.12 write it out as one, and so a header of its own."""
 
@@ -120,9 +133,9 @@ def triggers(firing: Sequence[str]) -> list[Finding]:
         Finding(f"trigger {name}", "ok", "fires")
         if name in firing
         else Finding(
-            f"trigger {name}", "fail", f"missing or disabled: {harm}", f"alter table jobs enable trigger {name}"
+            f"trigger {name}", "fail", f"missing or disabled: {harm}", f"alter table {table} enable trigger {name}"
         )
-        for name, harm in TRIGGERS.items()
+        for (table, name), harm in TRIGGERS.items()
     ]
 
 

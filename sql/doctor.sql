@@ -23,9 +23,9 @@ group by parent order by parent;
 select parent from job_strays(1);
 
 -- name: triggers
--- The triggers of table jobs that fire at an ordinary insert.
+-- The triggers that fire at an ordinary write, of the tables $1.
 select tgname::text from pg_trigger
-where tgrelid = to_regclass('jobs') and not tgisinternal and tgenabled in ('O', 'A');
+where tgrelid in (select to_regclass(name) from unnest($1::text[]) as name) and not tgisinternal and tgenabled in ('O', 'A');
 
 -- name: profiles
 -- Retry profiles that endpoints ask for and that are none of $1, with one of those endpoints each and how many they are.

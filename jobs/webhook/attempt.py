@@ -76,7 +76,7 @@ async def post(
             except Fault as fault:
                 if not _is_stale(into, fault):
                     raise
-                await _once(transport, message, settings, into)
+                await _once(transport, message, settings, into, fresh=True)
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
@@ -86,9 +86,11 @@ async def post(
         into.duration_s = monotonic() - began
 
 
-async def _once(transport: Transport, message: Message, settings: WebhookSettings, into: Reply) -> None:
+async def _once(
+    transport: Transport, message: Message, settings: WebhookSettings, into: Reply, *, fresh: bool = False
+) -> None:
     into.trip = trip = trips.begin()
-    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls)
+    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls, fresh=fresh)
     try:
         into.status = answer.status
         into.headers = answer.headers
@@ -110,6 +112,7 @@ async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
             if seen > settings.response_max:
                 break
     except (aiohttp.ClientError, OSError):
+        into.body += answer.rest()[: settings.response_keep - len(into.body)]
         into.truncated = True  # the head stands; see Reply
     into.truncated |= seen > len(into.body)
 

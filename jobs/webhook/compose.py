@@ -39,8 +39,7 @@ async def compose(draft: Draft, ctx: Context, transport: Transport) -> Message:
     target = _target(draft.url, transport)
     tls = None if draft.client_certificate is None else await _tls(draft.client_certificate, target, ctx, transport)
     body = draft.body if draft.template is None else await _rendered(draft.template, draft, ctx)
-    if len(body) > (most := ctx.tools.webhook.payload_max):
-        raise Refused(_dead("payload_too_large", f"the body has {len(body)} bytes; {most} are allowed"))
+    _weigh(len(body), target, ctx, transport)
     keys = _signer(draft, ctx) if draft.secrets else None
     timestamp = int(time())
     headers = outgoing(
@@ -54,6 +53,14 @@ async def compose(draft: Draft, ctx: Context, transport: Transport) -> Message:
         correlation_id=ctx.job.correlation_id,
     )
     return Message(target, headers, body, tls)
+
+
+def _weigh(size: int, target: Target, ctx: Context, transport: Transport) -> None:
+    """Receivers refuse, or time out on, what is larger than they thought of, and the operator learns of it too late."""
+    if size > (most := ctx.tools.webhook.payload_max):
+        raise Refused(_dead("payload_too_large", f"the body has {size} bytes; {most} are allowed"))
+    if size > (usual := ctx.tools.webhook.payload_warn) and transport.large.is_news(to := ctx.job.lane or target.host):
+        ctx.log.warning("webhook_payload_large", destination=to, size_bytes=size, usual_bytes=usual)
 
 
 def _target(url: str, transport: Transport) -> Target:

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
+from jobs.webhook.connections import Connections
 from jobs.webhook.faults import Fault
 from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
@@ -27,6 +28,7 @@ _ROUTES_KEPT = 4096
 
 class Content(Protocol):
     async def readany(self) -> bytes: ...
+    def _read_nowait(self, n: int) -> bytes: ...
 
 
 class Answer:
@@ -40,6 +42,10 @@ class Answer:
         self.content = content
         self._connection = connection
 
+    def rest(self) -> bytes:
+        """Of a body that broke off: what came before, and was not read yet."""
+        return self.content._read_nowait(-1)
+
     def release(self) -> None:
         """To the pool, if both sides have said all they had to say; closed otherwise."""
         _let_go(self._connection)
@@ -50,7 +56,7 @@ class Exchange:
 
     def __init__(
         self,
-        connector: aiohttp.BaseConnector,
+        connector: Connections,
         proxy: Proxy | None,
         settings: WebhookSettings,
         timeout: aiohttp.ClientTimeout,
@@ -62,10 +68,20 @@ class Exchange:
         self._route = lru_cache(maxsize=_ROUTES_KEPT)(self._make_route)
 
     async def post(
-        self, target: Target, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext | None, trip: Trip
+        self,
+        target: Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        tls: ssl.SSLContext | None,
+        trip: Trip,
+        *,
+        fresh: bool,
     ) -> Answer:
-        """Raises what the connector and the parser raise; `trip` notes when the first byte leaves."""
+        """Raises what the connector and the parser raise; `trip` notes when the first byte leaves.  `fresh`: on a
+        connection that is new, or was in use a moment ago."""
         route, start = self._route(target, tls)
+        if fresh:
+            self._connector.drop_idle(route.connection_key)
         message = _written(start, headers, body)
         try:
             connection = await self._connector.connect(route, traces=[], timeout=self._timeout)

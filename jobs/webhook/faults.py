@@ -10,7 +10,8 @@ import aiohttp
 import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
 
-from jobs.webhook.guard import Blocked, Unresolved
+from jobs.webhook.guard import Blocked
+from jobs.webhook.names import Unresolved
 from jobs.webhook.target import BadUrl
 from jobs.webhook.trip import Trip
 
@@ -33,6 +34,7 @@ SENTENCES = {
     "proxy_refused": "this daemon's proxy does not serve it",
     "proxy_timeout": "this daemon's proxy did not answer in time",
     "proxy_unreachable": "this daemon's proxy cannot be reached",
+    "resolver_error": "this daemon's name server does not answer",
     "timeout": "no complete response in time",
     "tls_error": "TLS failed: certificate or handshake",
     "unreachable": "no route to the server",
@@ -53,7 +55,12 @@ _ERRNO = {
     errno.EACCES: "local_error",
 }
 
-OURS = frozenset({"local_error", "pool_timeout", "proxy_error", "proxy_refused", "proxy_timeout", "proxy_unreachable"})
+OURS = frozenset(
+    [
+        *("local_error", "pool_timeout", "proxy_error", "proxy_refused", "proxy_timeout", "proxy_unreachable"),
+        "resolver_error",
+    ]
+)
 """Faults of this daemon's side, which no receiver can do anything about."""
 
 _HTTPX: dict[str, type[httpx2.TransportError]] = {
@@ -93,7 +100,11 @@ def fault_of(error: BaseException, trip: Trip) -> Fault:
         return Fault("blocked" if isinstance(error, Blocked) else "bad_url", str(error))
     if trip.was_blocked or any(isinstance(cause, Blocked) for cause in _causes(error)):
         return Fault("blocked", str(next((c for c in _causes(error) if isinstance(c, Blocked)), "")))
-    code = next(filter(None, map(_code, _causes(error))), None) or "unreachable"
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):  # its errno is OpenSSL's and means something else
+        code = "tls_error"
+    else:
+        code = next(filter(None, map(_code, causes)), None) or "unreachable"
     if code == "connect_timeout" and not (trip.resolving or trip.dialled):
         code = "pool_timeout"
     return Fault(code, had_reply=code == "protocol_error" or _cut_off(error))

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from jobs.webhook.addresses import is_allowed, networks
+from jobs.webhook.names import Lookup, Names
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target, parse
 from jobs.webhook.trip import current
 
-Lookup = Callable[[str], Awaitable[Sequence[str]]]
-"""The addresses of a host name, as text; OSError (gaierror) when it has none."""
-
-# getaddrinfo cannot be cancelled: a thread stays with a slow name server until that gives up.  A pool of our own keeps
-# that away from everything else that uses threads, and its size bounds how many can be stuck.
-_LOOKUP_THREADS = 16
 _TARGETS_KEPT = 4096  # a verdict on a URL's text cannot change while these settings last
 
 
 class Blocked(OSError):
     """The guard refused.  The message is for tenants: it never holds an address, or the log would be a port scanner."""
-
-
-class Unresolved(OSError):
-    """The host name has no address for us; `code` is `dns_error` or `dns_timeout`."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 class Guard:
@@ -50,9 +34,7 @@ class Guard:
         self._exceptions = networks(settings.allow_addresses)
         self._proxy = settings.proxy_host
         self._proxy_addresses = frozenset[str]()
-        self._dns_timeout_s = settings.dns_timeout
-        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
-        self._lookup = lookup or self._system_lookup
+        self._names = Names(settings.dns_timeout, lookup)
         self._targets = lru_cache(maxsize=_TARGETS_KEPT)(self._target)
 
     def target(self, text: str) -> Target:
@@ -80,7 +62,7 @@ class Guard:
         """The addresses of the name `host`, all of them judged: an attacker's name may have one good and one bad."""
         if self._proxy is not None:
             return await self._resolve_proxy(host)
-        found = await self._found(host)
+        found = await self._names.of(host)
         for address in found:
             self._judge(address)
         return found
@@ -89,21 +71,9 @@ class Guard:
         """The operator's own choice, so its addresses are not judged; no other name is looked up here."""
         if host.rstrip(".") != self._proxy:
             raise Blocked("only the proxy is connected to")
-        found = await self._found(host)
+        found = await self._names.of(host)
         self._proxy_addresses = frozenset(found)
         return found
-
-    async def _found(self, host: str) -> list[str]:
-        try:
-            async with asyncio.timeout(self._dns_timeout_s):
-                found = await self._lookup(host)
-        except TimeoutError:
-            raise Unresolved("dns_timeout") from None
-        except (OSError, UnicodeError) as error:  # UnicodeError: labels the idna codec refuses
-            raise Unresolved("dns_error") from error
-        if not found:
-            raise Unresolved("dns_error")
-        return list(found)
 
     def make_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """The connector's last step before a connection: judges the very address that is connected to."""
@@ -118,7 +88,7 @@ class Guard:
         return socket.socket(family, kind, protocol)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
     def _judge_peer(self, address: str) -> None:
         if self._proxy is None:
@@ -129,15 +99,6 @@ class Guard:
     def _judge(self, address: str) -> None:
         if not is_allowed(address, self._exceptions):
             raise Blocked("the URL's host is not on the public internet")
-
-    async def _system_lookup(self, host: str) -> Sequence[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _getaddrinfo, host)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def _getaddrinfo(host: str) -> list[tuple[Any, ...]]:
-    return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
 
 class GuardedResolver(AbstractResolver):

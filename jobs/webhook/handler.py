@@ -17,7 +17,7 @@ from jobs.webhook.addressee import Addressed, NoAddressee, addressed
 from jobs.webhook.args import WebhookArgs, lane
 from jobs.webhook.attempt import Message, Reply, post
 from jobs.webhook.compose import Refused, compose
-from jobs.webhook.faults import fault_of
+from jobs.webhook.faults import Fault, fault_of
 from jobs.webhook.judge import Gone, Verdict, judge_fault, judge_status
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, Transport
@@ -36,6 +36,9 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
         message = await compose(to.draft, ctx, transport)
     except Refused as refused:
         return _finish(to, ctx, reply, refused.verdict)
+    except OSError as error:  # a secret or a certificate that is there, and that this daemon cannot open
+        ctx.log.warning("webhook_local_error", error=repr(error))
+        return _finish(to, ctx, reply, judge_fault(Fault("local_error"), sent=False))
     if ctx.dry_run:
         return await _rehearse(message, transport)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.model import Snooze
 from jobs.webhook.endpoints import Endpoint
+from jobs.webhook.faults import OURS
 from jobs.webhook.judge import Plea, Verdict
 
 MESSAGES = 3
@@ -79,7 +80,7 @@ class Health:
         return said
 
     def _badly(self, to: Endpoint, message_id: str, verdict: Verdict, patience_s: float) -> _Said | None:
-        if isinstance(verdict.outcome, Snooze) or verdict.code == "interrupted":
+        if isinstance(verdict.outcome, Snooze) or verdict.code == "interrupted" or verdict.code in OURS:
             return None
         if verdict.plea is None and to.is_well_known and not self._due(to, patience_s):
             return None

@@ -84,15 +84,16 @@ def judge_status(
 
 
 def judge_fault(fault: Fault, *, sent: bool) -> Verdict:
-    """No answer.  `sent`: bytes of the request may have left.  Being stopped says nothing of the receiver."""
+    """No answer.  `sent`: bytes of the request may have left, so it is an attempt even where the fault is ours; neither
+    that nor being stopped says anything of the receiver."""
     code, reason = fault.code, str(fault)
     if code == "blocked":
         return Verdict("blocked", code, Dead(reason, code=code))
     if code in ("bad_url", "bad_request"):
         return Verdict("dead", code, Dead(reason, code=code))
-    if code in OURS:
+    if code in OURS and not sent:
         return Verdict("retry", code, Snooze(reason, after=OURS_AGAIN_S, code=code))
-    silent = Retry(reason, code=code, lane_fault=None if code == "interrupted" else True)
+    silent = Retry(reason, code=code, lane_fault=None if code in OURS or code == "interrupted" else True)
     return Verdict("unknown" if sent else "retry", code, silent)
 
 

@@ -47,6 +47,9 @@ class WebhookSettings:
     payload_max: Size = key(
         size("256KiB"), "Largest body that is sent; a larger one makes a dead letter.", minimum=1, maximum=256 * 1024
     )
+    payload_warn: Size = key(
+        size("20KiB"), "A larger body than this is told of in the log, once an hour for each destination."
+    )
     ca_file: Path | None = key(None, "A PEM file of certificate authorities that are believed besides the system's.")
     proxy: Secret | None = key(
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."

@@ -59,7 +59,7 @@ def _context(ca: Path | None, pem: str | None = None) -> ssl.SSLContext:
         try:
             with _file_of(pem) as path:
                 context.load_cert_chain(path, password=_refuse)
-        except (ssl.SSLError, ValueError, OSError):
+        except (ssl.SSLError, ValueError):  # any other OSError is our own trouble: no file can be opened
             raise BadCertificate("it is no PEM with a certificate and its unencrypted private key") from None
     return context
 

@@ -13,9 +13,12 @@ import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
 
 from jobs.webhook import trip as trips
+from jobs.webhook.connections import Connections
 from jobs.webhook.exchange import READ_BUFFER, Answer, Exchange
 from jobs.webhook.faults import Fault, as_httpx, fault_of
-from jobs.webhook.guard import Guard, GuardedResolver, Lookup
+from jobs.webhook.guard import Guard, GuardedResolver
+from jobs.webhook.large import Large
+from jobs.webhook.names import Lookup
 from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.target import Target
@@ -38,7 +41,7 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(Connections):
     """Tells the proxy's trouble from the destination's: what fails after this step is the destination's."""
 
     proxy: Proxy | None = None
@@ -60,6 +63,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self, settings: WebhookSettings, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.guard = Guard(settings, lookup)
+        self.large = Large()
         self.tls = TlsContexts(settings.ca_file, tls)
         self.proxy = None if settings.proxy is None else Proxy(settings.proxy)
         self._timeout = _timeout(sock_connect=settings.connect_timeout)
@@ -90,15 +94,22 @@ class Transport(httpx2.AsyncBaseTransport):
         )
 
     async def post(
-        self, target: Target, headers: Mapping[str, str], body: bytes, trip: trips.Trip, tls: ssl.SSLContext | None
+        self,
+        target: Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        trip: trips.Trip,
+        tls: ssl.SSLContext | None,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         """One POST, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
 
         `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
-        are used.  The caller bounds the time, reads the body and releases the answer.
+        are used; `fresh`: not one that lay idle.  The caller bounds the time, reads the body and releases the answer.
         """
         try:
-            return await self._exchange.post(target, headers, body, tls, trip)
+            return await self._exchange.post(target, headers, body, tls, trip, fresh=fresh)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, TypeError) as error:
             raise self._fault(error, trip) from error
 

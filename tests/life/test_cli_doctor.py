@@ -34,7 +34,13 @@ async def test_a_sound_house_has_no_failure(terminal: Terminal) -> None:
     code, found = await examined(terminal)
     assert code == 0
     fine = {"database", "schema", "clock", "partitions", "default partitions", "listen", "vacuum horizon", "kinds"}
-    fine |= {"trigger jobs_insert", "trigger jobs_keys", "config"}
+    fine |= {
+        "trigger jobs_insert",
+        "trigger jobs_keys",
+        "trigger job_keys_settled",
+        "trigger job_workers_hear",
+        "config",
+    }
     assert {name: found[name].verdict for name in fine} == dict.fromkeys(fine, "ok")
     lines = (await terminal.ok("doctor")).out.splitlines()
     assert "WARN  daemons: none is alive: rows wait" in lines
@@ -43,7 +49,7 @@ async def test_a_sound_house_has_no_failure(terminal: Terminal) -> None:
 
 async def test_faults_are_found_and_a_remedy_named(terminal: Terminal, pool: asyncpg.Pool) -> None:
     await pool.execute(
-        "alter table jobs disable trigger jobs_insert; "
+        "alter table jobs disable trigger jobs_insert; alter table job_workers disable trigger job_workers_hear; "
         "insert into job_attempts (job_id, attempt, kind, queue, ended_at, outcome) "
         "values (1, 1, 'a', 'q', '2001-01-01', 'retry'); "
         "insert into jobs (kind) values ('b'); update jobs set gate = 'kind:b'; "
@@ -55,6 +61,7 @@ async def test_faults_are_found_and_a_remedy_named(terminal: Terminal, pool: asy
     code, found = await examined(terminal)
     assert code == 1
     assert (found["trigger jobs_insert"].verdict, found["trigger jobs_keys"].verdict) == ("fail", "ok")
+    assert found["trigger job_workers_hear"].fix == "alter table job_workers enable trigger job_workers_hear"
     assert "job_attempts" in found["default partitions"].says
     assert "email_deliveries" in found["partitions"].says
     assert "1 rows of kind b" in found["kinds"].says

@@ -109,6 +109,17 @@ async def test_a_transaction_may_try_a_key_again_after_a_unique_key_kept_its_row
     assert await pool.fetchval("select count(*) from job_keys_unsure") == 0
 
 
+async def test_a_key_is_kept_in_a_transaction_that_wants_its_constraints_checked_at_once(pool: Pool) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("set constraints all immediate")
+        assert await conn.fetchval(BOTH, "sync", "first") is not None
+        assert await conn.fetchval(BOTH, "sync", "second") is None
+        await conn.execute("set constraints all immediate")
+        assert await conn.fetchval(BOTH, "another", "first") is None
+    assert await pool.fetchval("select string_agg(key, ',') from job_keys") == "first"
+    assert await pool.fetchval("select count(*) from job_keys_unsure") == 0
+
+
 async def test_a_row_kept_out_by_another_clients_open_transaction_leaves_no_idempotency_key(pool: Pool) -> None:
     """Its trigger could not see the row in its way: only the unique index knows, later."""
     async with pool.acquire() as first:

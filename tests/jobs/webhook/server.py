@@ -113,6 +113,20 @@ class Server:
                 await writer.wait_closed()
 
 
+class Wire(Server):
+    """`answer` is called for each connection, before anything is read: what it does not read stays unread."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
+        try:
+            await self.answer(Request("", (), b"", connection, reader), writer)
+        except ConnectionError:
+            self.hung_up.set()
+        finally:
+            writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+
 async def read_request(reader: asyncio.StreamReader, connection: int = 1) -> Request | None:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -78,7 +78,7 @@ async def test_a_receiver_that_reads_nothing_holds_no_connection() -> None:
         listening.setblocking(False)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         async with world() as w, asyncio.timeout(10):
-            _small_buffers(w)
+            small_buffers(w)
             attempt = asyncio.create_task(w.deliver(url, '"' + "x" * 200_000 + '"', timeout="300ms"))
             peer, _address = await asyncio.get_running_loop().sock_accept(listening)
             with peer:
@@ -88,7 +88,7 @@ async def test_a_receiver_that_reads_nothing_holds_no_connection() -> None:
     assert (w.record["outcome"], w.record["code"]) == ("unknown", "timeout")
 
 
-def _small_buffers(w: World) -> None:
+def small_buffers(w: World) -> None:
     connector = w.http.guarded._session.connector
     assert isinstance(connector, aiohttp.TCPConnector)
     make = w.http.guarded.guard.make_socket

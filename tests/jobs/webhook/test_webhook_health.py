@@ -64,6 +64,7 @@ def test_a_success_is_told_of_one_that_has_failed(known: dict[str, Any]) -> None
     [
         Verdict("retry", "no_sockets", Snooze("ours", after=1.0, code="no_sockets")),
         Verdict("unknown", "interrupted", Retry("stopped", code="interrupted")),
+        Verdict("unknown", "local_error", Retry("ours", code="local_error")),
     ],
 )
 def test_what_is_our_own_fault_is_not_the_endpoints(ours: Verdict) -> None:

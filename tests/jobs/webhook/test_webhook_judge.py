@@ -124,6 +124,9 @@ def test_each_fault_has_a_verdict_that_depends_on_what_was_sent(code: str) -> No
         case _ if code in OURS:  # what is our own fault is not charged to the message
             assert before.word == "retry"
             assert isinstance(before.outcome, Snooze)
+            assert after.word == "unknown"  # the receiver may have acted on it, so it counts
+            assert isinstance(after.outcome, Retry)
+            assert after.outcome.lane_fault is None
         case _:
             assert (before.word, after.word) == ("retry", "unknown")
             assert isinstance(before.outcome, Retry)

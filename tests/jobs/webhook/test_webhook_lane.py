@@ -20,6 +20,7 @@ OURS = {
     "proxy_refused",
     "proxy_timeout",
     "proxy_unreachable",
+    "resolver_error",
 }
 OF_THE_ROW = {"blocked", "bad_url", "bad_request"}
 

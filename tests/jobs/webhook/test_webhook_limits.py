@@ -14,6 +14,7 @@ from tests.jobs.webhook.server import OK, Answer, Request, Server, responds, say
 from tests.jobs.webhook.world import World, names, world
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 MEMORY = 5 * 1024 * 1024
 
 
@@ -92,9 +93,10 @@ async def test_the_settings_time_bounds_an_attempt() -> None:
 
 
 async def test_looking_up_a_name_is_bounded_by_itself() -> None:
-    async def lookup(_host: str) -> list[str]:
-        await asyncio.Event().wait()
-        return []
+    async def lookup(host: str) -> list[str]:
+        if host == "shop.example":
+            await asyncio.Event().wait()
+        return ["192.0.2.1"]
 
     async with world(lookup=lookup, dns_timeout=0.1) as w, asyncio.timeout(5):
         await w.deliver("http://shop.example/")
@@ -116,16 +118,24 @@ def _flood(head: bytes, piece: bytes, times: int) -> Answer:
     [
         pytest.param(_flood(HEAD + b"\r\n", b"x" * 65536, 1000), id="64 MiB of body"),
         pytest.param(_flood(HEAD, b"a: " + b"b" * 8000 + b"\r\n", 5000), id="40 MiB of headers"),
-        pytest.param(_flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 200_000), id="5 MiB of 1xx"),
+        pytest.param(_flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, 100), id="5 MiB of 1xx"),
         pytest.param(_flood(HEAD + b"a: ", b"b" * 65536, 1000), id="64 MiB of one header"),
+        pytest.param(_flood(b"HTTP/1.1 200 ", b"b" * 65536, 1000), id="64 MiB of reason"),
+        pytest.param(_flood(b"", b"b" * 65536, 1000), id="64 MiB of a status line"),
+        pytest.param(_flood(b"", b"\r\n" * 32768, 1000), id="64 MiB of blank lines"),
+        pytest.param(_flood(HEAD, b"b" * 65536, 1000), id="64 MiB of a header's name"),
+        pytest.param(_flood(CHUNKED + b"1;", b"b" * 65536, 1000), id="64 MiB of a chunk's extension"),
+        pytest.param(_flood(CHUNKED, b"1;a=b\r\nx\r\n" * 6000, 1000), id="6 million chunks"),
+        pytest.param(_flood(CHUNKED + b"0\r\n", b"a: " + b"b" * 8000 + b"\r\n", 8000), id="64 MiB of trailers"),
+        pytest.param(_flood(CHUNKED + b"0\r\na: ", b"b" * 65536, 1000), id="64 MiB of one trailer"),
     ],
 )
 async def test_no_answer_takes_more_than_5_mib(answer: Answer) -> None:
     async with Server(answer) as server, world(lookup=names()) as w:
-        await w.deliver(server.url("/warm"), timeout="2s")
+        await w.deliver(server.url("/warm"), timeout="500ms")
         tracemalloc.start()
         try:
-            await w.deliver(server.url(), timeout="2s")
+            await w.deliver(server.url(), timeout="500ms")
             _now, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

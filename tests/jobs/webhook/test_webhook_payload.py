@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from jobs.model import Dead, Done, Snooze
+from jobs.webhook.large import Large
 from tests.jobs.webhook import receivers
 from tests.jobs.webhook.server import OK, Server, says
-from tests.jobs.webhook.world import KIND, SECRET, world
+from tests.jobs.webhook.world import KIND, SECRET, names, world
 
 MOST = 256 * 1024
 
@@ -68,6 +69,35 @@ async def test_the_operator_may_allow_less() -> None:
         assert isinstance(await w.deliver(server.url(), '{"a":1}'), Done)
         assert isinstance(await w.deliver(server.url(), '{"a": 1}'), Dead)
     assert len(server.requests) == 1
+
+
+async def test_a_body_larger_than_usual_is_told_of_once_for_each_destination() -> None:
+    lookup = names(a_example=["127.0.0.1"], b_example=["127.0.0.1"])
+    async with Server(says(OK)) as server, world(lookup=lookup) as w:
+        for host, size in (("a", 20 * 1024), ("a", 20 * 1024 + 1), ("a", 30_000), ("b", 30_000)):
+            body = _text(os.urandom(size))
+            assert isinstance(await w.deliver(server.url(host=f"{host}.example"), None, body=body), Done)
+        assert len(server.requests) == 4
+    told = [(line["destination"], line["size_bytes"]) for line in w.lines if line["event"] == "webhook_payload_large"]
+    assert told == [("a.example", 20 * 1024 + 1), ("b.example", 30_000)]
+
+
+async def test_what_is_usual_is_the_operators_to_say() -> None:
+    async with Server(says(OK)) as server, world(payload_warn=7) as w:
+        for payload in ('{"a":1}', '{"a": 1}'):
+            await w.deliver(server.url(), payload, job_lane="endpoint:12")
+    assert [(line["destination"], line["usual_bytes"]) for line in w.lines] == [("endpoint:12", 7)]
+
+
+def test_a_destination_is_told_of_again_after_an_hour() -> None:
+    now = 0.0
+    large = Large(clock=lambda: now)
+    assert [large.is_news("a"), large.is_news("a"), large.is_news("b")] == [True, False, True]
+    now = 3600.0
+    assert large.is_news("a")
+    for n in range(2000):
+        large.is_news(str(n))
+    assert len(large._told_at) == 1000
 
 
 async def test_a_template_makes_the_body_and_the_signature_is_of_that() -> None:

@@ -22,7 +22,7 @@ from jobs.webhook.compose import compose
 from jobs.webhook.draft import Draft
 from jobs.webhook.exchange import _written
 from tests.jobs.webhook.server import NO_CONTENT, Request, Server, read_request, says
-from tests.jobs.webhook.world import World, world
+from tests.jobs.webhook.world import Log, World, world
 from tests.life.doc_code import HOUSE, blocks
 
 pytestmark = pytest.mark.req("BJ-15", "OR-08")
@@ -99,7 +99,7 @@ async def sent(w: World, secret: str, body: bytes, number: int) -> Request:
         template=None,
     )
     job = Job(number, 1, "webhook", "default", 2, 1, "{}", 0.0)
-    ctx = Context(job, cast(Any, w), cast(Any, None), cast(Any, None))
+    ctx = Context(job, cast(Any, w), cast(Any, Log(w.lines)), cast(Any, None))
     message = await compose(draft, ctx, w.http.guarded)
     stream = asyncio.StreamReader(limit=2 * LARGE)
     stream.feed_data(_written("POST /hooks HTTP/1.1\r\nHost: 127.0.0.1\r\n", message.headers, message.body))

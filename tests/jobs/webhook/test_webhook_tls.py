@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,47 @@ async def test_a_context_is_made_once_however_many_ask_for_it(bank: Bank, monkey
         await asyncio.gather(*(w.deliver(url, client_certificate="secret://alice") for _ in range(5)))
         await w.deliver(url, client_certificate="secret://alice")
     assert made == [None, bank.pems["alice"]]
+
+
+async def test_connections_to_many_hosts_share_one_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make one takes longer than a hundred deliveries."""
+    tls, ca = self_signed(tmp_path, "*.shop.example")
+    hosts = [f"{name}.shop.example" for name in "abcde"]
+    async with (
+        Server(says(OK), tls=tls) as server,
+        world(lookup=names(**{host.replace(".", "_"): ["127.0.0.1"] for host in hosts}), ca_file=ca) as w,
+    ):
+        for maker in ("ssl.create_default_context", "aiohttp.connector._make_ssl_context", "jobs.webhook.tls._context"):
+            monkeypatch.setattr(maker, None)  # from here on none can be made
+        for host in hosts:
+            assert isinstance(await w.deliver(server.url(host=host)), Done)
+        assert server.connections == len(hosts)
+
+
+async def test_the_server_is_told_which_host_is_meant(bank: Bank) -> None:
+    tls, ca = bank.tls, bank.ca
+    tls.verify_mode = ssl.CERT_NONE
+    told: list[str | None] = []
+    tls.sni_callback = lambda _sock, name, _context: told.append(name)
+    async with Server(says(OK), tls=tls) as server, world(lookup=LOOKUP, ca_file=ca) as w:
+        await w.deliver(server.url(host="shop.example"))
+    assert told == ["shop.example"]
+
+
+async def _breaks(_request: Request, writer: asyncio.StreamWriter) -> None:
+    """Says something that is no TLS."""
+    os.write(writer.get_extra_info("socket").fileno(), b"nonsense" * 100)
+    await asyncio.Event().wait()
+
+
+async def test_a_receiver_that_breaks_tls_after_the_request_is_to_blame(bank: Bank) -> None:
+    """The error's number is that of a firewall's refusal: taken for ours, it would be tried for ever."""
+    bank.tls.verify_mode = ssl.CERT_NONE
+    async with Server(_breaks, tls=bank.tls) as server, world(lookup=LOOKUP, ca_file=bank.ca) as w, asyncio.timeout(60):
+        outcome = await w.deliver(server.url(host="shop.example"))
+    assert (w.record["outcome"], w.record["code"]) == ("unknown", "tls_error")
+    assert isinstance(outcome, Retry)
+    assert outcome.lane_fault
 
 
 async def test_a_certificate_that_was_replaced_counts_at_once(bank: Bank) -> None:

@@ -18,7 +18,7 @@ from jobs.registry import KINDS
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.values import duration
-from jobs.webhook.guard import Lookup
+from jobs.webhook.names import Lookup
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import HttpClient, open_http
 
@@ -27,9 +27,14 @@ handler = jobs.webhook.handler.webhook
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class _Quiet:
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_args, **_fields: None
+class Log:
+    """Keeps what a handler logs."""
+
+    def __init__(self, lines: list[dict[str, Any]]) -> None:
+        self._lines = lines
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **fields: self._lines.append({"level": level, "event": event, **fields})
 
 
 async def _no_progress(percent: float, **fields: Any) -> None:
@@ -45,6 +50,7 @@ class World:
     secrets: Secrets
     templates: Templates = field(default_factory=Templates)
     records: list[Mapping[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
     async def deliver(
         self, url: str, payload: str | None = '{"a": 1}', *, dry_run: bool = False, **more: Any
@@ -55,7 +61,7 @@ class World:
         args_json += "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in more.items()) + "}"
         base: dict[str, Any] = {"id": 7, "fence": 1, "queue": "default", "priority": 2, "attempt": 1, "run_at": 0.0}
         job = Job(kind="webhook", args_json=args_json, **(base | row))
-        ctx = Context(job, cast(Tools, self), cast(Any, _Quiet()), _no_progress, dry_run=dry_run)
+        ctx = Context(job, cast(Tools, self), cast(Any, Log(self.lines)), _no_progress, dry_run=dry_run)
         try:
             return await handler(KIND.decode(args_json), ctx)
         finally:
