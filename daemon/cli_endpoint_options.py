@@ -8,9 +8,23 @@ from typing import Any
 import click
 
 from daemon.cli_options import frequency, option_group, seconds
+from daemon.endpoint_orders import EndpointOrders
+from daemon.exits import FAILED, Exit
 from jobs.webhook.headers import BadHeader, check
 
 _TAKEN_AWAY = ""
+
+endpoint_argument = click.argument("endpoint", metavar="ID|NAME")
+org_option = click.option("--org", "org_id", metavar="ID", help="The organisation of NAME.")
+
+
+async def found(orders: EndpointOrders, endpoint: str, org_id: str | None) -> int:
+    """The id of the endpoint that somebody means."""
+    known = await orders.find(endpoint, org_id)
+    if known is None:
+        of = f" of organisation {org_id}" if org_id else ""
+        raise Exit(FAILED, f"no endpoint {endpoint}{of}")
+    return known
 
 
 def _rate(text: str) -> str:

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
-from daemon.cli_endpoint_options import column_options, given
+from daemon.cli_endpoint_options import column_options, endpoint_argument, given, org_option
+from daemon.cli_endpoint_options import found as find
 from daemon.cli_options import Ask, ask_options, config_option, confirm, json_option, seconds, yes_option
 from daemon.cli_output import note, print_facts, print_json, print_rows
+from daemon.cli_replay import deliveries, replay
 from daemon.cli_session import Session, with_session
 from daemon.endpoint_orders import EndpointOrders
 from daemon.exits import FAILED, OK, Exit
@@ -28,8 +30,6 @@ LOOK_S = 0.2
 
 T = TypeVar("T")
 
-endpoint_argument = click.argument("endpoint", metavar="ID|NAME")
-org_option = click.option("--org", "org_id", metavar="ID", help="The organisation of NAME.")
 secret_option = click.option(
     "--secret", metavar="secret://NAME", help="A secret that daemons hold; else one is made, and printed this once."
 )
@@ -38,6 +38,10 @@ secret_option = click.option(
 @click.group(short_help="Webhook endpoints: list, add, edit, enable, disable and test them.")
 def endpoints() -> None:
     """Endpoints: where the events of an organisation go."""
+
+
+endpoints.add_command(deliveries)
+endpoints.add_command(replay)
 
 
 @endpoints.command("list", short_help="Endpoints, and whether they are enabled.")
@@ -79,7 +83,7 @@ def show(endpoint: str, org_id: str | None, config_file: Path | None, as_json: b
 
     async def fetch(session: Session) -> Row | None:
         orders = EndpointOrders(session.conn)
-        return await orders.show(await _found(orders, endpoint, org_id))
+        return await orders.show(await find(orders, endpoint, org_id))
 
     found = with_session(config_file, fetch)
     if found is None:
@@ -136,7 +140,7 @@ def edit(endpoint: str, org_id: str | None, config_file: Path | None, ask: Ask, 
     async def act(session: Session) -> int:
         _check_profile(session, wanted)
         orders = EndpointOrders(session.conn, dry_run=ask.dry_run)
-        found = await _found(orders, endpoint, org_id)
+        found = await find(orders, endpoint, org_id)
         await orders.edit(found, wanted, ask.order("endpoints.edit", f"endpoint {found}"))
         return found
 
@@ -192,7 +196,7 @@ def rotate_secret(
 
     async def act(session: Session) -> tuple[int, str]:
         orders = EndpointOrders(session.conn, dry_run=ask.dry_run)
-        found = await _found(orders, endpoint, org_id)
+        found = await find(orders, endpoint, org_id)
         order = ask.order("endpoints.rotate_secret", f"endpoint {found}")
         return found, await orders.rotate(found, secret, grace_s, order)
 
@@ -226,7 +230,7 @@ def test(
 
     async def act(session: Session) -> tuple[int, Row | None]:
         orders = EndpointOrders(session.conn, dry_run=ask.dry_run)
-        found = await _found(orders, endpoint, org_id)
+        found = await find(orders, endpoint, org_id)
         job_id = await orders.test(found, event, payload, ask.order("endpoints.test", f"endpoint {found}"))
         if ask.dry_run or not wait_s:
             return job_id, None
@@ -252,7 +256,7 @@ def test(
 def _switch(verb: str, endpoint: str, org_id: str | None, config_file: Path | None, ask: Ask) -> None:
     async def act(session: Session) -> tuple[int, bool]:
         orders = EndpointOrders(session.conn, dry_run=ask.dry_run)
-        found = await _found(orders, endpoint, org_id)
+        found = await find(orders, endpoint, org_id)
         order = ask.order(f"endpoints.{verb}", f"endpoint {found}")
         return found, bool(await (orders.disable if verb == "disable" else orders.enable)(found, order))
 
@@ -261,14 +265,6 @@ def _switch(verb: str, endpoint: str, org_id: str | None, config_file: Path | No
     note(f"endpoint {found} {is_} {verb}d")
     if ask.as_json:
         print_json({"id": found, f"{verb}d": news, "dry_run": ask.dry_run})
-
-
-async def _found(orders: EndpointOrders, endpoint: str, org_id: str | None) -> int:
-    found = await orders.find(endpoint, org_id)
-    if found is None:
-        of = f" of organisation {org_id}" if org_id else ""
-        raise Exit(FAILED, f"no endpoint {endpoint}{of}")
-    return found
 
 
 def _check_profile(session: Session, wanted: dict[str, Any]) -> None:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import asyncpg
+import orjson
 
 import sql
 from daemon.operation import write_audit
 from daemon.operator_store import Order, Row
+from daemon.picking import EVER, NEVER
 from daemon.texts import json_text
 
 T = TypeVar("T")
 
 _SQL = sql.load("endpoints.sql")
 
+LOOK = 100_000
+"""Rows of the delivery log that a listing looks at."""
+
 SECRET_COLUMNS = ("headers", "url", "template")
 """Not written to the audit: where senders put tokens, and long texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliveries:
+    """Which of an endpoint's attempts; None is any.  `event` is a pattern."""
+
+    outcomes: Sequence[str] | None = None
+    event: str | None = None
+    event_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class EndpointOrders:
@@ -73,6 +91,30 @@ class EndpointOrders:
         job_id: int = await self._value(order, None, "test", endpoint, event, payload)
         return job_id
 
+    async def replay(self, endpoint: int, args_json: str, order: Order) -> int | None:
+        """The job that sends events once more; None while there is one for this endpoint already."""
+        job_id: int | None = await self._value(order, {"args": orjson.loads(args_json)}, "replay", endpoint, args_json)
+        return job_id
+
+    async def replaying(self, endpoint: int) -> int | None:
+        """The one that there is."""
+        job_id: int | None = await self._conn.fetchval(_SQL["replaying"], endpoint)
+        return job_id
+
+    async def events_of(self, endpoint: int, jobs: Sequence[int]) -> dict[int, int]:
+        """By job, of those that deliver or delivered one to this endpoint."""
+        return {row["job_id"]: row["event_id"] for row in await self._conn.fetch(_SQL["events_of"], endpoint, jobs)}
+
+    async def deliveries(self, endpoint: int, which: Deliveries, most: int) -> Sequence[Row]:
+        """Rows of the delivery log, newest first; unless an event is named, out of the newest LOOK in the time."""
+        if which.event_id is not None:
+            rows = await self._conn.fetch(_SQL["deliveries_of"], endpoint, which.event_id, most)
+        else:
+            outcomes = None if which.outcomes is None else list(which.outcomes)
+            given = (which.since or NEVER, which.until or EVER, LOOK, outcomes, which.event, most)
+            rows = await self._conn.fetch(_SQL["deliveries"], endpoint, *given)
+        return [{**row, **{name: _read(row[name]) for name in ("phases", "response_headers")}} for row in rows]
+
     async def tried(self, job_id: int) -> Row | None:
         row = await self._conn.fetchrow(_SQL["tried"], job_id)
         return None if row is None else dict(row)
@@ -99,3 +141,7 @@ class EndpointOrders:
 
 def _shown(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "…" if name in SECRET_COLUMNS else value for name, value in columns.items()}
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)

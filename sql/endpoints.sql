@@ -65,6 +65,50 @@ select 'webhook', jsonb_build_object('endpoint', id, 'event', $2::text, 'payload
 from webhook_endpoints where id = $1
 returning id;
 
+-- name: deliveries
+-- Attempts at endpoint $1 that ended from $2 on and before $3, newest first; of the newest $4 those with one of outcomes $5 and an
+-- event that matches $6 (null: any); $7 rows at most.  index webhook_deliveries_endpoint of each partition, merged
+select case when event_id is null then 'msg_' || job_id else 'msg_e' || event_id end as webhook_id, job_id, attempt, event, event_id,
+       replay_id, outcome, code, status, started_at, ended_at, next_attempt_at, duration_ms, phases::text as phases, url, address,
+       request_bytes, response_headers::text as response_headers, response_body, response_truncated
+from (select * from webhook_deliveries
+      where endpoint_id = $1 and ended_at >= $2::timestamptz and ended_at < $3::timestamptz
+      order by ended_at desc, job_id desc limit $4) as newest
+where ($5::text[] is null or outcome = any ($5)) and ($6::text is null or $6 = any (webhook_patterns(event)))
+order by ended_at desc, job_id desc limit $7;
+
+-- name: deliveries_of
+-- What came of event $2 at endpoint $1, newest first, as `deliveries` tells it; $3 rows at most.
+-- index webhook_deliveries_event of each partition
+select 'msg_e' || event_id as webhook_id, job_id, attempt, event, event_id, replay_id, outcome, code, status, started_at, ended_at,
+       next_attempt_at, duration_ms, phases::text as phases, url, address, request_bytes,
+       response_headers::text as response_headers, response_body, response_truncated
+from webhook_deliveries
+where endpoint_id = $1 and event_id = $2
+order by ended_at desc limit $3;
+
+-- name: events_of
+-- The events that jobs $2 deliver or delivered to endpoint $1.  index jobs_pkey; webhook_deliveries_job of each partition
+select id as job_id, (args ->> 'event_id')::bigint as event_id from jobs
+where id = any ($2::bigint[]) and kind = 'webhook' and args -> 'endpoint' = to_jsonb($1::bigint)
+  and (args ->> 'event_id') ~ '^[0-9]{1,18}$'
+union
+select job_id, event_id from webhook_deliveries where job_id = any ($2::bigint[]) and endpoint_id = $1 and event_id is not null;
+
+-- name: replay
+-- A replay to endpoint $1, with args $2; no row: another one is under way.  index jobs_unique_key
+insert into jobs (kind, args, org_id, unique_key)
+select 'webhook_replay', $2::text::jsonb || jsonb_build_object('endpoint', id), org_id, concat(org_id, ':replay:', id)
+from webhook_endpoints where id = $1
+on conflict do nothing
+returning id;
+
+-- name: replaying
+-- The replay to endpoint $1 that is under way.  index jobs_unique_key
+select jobs.id from jobs
+join webhook_endpoints as endpoint on endpoint.id = $1
+where kind = 'webhook_replay' and unique_key = concat(endpoint.org_id, ':replay:', endpoint.id);
+
 -- name: tried
 -- The last attempt at job $1.  index webhook_deliveries_job of each partition
 select outcome, code, status, duration_ms, address from webhook_deliveries where job_id = $1 order by ended_at desc limit 1;

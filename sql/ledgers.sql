@@ -3,14 +3,15 @@
 
 -- name: webhook_deliveries
 insert into webhook_deliveries (job_id, attempt, org_id, correlation_id, endpoint, endpoint_id, event, event_id, url,
-    outcome, code, status, address, phases, duration_ms, request_bytes, response_headers, response_body, response_truncated,
-    next_attempt_at)
-select job_id, attempt, org_id, correlation_id, endpoint, endpoint_id, event, event_id, url, outcome, code, status, address,
-    phases, duration_ms, request_bytes, response_headers, response_body, coalesce(response_truncated, false),
-    now() + retry_in_s * interval '1 second'
+    replay_id, outcome, code, status, address, phases, duration_ms, request_bytes, response_headers, response_body,
+    response_truncated, started_at, next_attempt_at)
+select job_id, attempt, org_id, correlation_id, endpoint, endpoint_id, event, event_id, url, replay_id, outcome, code, status,
+    address, phases, duration_ms, request_bytes, response_headers, response_body, coalesce(response_truncated, false),
+    to_timestamp(began_at), now() + retry_in_s * interval '1 second'
 from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
-    endpoint text, endpoint_id bigint, event text, event_id bigint, url text, outcome text, code text, status int, address text, phases jsonb, duration_ms real,
-    request_bytes int, response_headers jsonb, response_body text, response_truncated boolean, retry_in_s float8);
+    endpoint text, endpoint_id bigint, event text, event_id bigint, replay_id bigint, url text, outcome text, code text, status int,
+    address text, phases jsonb, duration_ms real, request_bytes int, response_headers jsonb, response_body text,
+    response_truncated boolean, began_at float8, retry_in_s float8);
 
 -- name: email_deliveries
 insert into email_deliveries (job_id, attempt, org_id, correlation_id, recipient, relay, message_id, outcome, code, smtp_code,

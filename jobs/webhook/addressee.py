@@ -27,11 +27,12 @@ _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Addressed:
-    """`endpoint` and `event_id` are for the delivery log; `timeout_s` is the endpoint's own."""
+    """`endpoint`, `event_id` and `replay` are for the delivery log; `timeout_s` is the endpoint's own."""
 
     draft: Draft
     endpoint: Endpoint | None = None
     event_id: int | None = None
+    replay: int | None = None
     timeout_s: float | None = None
     gone: Gone = "confirm"
 
@@ -70,9 +71,8 @@ async def addressed(args: WebhookArgs, ctx: Context, *, clock: Callable[[], floa
     if endpoint.signing and not secrets:
         reason = f"endpoint {endpoint.id} has no secret to sign with"
         raise NoAddressee(Retry(reason, code="secret_missing"), "secret_missing", told=True)
-    return Addressed(
-        _draft(args, ctx, endpoint, event, secrets), endpoint, args.event_id, endpoint.timeout_s, endpoint.gone
-    )
+    draft = _draft(args, ctx, endpoint, event, secrets)
+    return Addressed(draft, endpoint, args.event_id, args.replay, endpoint.timeout_s, endpoint.gone)
 
 
 def _draft(args: WebhookArgs, ctx: Context, endpoint: Endpoint, event: Event | None, secrets: tuple[str, ...]) -> Draft:

@@ -24,15 +24,16 @@ JSON = "application/json"
 
 class WebhookArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """To `url`, or to `endpoint`, by its id: then all else of how to send stands there, and `event_id` may stand for
-    what.  `payload` is posted byte for byte as the row has it; `body` (base64) is bytes of any other kind.  `template`
-    is rendered with `payload` and `event` as its variables, and the result is posted.  `secret` is one text, or several
-    while one is replaced by the next; it and a header's value may be `secret://NAME`.  `signing` says how the secrets
-    sign.  `client_certificate` is the `secret://NAME` of a PEM with its private key.  `timeout` can only shorten the
-    setting.  `event` is for the delivery log."""
+    what; `replay` is the job that asked for that once more.  `payload` is posted byte for byte as the row has it;
+    `body` (base64) is bytes of any other kind.  `template` is rendered with `payload` and `event` as its variables, and
+    the result is posted.  `secret` is one text, or several while one is replaced by the next; it and a header's value
+    may be `secret://NAME`.  `signing` says how the secrets sign.  `client_certificate` is the `secret://NAME` of a PEM
+    with its private key.  `timeout` can only shorten the setting.  `event` is for the delivery log."""
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)] | None = None
     endpoint: _Id | None = None
     event_id: _Id | None = None
+    replay: _Id | None = None
     payload: msgspec.Raw = _NONE
     body: bytes | None = None
     content_type: str = JSON
@@ -51,6 +52,8 @@ class WebhookArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self._check_addressed()
         elif self.event_id is not None:
             raise ValueError("event_id: goes with endpoint")
+        if self.replay is not None and self.event_id is None:
+            raise ValueError("replay: is of an event_id")
         if self.body is None:
             if self.payload == _NONE and self.event_id is None:
                 raise ValueError("payload: is missing, and there is no body in its place")

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 
 import aiohttp
 
@@ -36,7 +36,7 @@ class Reply:
 
     `status` None: no readable head of a response came; `fault` says why, and "interrupted" until something else is
     known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
-    spoken.
+    spoken.  `began_at`: seconds since 1970.
     """
 
     trip: trips.Trip = field(default_factory=trips.Trip)
@@ -45,6 +45,7 @@ class Reply:
     body: bytes = b""
     truncated: bool = False
     fault: Fault = field(default_factory=lambda: Fault("interrupted"))
+    began_at: float = field(default_factory=time)
     duration_s: float = 0.0
     body_bytes: int = 0
 

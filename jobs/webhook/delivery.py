@@ -27,6 +27,8 @@ def row(
     event_id: int | None = None,
     endpoint: str | None = None,
     endpoint_id: int | None = None,
+    replay_id: int | None = None,
+    began_at: float | None = None,
     status: int | None = None,
     address: str | None = None,
     phases_s: Mapping[str, float] | None = None,
@@ -36,13 +38,15 @@ def row(
     body: bytes = b"",
     truncated: bool = False,
 ) -> dict[str, Any]:
-    """`endpoint` is its name.  `address` is for operators only.  Phases and duration in
+    """`endpoint` is its name, `began_at` seconds since 1970.  `address` is for operators only.  Phases and duration in
     milliseconds; `response_body` is text whatever the bytes were."""
     return {
         "endpoint": endpoint,
         "endpoint_id": endpoint_id,
         "event": event,
         "event_id": event_id,
+        "replay_id": replay_id,
+        "began_at": began_at,
         "url": shown_url(url),
         "outcome": word,
         "code": code,

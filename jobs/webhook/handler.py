@@ -88,7 +88,13 @@ def _unaddressed(args: WebhookArgs, ctx: Context, nobody: NoAddressee) -> Outcom
     if nobody.told and not ctx.dry_run:
         word = "retry" if isinstance(nobody.outcome, Retry) else "dead"
         row = delivery.row(
-            word=word, code=nobody.code, url="", event=args.event, event_id=args.event_id, endpoint_id=args.endpoint
+            word=word,
+            code=nobody.code,
+            url="",
+            event=args.event,
+            event_id=args.event_id,
+            endpoint_id=args.endpoint,
+            replay_id=args.replay,
         )
         ctx.record(delivery.LEDGER, row)
     return nobody.outcome
@@ -109,6 +115,8 @@ def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
         event_id=to.event_id,
         endpoint=None if to.endpoint is None else to.endpoint.name,
         endpoint_id=None if to.endpoint is None else to.endpoint.id,
+        replay_id=to.replay,
+        began_at=reply.began_at,
         status=reply.status,
         address=reply.trip.address,
         phases_s=reply.trip.phases_s,

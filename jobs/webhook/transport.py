@@ -42,14 +42,31 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Connector(Connections):
-    """Tells the proxy's trouble from the destination's: what fails after this step is the destination's."""
+    """Tells the proxy's trouble from the destination's, and the time TLS takes from that of connecting."""
 
     proxy: Proxy | None = None
+
+    async def _wrap_create_connection(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.Transport, aiohttp.client_proto.ResponseHandler]:
+        if kwargs.get("ssl") is None:
+            return await super()._wrap_create_connection(*args, **kwargs)
+        make_protocol, *rest = args
+        trip = trips.current()
+
+        def connected() -> Any:
+            """Called between the two."""
+            trip.shaking_hands()
+            return make_protocol()
+
+        return await super()._wrap_create_connection(connected, *rest, **kwargs)
 
     async def _start_tls_connection(
         self, *args: Any, **kwargs: Any
     ) -> tuple[asyncio.BaseTransport, aiohttp.client_proto.ResponseHandler]:
-        trips.current().tunnelled = True
+        trip = trips.current()
+        trip.tunnelled = True  # what fails from here on is the destination's
+        trip.shaking_hands()
         if self.proxy is not None:
             self.proxy.opened()
         return await super()._start_tls_connection(*args, **kwargs)

@@ -13,9 +13,9 @@ from time import monotonic
 class Trip:
     """Kept small: a connection's callbacks hold the context, and so the trip, that opened it for as long as it lives.
 
-    `dialled`: a socket was made, so the connection was not out of the pool.  `tunnelled`: a proxy said that it is
-    connected to the server.  `sent_at`: when a connection stood and
-    writing began; None means that no byte of the request left.  `address` is the peer's, for operators only.
+    `dialled`: a socket was made, so the connection was not out of the pool.  `tls_from`: when its TLS handshake began.
+    `tunnelled`: a proxy said that it is connected to the server.  `sent_at`: when a connection stood and writing began;
+    None means that no byte of the request left.  `address` is the peer's, for operators only.
     """
 
     started_at: float = field(default_factory=monotonic)
@@ -24,6 +24,7 @@ class Trip:
     tunnelled: bool = False
     was_blocked: bool = False
     resolving: bool = False
+    tls_from: float | None = None
     sent_at: float | None = None
     address: str | None = None
 
@@ -32,11 +33,19 @@ class Trip:
         """The request went out on a connection that had been idle in the pool."""
         return self.sent_at is not None and not self.dialled
 
+    def shaking_hands(self) -> None:
+        """There is a connection, and its TLS handshake begins."""
+        self.tls_from = monotonic()
+
     def sending(self, peer: str | None) -> None:
         """A connection to `peer` stands, TLS included, and the request's first byte is about to leave."""
         self.sent_at = monotonic()
         self.address = peer
-        self.phases_s["connect"] = max(0.0, self.sent_at - self.started_at - self.phases_s.get("dns", 0.0))
+        connected_at = self.sent_at
+        if self.tls_from is not None:
+            connected_at = self.tls_from
+            self.phases_s["tls"] = self.sent_at - connected_at
+        self.phases_s["connect"] = max(0.0, connected_at - self.started_at - self.phases_s.get("dns", 0.0))
 
     def answered(self) -> None:
         """The response's head is here."""

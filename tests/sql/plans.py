@@ -33,6 +33,12 @@ insert into webhook_endpoints (org_id, name, url) select 'o' || n % 100, 'e' || 
 from generate_series(1, 10000) as n;
 insert into webhook_secrets (endpoint_id, secret) select n % 10000 + 1, 's' || n from generate_series(1, 20000) as n;
 insert into webhook_events (event, payload) select 'a.b', '{}' from generate_series(1, 20000) as n;"""
+_DELIVERIES = """
+insert into webhook_events (org_id, event, payload) select 'o7', 'a.b', '{}' from generate_series(1, 20000) as n;
+insert into webhook_deliveries (job_id, attempt, org_id, endpoint_id, event_id, event, url, outcome, ended_at)
+select n, 1, 'o7', 7 + n % 100, 20000 + n, 'a.b', '', case n % 9 when 0 then 'dead' else 'ok' end,
+    now() - (20001 - n) * interval '1 ms'
+from generate_series(1, 20000) as n;"""
 _OTHERS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -82,6 +88,7 @@ async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, fin
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
     await conn.execute(ENDPOINTS_AND_EVENTS)
+    await conn.execute(_DELIVERIES)
     await conn.execute(_OTHERS)
     await conn.execute("set session_replication_role = origin")
 

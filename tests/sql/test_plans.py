@@ -76,6 +76,8 @@ _EXACTLY = ("array_fill(2::smallint, array[20])", "array_fill(0::bigint, array[2
 _BY_WHOM = (*_FROM_THE_START, "1", "'{noop}'", "'{}'", "null", *_EXACTLY)
 _GATES = f"array_fill(''::text, array[{QUEUES}])"
 CLAIM = (_QUEUES, _GATES, f"array_fill(null::text, array[{QUEUES}])", *_ASKED, *_BY_WHOM)
+EVENTS = "'{" + ",".join(str(20_001 + 21 * n) for n in range(BATCH)) + "}'"  # of organisation o7
+WHEN = ("null", "null", "'2001-01-01'", "'infinity'")
 _ORGS = "array[" + ", ".join(f"'o{n % ORGS}'" for n in range(QUEUES)) + "]"
 CLAIM_BY_ORG = (_QUEUES, _GATES, _ORGS, *_ASKED, *_BY_WHOM)
 
@@ -180,6 +182,16 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "profile": (("7",), {"jobs_pkey", "webhook_endpoints_pkey"}),
         "said": ((_SAID, "432000"), set()),
     },
+    "replay.sql": {
+        "whom": (("7", "null", "null"), {"webhook_endpoints_pkey"}),
+        "so_far": (("7",), {"jobs_pkey"}),
+        "missing": (("7", "'o7'", "'{*}'", "null", "'2001-01-01'", "now()", "'2001-01-01'", "0", "100"), {"jobs_pkey"}),
+        "logged": (("7", "null", "null", "'2001-01-01'", "'infinity'", "'2001-01-01'", "0", "100"), {"jobs_pkey"}),
+        "named": (("'o7'", IDS, "0"), set()),
+        "waiting": (("7", "100", "1000"), {"jobs_pkey"}),
+        "enqueue": (("7", IDS, "1", "now()", "0.1"), {"webhook_endpoints_pkey"}),
+        "note": (("2", "1", "3", "'{}'"), {"jobs_pkey"}),
+    },
     "batches.sql": {
         "begin": (("'k'", "'o'", "null", "'noop'", "'{}'", "null", "null", "'call'", "null"), set()),
         "known": (("'k'", "null"), {"job_batches_key"}),
@@ -239,6 +251,50 @@ async def test_events_are_found_by_their_ids_and_only_where_they_may_be(
     assert not plan.scanned(place)
     assert f"{place}_id_idx" in plan.indexes
     assert plan.buffers < 5 * BATCH
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("file", "name", "args", "index"),
+    [
+        ("replay.sql", "missing", ("7", "'o7'", "'{*}'", *WHEN[1:], "'2001-01-01'", "0", "100"), "_coalesce_id_idx"),
+        (
+            "replay.sql",
+            "missing",
+            ("7", "'o7'", "'{*}'", *WHEN[1:], "'2001-01-01'", "0", "100"),
+            "_event_id_endpoint_id_idx",
+        ),
+        ("replay.sql", "logged", ("7", *WHEN, "'2001-01-01'", "0", "100"), "_endpoint_id_ended_at_job_id_idx"),
+        ("replay.sql", "logged", ("7", *WHEN, "'2001-01-01'", "0", "100"), "_event_id_endpoint_id_idx"),
+        ("replay.sql", "named", ("'o7'", EVENTS, "0"), "_id_idx"),
+        ("replay.sql", "enqueue", ("7", EVENTS, "1", "now()", "0.1"), "_id_idx"),
+        (
+            "endpoints.sql",
+            "deliveries",
+            ("7", "'2001-01-01'", "'infinity'", "100", "null", "null", "50"),
+            "_endpoint_id_ended_at_job_id_idx",
+        ),
+        ("endpoints.sql", "deliveries_of", ("7", "30000", "50"), "_event_id_endpoint_id_idx"),
+        ("endpoints.sql", "events_of", ("7", IDS), "_job_id_idx"),
+    ],
+)
+async def test_the_delivery_log_is_read_by_its_indexes_and_a_page_costs_a_page(
+    backlog: asyncpg.Connection, file: str, name: str, args: tuple[str, ...], index: str, mode: str
+) -> None:
+    """20,000 events of one organisation, and as many deliveries to a hundred endpoints."""
+    plan = await explain(backlog, sql.load(file)[name], args, mode)
+    assert any(found.endswith(index) for found in plan.indexes), plan.indexes
+    for table in ("jobs", "webhook_deliveries", "webhook_events"):
+        assert not any(plan.scanned(place) for place in await _days(backlog, table))
+    assert plan.buffers < 60 * BATCH
+
+
+async def _days(conn: asyncpg.Connection, table: str) -> list[str]:
+    """Partitions that have rows."""
+    rows = await conn.fetch(
+        "select relname from pg_class where (relname = $1 or relname like $1 || '\\_%') and reltuples > 0", table
+    )
+    return [row[0] for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from time import time
 from typing import Any
 
 import httpx2
@@ -18,7 +19,7 @@ from tests.jobs.webhook.world import KIND, SECRET, names, sockets_made, world
 OTHER_SECRET = "whsec_" + "B" * 32
 KEYS = {
     *("endpoint", "endpoint_id", "event", "event_id", "url", "outcome", "code", "status", "address", "phases"),
-    *("duration_ms", "request_bytes"),
+    *("duration_ms", "request_bytes", "replay_id", "began_at"),
     *("response_headers", "response_body", "response_truncated"),
 }
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -32,6 +33,7 @@ def test_the_kind_is_tried_after_1_5_30_minutes_and_2_hours() -> None:
 @pytest.mark.req("BJ-15")
 async def test_an_attempt_leaves_one_record_with_these_keys() -> None:
     answer = responds(503, "retry-after: 90", "set-cookie: session=1", "X-Request-Id: r-1", body=b"sorry")
+    before = time()
     async with Server(answer) as server, world() as w:
         outcome = await w.deliver(server.url("/hook?token=hunter2&x"), event="order.paid")
     assert isinstance(outcome, Retry)
@@ -41,11 +43,13 @@ async def test_an_attempt_leaves_one_record_with_these_keys() -> None:
     phases, duration_ms = record["phases"], record["duration_ms"]
     assert set(phases) == {"connect", "first_byte", "body"}  # an IP literal: nothing to resolve
     assert 0 < sum(phases.values()) <= duration_ms
-    assert {name: record[name] for name in KEYS - {"phases", "duration_ms"}} == {
+    assert before <= record["began_at"] <= before + 60
+    assert {name: record[name] for name in KEYS - {"phases", "duration_ms", "began_at"}} == {
         "endpoint": None,
         "endpoint_id": None,
         "event": "order.paid",
         "event_id": None,
+        "replay_id": None,
         "url": f"http://127.0.0.1:{server.port}/hook?token=***&***",
         "outcome": "retry",
         "code": "http_503",

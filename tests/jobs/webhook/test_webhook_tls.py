@@ -56,6 +56,11 @@ async def test_each_row_shows_its_own_certificate_on_connections_of_its_own(bank
             assert isinstance(outcome, Done)
             assert w.record["response_body"] == name
         assert server.connections == 2
+        first, *_others, last = w.records
+        assert set(first["phases"]) == {"dns", "connect", "tls", "first_byte", "body"}
+        assert first["phases"]["tls"] > 0
+        assert sum(first["phases"].values()) <= first["duration_ms"]
+        assert "tls" not in last["phases"], "the connection was open"
     assert "PRIVATE KEY" not in json.dumps(w.records)
 
 
