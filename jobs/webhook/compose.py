@@ -25,6 +25,9 @@ from jobs.webhook.tls import BadCertificate
 from jobs.webhook.transport import Transport
 from jobs.webhook.trip import Trip
 
+OF_ORGANISATION = "--"
+"""Between an organisation and the rest of the name of a secret of its own, as the triggers of endpoints have it too."""
+
 
 class Refused(Exception):
     """There is nothing to send."""
@@ -114,6 +117,14 @@ def _resolved(headers: Mapping[str, str], ctx: Context) -> Mapping[str, str]:
 
 
 def _secret(text: str, ctx: Context) -> str:
+    org_id = ctx.job.org_id
+    if (
+        ctx.tools.webhook.own_secrets
+        and org_id is not None
+        and text.startswith(SECRET_REFERENCE)
+        and not text.startswith(f"{SECRET_REFERENCE}{org_id}{OF_ORGANISATION}")
+    ):
+        raise Refused(_dead("secret_refused", f"{text!r} is no secret of this job's organisation"))
     try:
         return ctx.tools.secrets.resolve(text)
     except SecretMissing as error:

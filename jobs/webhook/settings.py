@@ -55,6 +55,11 @@ class WebhookSettings:
         None, "http://[user:password@]host:port: connect by way of this proxy (CONNECT), which then resolves the names."
     )
 
+    own_secrets: bool = key(
+        False,
+        "Rows and endpoints of an organisation may name only those secrets that begin with it and two hyphens: "
+        "secret://acme--crm.",
+    )
     disable_after: Duration = key(
         duration("5d"),
         "An endpoint that has only failed for so long is disabled; a fifth and three fifths of it before, it is warned "

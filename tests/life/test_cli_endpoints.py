@@ -82,6 +82,8 @@ async def test_what_is_given_is_changed_and_an_empty_value_takes_it_away(
     )
     assert row is not None
     assert tuple(row) == ("other", None, None, 2.0, '{"X-B": "2"}', ["a.*"], URL)
+    await terminal.ok("endpoints", "edit", of, "--contact", "ann@shop.example")
+    assert await pool.fetchval("select contact from webhook_endpoints") == "ann@shop.example"
     assert (await terminal("endpoints", "edit", of)).code == 2
     for words in (
         ("--rate", "fast"),
@@ -90,6 +92,7 @@ async def test_what_is_given_is_changed_and_an_empty_value_takes_it_away(
         ("--burst", 5),
         ("--url", "x"),
         ("--header", "Host: x"),
+        ("--contact", "ann"),
     ):
         assert (await terminal("endpoints", "edit", of, *words)).code == 2, words
     assert (await terminal("endpoints", "edit", 99, "--name", "x")).code == 1

@@ -106,6 +106,25 @@ async def test_what_waited_while_it_was_disabled_comes_in_a_trickle_and_none_is_
     assert len({message for _at, message, _body in sink.got}) == len(sink.got) == 200
 
 
+async def test_what_must_not_be_late_does_not_wait_for_an_endpoint_longer_than_it_may(
+    fleet: Fleet, pool: asyncpg.Pool, sink: Sink
+) -> None:
+    await fleet.start("a", CONFIG)
+    of = await endpoint(pool, sink, state="disabled")
+    await pool.execute(
+        "insert into webhook_events (event, payload, expires_at) select 'a', '{\"n\": 1}', now() + n * interval '1 s' "
+        "from unnest(array[2, 3600]) as n"
+    )
+    await until_sql(pool, "select count(*) = 1 from job_history")
+    await until_sql(pool, "select count(*) = 1 from jobs where gate = $1", f"lane:endpoint:{of}")
+    ends = await pool.fetch("select state, reason from job_history")
+    assert [row["state"] for row in ends] == ["dead"]
+    assert "expire" in ends[0]["reason"]
+    await pool.execute("update webhook_endpoints set state = 'enabled'")
+    await empty(pool)
+    assert len(sink.got) == 1
+
+
 async def test_a_change_is_obeyed_within_two_seconds_by_every_daemon(
     fleet: Fleet, pool: asyncpg.Pool, sink: Sink
 ) -> None:

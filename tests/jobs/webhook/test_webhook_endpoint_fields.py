@@ -158,6 +158,37 @@ async def test_what_goes_well_says_nothing_until_something_has_failed(pool: Pool
         assert [said["ok"] for said in w.health.take()] == [True]
 
 
+@pytest.mark.req("OR-13")
+@pytest.mark.parametrize(
+    ("of", "name", "is_sent"),
+    [
+        ("acme", "acme--crm", True),
+        ("acme", "stripe", False),
+        ("acme", "acme", False),
+        ("acme", "globex--crm", False),
+        (None, "stripe", True),
+    ],
+)
+@pytest.mark.parametrize("place", ["headers", "secret", "client_certificate", "an endpoint's header"])
+async def test_where_organisations_have_their_own_secrets_no_other_is_sent(
+    place: str, of: str | None, name: str, is_sent: bool, pool: Pool
+) -> None:
+    reference = f"secret://{name}"
+    async with Server(responds(204)) as server, lab(pool, own_secrets=True, secrets={name: ONE}) as w:
+        if place == "an endpoint's header":
+            to = await endpoint(pool, url=server.url(), org_id=of, signing=[], headers=json.dumps({"x-key": reference}))
+            args: dict[str, Any] = {"endpoint": to}
+        else:
+            url = server.url().replace("http:", "https:" if place == "client_certificate" else "http:")
+            args = {"url": url, place: {"x-key": reference} if place == "headers" else reference}
+        outcome = await w.run({"payload": 1, **args}, org_id=of)
+    assert (getattr(outcome, "code", None) == "secret_refused") is not is_sent
+    if place != "client_certificate":  # which is no certificate
+        assert isinstance(outcome, Done if is_sent else Dead)
+        assert len(server.requests) == is_sent
+    assert ONE not in repr(outcome)
+
+
 @pytest.mark.parametrize(("days", "told"), [("5d", 0), ("3d", 1), ("0", 0)])
 async def test_of_one_that_is_known_to_fail_its_failures_are_told_when_its_time_is_over(
     days: str, told: int, pool: Pool

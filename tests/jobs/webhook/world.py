@@ -89,7 +89,7 @@ async def world(
         "timeout": duration("5s"),
     }
     chosen = WebhookSettings(**(defaults | settings))
-    env = {f"JOBSD_SECRET_{name.upper()}": value for name, value in (secrets or {}).items()}
+    env = {f"JOBSD_SECRET_{name.upper().replace('-', '_')}": value for name, value in (secrets or {}).items()}
     http = open_http(chosen, lookup=lookup, tls=tls)
     templates = Templates()
     try:
