@@ -20,6 +20,8 @@ from benchmarks import (
     pickup,
     rescue,
     roles,
+    slow_endpoints,
+    webhooks,
 )
 
 TOGETHER = 3
@@ -35,6 +37,8 @@ async def main() -> bool:
         await horizon.main(),
         await rescue.main(),
         await lanes.main(),
+        await webhooks.main(),
+        await slow_endpoints.main(),
         await limits.main(),
         await history.main(),
         await roles.main(),
@@ -48,6 +52,8 @@ async def short() -> None:
         limits.main(3, 1, 500),
         neighbour.main(2_000, 2, 500),
         lanes.main(200, 100, 1),
+        webhooks.main(500, 1),
+        slow_endpoints.main(50, 0.5),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),
