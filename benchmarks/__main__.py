@@ -21,6 +21,8 @@ from benchmarks import (
     pickup,
     rescue,
     roles,
+    slow_endpoints,
+    webhooks,
 )
 
 TOGETHER = 3
@@ -37,6 +39,8 @@ async def main() -> bool:
         await rescue.main(),
         await lanes.main(),
         await endpoints.main(),
+        await webhooks.main(),
+        await slow_endpoints.main(),
         await limits.main(),
         await history.main(),
         await roles.main(),
@@ -51,6 +55,8 @@ async def short() -> None:
         neighbour.main(2_000, 2, 500),
         lanes.main(200, 100, 1),
         endpoints.main(50, 1, 1),
+        webhooks.main(500, 1),
+        slow_endpoints.main(50, 0.5),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),

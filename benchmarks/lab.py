@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -83,12 +84,12 @@ async def daemon(lab: Lab, concurrency: int = 1000, **env: str) -> AsyncIterator
         await asyncio.to_thread(process.wait, 60)
 
 
-async def until_empty(conn: asyncpg.Connection) -> None:
+async def until_empty(conn: asyncpg.Connection, every_s: float = 0.05) -> None:
     while await conn.fetchval("select exists (select from jobs)"):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every_s)
 
 
-def cpu_s(process: subprocess.Popen[bytes]) -> float:
+def cpu_s(process: subprocess.Popen[Any]) -> float:
     return _cpu_s(process.pid)
 
 

@@ -87,7 +87,7 @@ class Daemon:
         stack.push_async_callback(close_pool, handler_pool)
         conns = await database.transaction_pool()
         stack.push_async_callback(close_pool, conns)
-        setup = self._reload.open(handler_pool)
+        setup = self._reload.open(handler_pool, pool)
         stack.push_async_callback(self._reload.close)
         self._parts = Parts(database, pool, conns, self._reload, setup, self._observer, self._watchdog)
         self._opened(self._parts)

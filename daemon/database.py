@@ -22,8 +22,9 @@ ENGINE_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"
 TRANSACTION_GRACE_S = 10.0
 """So much later than the daemon the server ends a transaction that takes too long."""
 
-ENGINE_CONNECTIONS = 6
-"""Claimer, finisher, keeper and scheduler each hold one at a time; the rest is for limits and progress."""
+ENGINE_CONNECTIONS = 8
+"""Claimer, finisher, keeper and scheduler each hold one at a time, endpoints and events one each while they are looked
+up; the rest is for limits and progress."""
 
 
 class Database:

@@ -12,6 +12,10 @@ from weakref import getweakrefcount
 
 from daemon.attempt import Running
 
+BEGIN_A_TURN = 20
+"""Rows that wait begin so many in a turn of the loop: a claim of 250 whose handlers all begin at once, a connection
+each, would hold up everything else for a tenth of a second."""
+
 
 class Hand(asyncio.Task[None]):
     """A task that can tell whether a handler did anything to it that would outlast its row."""
@@ -48,15 +52,32 @@ class Hands:
         self._called = False  # a hand is on its way to the rows
         self._lead: Hand | None = None  # the one that runs in this turn of the loop
         self._slow: set[str] = set()  # kinds whose last row waited: theirs begin at once, each in a task of its own
+        self._apart: deque[Running] = deque()  # those of them that begin in a later turn
+        self._begun = 0  # in this turn
 
     def take(self, running: Running, *, waits: bool = False) -> None:
         """Begin with it in the next turn of the loop; `waits`: as is known already."""
         if waits or running.job.kind in self._slow:
-            self._start(self._serve(running))
+            self._begin(running)
             return
         self._rows.append(running)
         if self._lead is None and not self._called:
             self._call()
+
+    def _begin(self, running: Running) -> None:
+        """In a task of its own."""
+        if self._begun >= BEGIN_A_TURN:
+            self._apart.append(running)
+            return
+        if not self._begun:
+            self._loop.call_soon(self._next)
+        self._begun += 1
+        self._start(self._serve(running))
+
+    def _next(self) -> None:
+        self._begun = 0
+        for _ in range(min(BEGIN_A_TURN, len(self._apart))):
+            self._begin(self._apart.popleft())
 
     def _call(self) -> None:
         self._called = True
@@ -96,7 +117,7 @@ class Hands:
         if hand.running is not None:
             self._slow.add(hand.running.job.kind)
             while self._rows:  # most likely they will wait too, and should not have to begin one a turn
-                self._start(self._serve(self._rows.popleft()))
+                self._begin(self._rows.popleft())
         if self._rows and not self._called:
             self._call()
 

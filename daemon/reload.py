@@ -41,11 +41,11 @@ class Reload:
         """Read the config again, soon; calls that come meanwhile count as one."""
         self._asked.set()
 
-    def open(self, handler_pool: asyncpg.Pool) -> Setup:
+    def open(self, handler_pool: asyncpg.Pool, reads: asyncpg.Pool) -> Setup:
         """What the daemon starts with."""
         kinds = load_kinds(self.config.daemon.handlers, self.config.daemon.kinds)
         self._secrets = Secrets(secret_folders(self.config))
-        self._clients = open_clients(wanted(self.config), handler_pool, self._secrets)
+        self._clients = open_clients(wanted(self.config), handler_pool, self._secrets, reads=reads)
         return Setup(self.config, self._clients, kinds)
 
     async def close(self) -> None:

@@ -62,13 +62,21 @@ class Clients:
             self.events.close()
 
 
-def open_clients(wanted: Wanted, db: asyncpg.Pool, secrets: Secrets, before: Clients | None = None) -> Clients:
+def open_clients(
+    wanted: Wanted,
+    db: asyncpg.Pool,
+    secrets: Secrets,
+    before: Clients | None = None,
+    *,
+    reads: asyncpg.Pool | None = None,
+) -> Clients:
     """Clients for these settings; those whose settings are as they were `before` are kept, with their connections.
+    `reads`: connections for what deliveries look up, which leaves nothing behind in a session; else those of `db`.
 
     Whatever cannot be opened raises here, before anything is replaced.
     """
-    endpoints = before.endpoints if before else open_endpoints(db)
-    events = before.events if before else open_events(db)
+    endpoints = before.endpoints if before else open_endpoints(reads or db)
+    events = before.events if before else open_events(reads or db)
     health = before.health if before else Health()
     if before is not None and before.secrets is not secrets:
         before = None

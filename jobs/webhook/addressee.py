@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from time import time
 
 import asyncpg
+import msgspec
 
 from jobs.context import Context
 from jobs.model import Dead, Outcome, Retry, Snooze
@@ -25,8 +25,7 @@ OCTETS = "application/octet-stream"
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class Addressed(msgspec.Struct, frozen=True):
     """`endpoint`, `event_id` and `replay` are for the delivery log; `timeout_s` is the endpoint's own."""
 
     draft: Draft
@@ -78,7 +77,6 @@ async def addressed(args: WebhookArgs, ctx: Context, *, clock: Callable[[], floa
 def _draft(args: WebhookArgs, ctx: Context, endpoint: Endpoint, event: Event | None, secrets: tuple[str, ...]) -> Draft:
     """An event's id is that of the message, whoever it goes to and however often.  A template makes something of JSON;
     other bytes are sent as they are."""
-    given = {name.lower() for name in args.headers}
     body, content_type, made = _content(args, endpoint, event)
     return Draft(
         url=endpoint.url,
@@ -86,12 +84,20 @@ def _draft(args: WebhookArgs, ctx: Context, endpoint: Endpoint, event: Event | N
         content_type=content_type,
         message_id=f"msg_{ctx.job.id}" if event is None else f"msg_e{event.id}",
         event=args.event if event is None else event.event,
-        headers={**{n: v for n, v in endpoint.headers.items() if n.lower() not in given}, **args.headers},
+        headers=_headers(endpoint.headers, args.headers),
         secrets=secrets if endpoint.signing else (),
         signing=endpoint.signing,
         client_certificate=endpoint.client_certificate,
         template=endpoint.template if made else None,
     )
+
+
+def _headers(own: Mapping[str, str], given: Mapping[str, str]) -> Mapping[str, str]:
+    """An endpoint's, and those of a row, which win."""
+    if not given:
+        return own
+    names = {name.lower() for name in given}
+    return {**{name: value for name, value in own.items() if name.lower() not in names}, **given}
 
 
 def _content(args: WebhookArgs, endpoint: Endpoint, event: Event | None) -> tuple[bytes, str, bool]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic, time
 
 import aiohttp
+import msgspec
 
 from jobs.webhook import trip as trips
 from jobs.webhook.exchange import Answer
@@ -20,8 +20,7 @@ from jobs.webhook.transport import Transport
 _STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may have reached the receiver's code
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A POST ready to be written.  `tls` None: no client certificate."""
 
     target: Target
@@ -34,17 +33,17 @@ class Message:
 class Reply:
     """What is known of an attempt, filled while it runs, so that a deadline or a cancellation leaves what came.
 
-    `status` None: no readable head of a response came; `fault` says why, and "interrupted" until something else is
-    known.  Once there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has
-    spoken.  `began_at`: seconds since 1970.
+    `status` None: no readable head of a response came; `fault` says why, and is None until something is known.  Once
+    there is a head it decides, and a body that breaks off is only marked `truncated`: the receiver has spoken.
+    `began_at`: seconds since 1970.
     """
 
-    trip: trips.Trip = field(default_factory=trips.Trip)
+    trip: trips.Trip | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     truncated: bool = False
-    fault: Fault = field(default_factory=lambda: Fault("interrupted"))
+    fault: Fault | None = None
     began_at: float = field(default_factory=time)
     duration_s: float = 0.0
     body_bytes: int = 0
@@ -52,7 +51,7 @@ class Reply:
     @property
     def sent(self) -> bool:
         """Bytes of the request may have left."""
-        return self.trip.sent_at is not None
+        return self.trip is not None and self.trip.sent_at is not None
 
     @property
     def request_bytes(self) -> int:
@@ -71,13 +70,13 @@ async def post(
     began = monotonic()
     into.body_bytes = len(message.body)
     try:
-        async with asyncio.timeout(timeout_s):
+        with transport.deadlines.within(timeout_s):
             try:
-                await _once(transport, message, settings, into)
+                await _once(transport, message, settings, into, trips.begin())
             except Fault as fault:
                 if not _is_stale(into, fault):
                     raise
-                await _once(transport, message, settings, into, fresh=True)
+                await _once(transport, message, settings, into, trips.begin(), fresh=True)
     except Fault as fault:
         into.fault = fault
     except TimeoutError:
@@ -88,17 +87,24 @@ async def post(
 
 
 async def _once(
-    transport: Transport, message: Message, settings: WebhookSettings, into: Reply, *, fresh: bool = False
+    transport: Transport,
+    message: Message,
+    settings: WebhookSettings,
+    into: Reply,
+    trip: trips.Trip,
+    *,
+    fresh: bool = False,
 ) -> None:
-    into.trip = trip = trips.begin()
+    into.trip = trip
     answer = await transport.post(message.target, message.headers, message.body, trip, message.tls, fresh=fresh)
     try:
         into.status = answer.status
         into.headers = answer.headers
         trip.answered()
-        with trip.phase("body"):
+        if not answer.content.at_eof():
             await _read(answer, settings, into)
     finally:
+        trip.ended()
         answer.release()  # back to the pool when read to its end, closed otherwise
 
 
@@ -121,11 +127,13 @@ async def _read(answer: Answer, settings: WebhookSettings, into: Reply) -> None:
 def _is_stale(reply: Reply, fault: Fault) -> bool:
     trip = reply.trip
     dead = fault.code in ("connection_closed", "connection_reset") and not fault.had_reply
-    return dead and trip.reused and monotonic() - trip.started_at < _STALE_S
+    return dead and trip is not None and trip.reused and monotonic() - trip.started_at < _STALE_S
 
 
-def _late(trip: trips.Trip, transport: Transport) -> str:
+def _late(trip: trips.Trip | None, transport: Transport) -> str:
     """What the whole attempt's deadline interrupted."""
+    if trip is None:
+        return "pool_timeout"
     if trip.sent_at is not None:
         return "timeout"
     if trip.dialled:

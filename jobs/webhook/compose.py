@@ -96,7 +96,9 @@ async def _rendered(template: str, draft: Draft, ctx: Context) -> bytes:
 
 
 def _signer(draft: Draft, ctx: Context) -> Signer:
-    texts = tuple(str(_secret(text, ctx)) for text in draft.secrets)
+    texts = draft.secrets
+    if any(text.startswith(SECRET_REFERENCE) for text in texts):
+        texts = tuple(str(_secret(text, ctx)) for text in texts)
     try:
         return signer(texts, draft.signing)
     except BadSecret as error:
@@ -106,7 +108,7 @@ def _signer(draft: Draft, ctx: Context) -> Signer:
 
 def _resolved(headers: Mapping[str, str], ctx: Context) -> Mapping[str, str]:
     """`headers` with references replaced; what they stand for is checked like what a row says itself."""
-    if not any(value.startswith(SECRET_REFERENCE) for value in headers.values()):
+    if not headers or not any(value.startswith(SECRET_REFERENCE) for value in headers.values()):
         return headers
     resolved = {name: str(_secret(value, ctx)) for name, value in headers.items()}
     try:

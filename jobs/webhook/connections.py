@@ -6,7 +6,9 @@ takes the head along.  And it takes what an idle connection has received for the
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -28,7 +30,24 @@ class Hearing(ResponseHandler):
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self._idle = False
+        self._reads_for_us: object = None
+        self.peer: str | None = None
         self._listen()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if peer else None
+
+    def expect(self, reading: Mapping[str, Any]) -> None:
+        """A request of ours is about to be written.  Its answer is read by the parser of the last one, as long as that
+        was ours too: it goes from one answer to the next, and to make another for each costs as much as to read it."""
+        if self._parser is None or self._parser is not self._reads_for_us:
+            self.set_response_params(**reading)
+            self._reads_for_us = self._parser
+        else:
+            self._idle = False
+            self._listen()
 
     def _listen(self) -> None:
         self._has_head, self._heads, self._last = False, 0, b""

@@ -11,9 +11,11 @@ from jobs.context import Ledger
 LEDGER = Ledger("webhook_deliveries")
 
 # Enough to see who answered and why; others may carry the receiver's cookies and tokens.
-_SHOWN = (
-    *("cf-ray", "content-length", "content-type", "date", "location", "request-id", "retry-after", "server", "via"),
-    *("x-amzn-requestid", "x-request-id"),
+_SHOWN = frozenset(
+    [
+        *("cf-ray", "content-length", "content-type", "date", "location", "request-id", "retry-after", "server", "via"),
+        *("x-amzn-requestid", "x-request-id"),
+    ]
 )
 _MAX_VALUE = 1024
 
@@ -52,11 +54,11 @@ def row(
         "code": code,
         "status": status,
         "address": address,
-        "phases": {name: _ms(seconds) for name, seconds in (phases_s or {}).items()},
-        "duration_ms": _ms(duration_s),
+        "phases": {name: round(seconds * 1000, 2) for name, seconds in (phases_s or {}).items()},
+        "duration_ms": round(duration_s * 1000, 2),
         "request_bytes": request_bytes,
-        "response_headers": shown_headers(headers or {}),
-        "response_body": clean(body.decode("utf-8", "replace")),
+        "response_headers": shown_headers(headers) if headers else {},
+        "response_body": clean(body.decode("utf-8", "replace")) if body else "",
         "response_truncated": truncated,
     }
 
@@ -80,11 +82,8 @@ def shown_url(url: str) -> str:
 
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of the allow list, values shortened; Location is masked as a URL."""
-    shown = {name: clean(headers[name])[:_MAX_VALUE] for name in _SHOWN if name in headers}
-    if "location" in shown:
-        shown["location"] = shown_url(headers["location"])
+    shown: dict[str, str] = {}
+    for name, value in headers.items():
+        if (lower := name.lower()) in _SHOWN and lower not in shown:  # of one that came twice the first
+            shown[lower] = shown_url(value) if lower == "location" else clean(value)[:_MAX_VALUE]
     return shown
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2)

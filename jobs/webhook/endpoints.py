@@ -71,8 +71,7 @@ class Endpoint:
 
     def secrets_at(self, now_s: float) -> tuple[str, ...]:
         """Those that sign at this time (seconds since 1970), newest first."""
-        live = (s.secret for s in self.secrets if s.expires_at is None or s.expires_at > now_s)
-        return tuple(live)[:MAX_SECRETS]
+        return tuple([s.secret for s in self.secrets if s.expires_at is None or s.expires_at > now_s][:MAX_SECRETS])
 
 
 @dataclass(frozen=True, slots=True)

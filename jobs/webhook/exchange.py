@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
 from multidict import CIMultiDict
+from yarl import URL
 
-from jobs.webhook.connections import Connections
+from jobs.webhook.connections import Connections, Hearing
 from jobs.webhook.faults import Fault
 from jobs.webhook.proxy import Proxy
 from jobs.webhook.settings import WebhookSettings
@@ -27,6 +29,7 @@ _ROUTES_KEPT = 4096
 
 
 class Content(Protocol):
+    def at_eof(self) -> bool: ...
     async def readany(self) -> bytes: ...
     def _read_nowait(self, n: int) -> bytes: ...
 
@@ -51,6 +54,15 @@ class Answer:
         _let_go(self._connection)
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the connector knows a destination by, and the first lines of what is sent there."""
+
+    request: aiohttp.ClientRequest
+    key: Any
+    start: str
+
+
 class Exchange:
     """Posts over the connections of `connector`."""
 
@@ -63,8 +75,16 @@ class Exchange:
     ) -> None:
         self._connector = connector
         self._proxy = proxy
-        self._settings = settings
         self._timeout = timeout
+        self._reading = {
+            "read_until_eof": True,
+            "auto_decompress": False,
+            "read_bufsize": READ_BUFFER,
+            "timeout_ceil_threshold": 3600,
+            "max_line_size": settings.max_header,
+            "max_field_size": settings.max_header,
+            "max_headers": settings.max_headers,
+        }
         self._route = lru_cache(maxsize=_ROUTES_KEPT)(self._make_route)
 
     async def post(
@@ -79,45 +99,35 @@ class Exchange:
     ) -> Answer:
         """Raises what the connector and the parser raise; `trip` notes when the first byte leaves.  `fresh`: on a
         connection that is new, or was in use a moment ago."""
-        route, start = self._route(target, tls)
+        route = self._route(target.url, tls)
         if fresh:
-            self._connector.drop_idle(route.connection_key)
-        message = _written(start, headers, body)
+            self._connector.drop_idle(route.key)
+        message = _written(route.start, headers, body)
+        connection = await self._connector._get(route.key, []) or await self._dialled(route)
         try:
-            connection = await self._connector.connect(route, traces=[], timeout=self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
-        try:
-            return await self._converse(connection, message, trip)
+            line, transport = connection.protocol, connection.transport
+            if transport is None or not isinstance(line, Hearing):
+                raise aiohttp.ServerDisconnectedError
+            trip.sending(line.peer)
+            line.expect(self._reading)
+            transport.write(message)
+            while True:
+                head, content = await line.read()
+                if not 100 <= head.code <= 199 or head.code == 101:
+                    return Answer(head.code, head.headers, content, connection)
         except BaseException:
             _let_go(connection, at_once=True)
             raise
 
-    async def _converse(self, connection: Connection, message: bytes, trip: Trip) -> Answer:
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
-            raise aiohttp.ServerDisconnectedError
-        peer = transport.get_extra_info("peername")
-        trip.sending(str(peer[0]) if peer else None)
-        protocol.set_response_params(
-            read_until_eof=True,
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER,
-            timeout_ceil_threshold=3600,
-            max_line_size=self._settings.max_header,
-            max_field_size=self._settings.max_header,
-            max_headers=self._settings.max_headers,
-        )
-        transport.write(message)
-        while True:
-            head, content = await protocol.read()
-            if not 100 <= head.code <= 199 or head.code == 101:
-                return Answer(head.code, head.headers, content, connection)
+    async def _dialled(self, route: _Route) -> Connection:
+        """A new connection, or one that comes free while there may not be more."""
+        try:
+            return await self._connector.connect(route.request, traces=[], timeout=self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
 
-    def _make_route(self, target: Target, tls: ssl.SSLContext | None) -> tuple[aiohttp.ClientRequest, str]:
-        """What the connector knows a destination by, and the first lines of what is sent there."""
-        url = target.url
-        route = aiohttp.ClientRequest(
+    def _make_route(self, url: URL, tls: ssl.SSLContext | None) -> _Route:
+        request = aiohttp.ClientRequest(
             "POST",
             url,
             loop=self._connector._loop,
@@ -125,7 +135,8 @@ class Exchange:
             proxy=None if self._proxy is None else self._proxy.url,
             proxy_headers=None if self._proxy is None else CIMultiDict(self._proxy.headers_for(url)),
         )
-        return route, f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+        start = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+        return _Route(request, request.connection_key, start)
 
 
 def _written(start: str, headers: Mapping[str, str], body: bytes) -> bytes:

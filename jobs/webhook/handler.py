@@ -65,7 +65,7 @@ def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
 def _judged(reply: Reply, settings: WebhookSettings, gone: Gone) -> Verdict:
     """Of an attempt that was stopped in mid-flight too: the receiver may have acted on it, so it counts."""
     if reply.status is None:
-        return judge_fault(reply.fault, sent=reply.sent)
+        return judge_fault(reply.fault or Fault("interrupted"), sent=reply.sent)
     return judge_status(reply.status, reply.headers, settings, datetime.now(UTC), gone)
 
 
@@ -107,6 +107,7 @@ def _finish(to: Addressed, ctx: Context, reply: Reply, verdict: Verdict) -> Outc
 
 
 def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
+    trip = reply.trip
     return delivery.row(
         word=verdict.word,
         code=verdict.code,
@@ -118,8 +119,8 @@ def _row(to: Addressed, reply: Reply, verdict: Verdict) -> dict[str, Any]:
         replay_id=to.replay,
         began_at=reply.began_at,
         status=reply.status,
-        address=reply.trip.address,
-        phases_s=reply.trip.phases_s,
+        address=None if trip is None else trip.address,
+        phases_s=None if trip is None else trip.phases_s,
         duration_s=reply.duration_s,
         request_bytes=reply.request_bytes,
         headers=reply.headers,

@@ -65,14 +65,13 @@ def outgoing(
 ) -> dict[str, str]:
     """Every header of one attempt but Host and Content-Length.  `given` has passed `check` and wins over what is only a
     default; identifiers of the row that are not well-formed stay behind."""
-    headers = {name.lower(): value for name, value in given.items()}
-    headers.setdefault("content-type", content_type)
-    headers.setdefault("user-agent", user_agent)
-    headers.setdefault("accept", "*/*")
+    headers = {"content-type": content_type, "user-agent": user_agent, "accept": "*/*"}
     if traceparent and _TRACEPARENT.fullmatch(traceparent):
-        headers.setdefault("traceparent", traceparent)
+        headers["traceparent"] = traceparent
     if correlation_id and _CORRELATION.fullmatch(correlation_id):
-        headers.setdefault("x-correlation-id", correlation_id)
+        headers["x-correlation-id"] = correlation_id
+    for name, value in given.items():
+        headers[name.lower()] = value
     headers["accept-encoding"] = "identity"
     headers["webhook-id"] = message_id
     headers["webhook-timestamp"] = str(timestamp)

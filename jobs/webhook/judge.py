@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
+
+import msgspec
 
 from jobs.model import Dead, Done, Outcome, Retry, Snooze
 from jobs.webhook.delivery import clean
@@ -29,8 +31,7 @@ _REDIRECT = "redirect_not_followed"
 _ABORT, _DISABLE = "abort-message", "disable"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """`outcome` goes to the engine; `word` and `code` go to the delivery log; `plea` is about the endpoint.
 
     `unknown`: bytes of the request left and no readable answer came, so the receiver may have acted on it.  The engine
@@ -51,11 +52,13 @@ def judge_status(
     A receiver that answers 5xx or 429 is not well; where it says for how long with 429 or 503, none of its rows is sent
     until then.  Any other status is about this row alone: whoever answers it is up.
     """
+    if 200 <= status <= 299 and not settings.obey_delivery_header:
+        return well(status)
     code, detail = f"http_{status}", {"status": status}
     wish = headers.get("webhook-delivery", "").strip().lower() if settings.obey_delivery_header else ""
     plea: Plea | None = "disable" if wish == _DISABLE else None
     if 200 <= status <= 299:
-        return Verdict("ok", code, Done(detail), plea)
+        return well(status) if plea is None else Verdict("ok", code, Done(detail), plea)
     if wish in (_ABORT, _DISABLE):
         obeyed = Dead(
             f"the receiver answered {status} and webhook-delivery: {wish}", code=wish, detail=detail, lane_fault=False
@@ -81,6 +84,12 @@ def judge_status(
         lane_after=after_s if status in (429, 503) else None,
     )
     return Verdict("retry", code, later)
+
+
+@lru_cache(maxsize=100)
+def well(status: int) -> Verdict:
+    """Of a 2xx without a plea."""
+    return Verdict("ok", f"http_{status}", Done({"status": status}))
 
 
 def judge_fault(fault: Fault, *, sent: bool) -> Verdict:

@@ -28,8 +28,10 @@ class WebhookSettings:
         duration("20s"), "Longest time for one attempt, response body included.", minimum=0.05, maximum=240
     )
     keepalive: Duration = key(duration("15s"), "How long an idle connection is kept for reuse.", minimum=1)
-    max_connections: int = key(1000, "Connections open at once.", minimum=1)
-    max_connections_per_host: int = key(100, "Connections open at once to one host and port.", minimum=1)
+    max_connections: int = key(
+        10_000, "Connections in use at once; no more than the process may open files.", minimum=1
+    )
+    max_connections_per_host: int = key(100, "Connections in use at once to one host and port.", minimum=1)
     response_keep: Size = key(size("16KiB"), "How much of a response's body goes to the delivery log.", minimum=0)
     response_max: Size = key(
         size("64KiB"), "How much of a response's body is read before the connection is closed.", minimum=0

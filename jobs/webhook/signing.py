@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +22,7 @@ MAX_SECRETS = 10
 SIGNATURE_HEADERS = frozenset({"webhook-signature", "x-hub-signature", "x-hub-signature-256", "stripe-signature"})
 _MIN_BYTES, _MAX_BYTES = 24, 64
 _SEED_BYTES = 32
+_BLOCK = 64  # bytes of SHA-256
 _SIGNERS_KEPT = 4096  # to read an ed25519 key costs more than to sign with it
 
 
@@ -30,13 +30,31 @@ class BadSecret(ValueError):
     """The secret is not what its style of signing needs; the message does not hold it."""
 
 
+class HmacKey:
+    """HMAC-SHA256 with one key: what depends on the key alone is computed once, which halves the cost of a message of
+    half a KiB."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))  # RFC 2104
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def digest(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """One receiver's keys, newest first, read once and used for each attempt."""
 
     styles: tuple[Style, ...]
-    texts: tuple[bytes, ...] = field(repr=False)
-    v1: tuple[bytes, ...] = field(repr=False)
+    texts: tuple[HmacKey, ...] = field(repr=False)
+    v1: tuple[HmacKey, ...] = field(repr=False)
     v1a: tuple[Ed25519PrivateKey, ...] = field(repr=False)
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
@@ -49,11 +67,11 @@ class Signer:
         for style in self.styles:
             match style:
                 case "standard":
-                    _append(made, sign(self.v1, message_id, timestamp, body))
+                    _append(made, _sign_v1(self.v1, message_id, timestamp, body))
                 case "standard_ed25519":
                     _append(made, _sign_v1a(self.v1a, message_id, timestamp, body))
                 case "github":
-                    made["x-hub-signature-256"] = "sha256=" + hmac.digest(self.texts[0], body, hashlib.sha256).hex()
+                    made["x-hub-signature-256"] = "sha256=" + self.texts[0].digest(body).hex()
                 case "stripe":
                     made["stripe-signature"] = _stripe(self.texts, timestamp, body)
         return made
@@ -65,10 +83,12 @@ def signer(secrets: tuple[str, ...], styles: tuple[Style, ...]) -> Signer:
     style without any."""
     as_text = "github" in styles or "stripe" in styles
     v1 = (
-        [decode_secret(text) for text in secrets if not text.startswith(PRIVATE_PREFIX)] if "standard" in styles else []
+        [HmacKey(decode_secret(text)) for text in secrets if not text.startswith(PRIVATE_PREFIX)]
+        if "standard" in styles
+        else []
     )
     v1a = [decode_private(text) for text in secrets if text.startswith(PRIVATE_PREFIX)]
-    texts = tuple(text.encode() for text in secrets if not text.startswith(PRIVATE_PREFIX))
+    texts = tuple(HmacKey(text.encode()) for text in secrets if not text.startswith(PRIVATE_PREFIX))
     if v1a and "standard_ed25519" not in styles:
         raise BadSecret(f"a {PRIVATE_PREFIX!r} key signs only where the signing 'standard_ed25519' is asked for")
     if not v1a and "standard_ed25519" in styles:
@@ -107,9 +127,14 @@ def public_of(text: str) -> str:
 
 
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """webhook-signature of `v1`, as a receiver computes it who has these keys."""
+    return _sign_v1([HmacKey(key) for key in keys], message_id, timestamp, body)
+
+
+def _sign_v1(keys: Sequence[HmacKey], message_id: str, timestamp: int, body: bytes) -> str:
     """One `v1,…` for each key, separated by spaces."""
     signed = _signed(message_id, timestamp, body)
-    return " ".join("v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys)
+    return " ".join(["v1," + base64.b64encode(key.digest(signed)).decode() for key in keys])
 
 
 def _sign_v1a(keys: Sequence[Ed25519PrivateKey], message_id: str, timestamp: int, body: bytes) -> str:
@@ -117,10 +142,10 @@ def _sign_v1a(keys: Sequence[Ed25519PrivateKey], message_id: str, timestamp: int
     return " ".join("v1a," + base64.b64encode(key.sign(signed)).decode() for key in keys)
 
 
-def _stripe(keys: Sequence[bytes], timestamp: int, body: bytes) -> str:
+def _stripe(keys: Sequence[HmacKey], timestamp: int, body: bytes) -> str:
     """As Stripe's libraries read it: they take the secret as the text it is, prefix and all."""
     signed = b"%d.%s" % (timestamp, body)
-    signatures = (f",v1={hmac.digest(key, signed, hashlib.sha256).hex()}" for key in keys)
+    signatures = (f",v1={key.digest(signed).hex()}" for key in keys)
     return f"t={timestamp}{''.join(signatures)}"
 
 

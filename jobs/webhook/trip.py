@@ -52,6 +52,11 @@ class Trip:
         if self.sent_at is not None:
             self.phases_s["first_byte"] = monotonic() - self.sent_at
 
+    def ended(self) -> None:
+        """The response's body is here, or will not come."""
+        if self.sent_at is not None:
+            self.phases_s["body"] = monotonic() - self.sent_at - self.phases_s.get("first_byte", 0.0)
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Note how long the block took, also when it fails."""

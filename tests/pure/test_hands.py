@@ -6,12 +6,13 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from daemon.attempt import Running
-from daemon.hands import Hands
+from daemon.hands import BEGIN_A_TURN, Hands
 from jobs.model import Job
 
 TENANT: ContextVar[str] = ContextVar("TENANT", default="nobody")
@@ -112,6 +113,21 @@ async def test_rows_that_are_known_to_wait_begin_together() -> None:
     assert len(bench.tasks) == 20
     gate.set()
     await bench.until(20)
+
+
+async def test_of_many_that_are_known_to_wait_a_few_begin_in_a_turn_of_the_loop_and_in_their_order() -> None:
+    bench, gate, counts = Bench(), asyncio.Event(), [0]
+    for _ in range(250):
+        bench.row(waits(gate), known=True)
+    bench.row(nothing, kind="quick")
+    while len(bench.tasks) < 251:
+        await asyncio.sleep(0)
+        counts.append(len(bench.tasks))
+    assert max(after - before for before, after in pairwise(counts)) <= BEGIN_A_TURN + 1
+    assert bench.ended == [251], "which had to wait for none of them"
+    assert [number for number in bench.tasks if number != 251] == list(range(1, 251))
+    gate.set()
+    await bench.until(251)
 
 
 async def test_rows_behind_one_that_waits_begin_together_in_the_next_turn() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import time
 from collections.abc import Iterator, Mapping
 from itertools import permutations
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.webhook.signing import BadSecret, Style, decode_private, decode_secret, public_of, signer
+from jobs.webhook.signing import BadSecret, HmacKey, Style, decode_private, decode_secret, public_of, signer
 from tests.jobs.webhook import receivers
 from tests.jobs.webhook.server import OK, Server, says
 from tests.jobs.webhook.world import SECRET, world
@@ -202,3 +203,11 @@ def test_no_key_is_shown() -> None:
     shown = repr(signer((SECRET, PRIVATE), (*BOTH, "github")))
     assert SECRET not in shown
     assert repr(decode_secret(SECRET)) not in shown
+
+
+@pytest.mark.parametrize("length", [0, 1, 24, 63, 64, 65, 200])
+@pytest.mark.parametrize("size", [0, 1, 55, 64, 1000])
+def test_a_prepared_key_makes_the_hmac_of_the_standard_library(length: int, size: int) -> None:
+    key, message = bytes(range(length % 256)), b"x" * size
+    prepared = HmacKey(key)
+    assert [prepared.digest(message) for _ in range(2)] == [hmac.digest(key, message, "sha256")] * 2
