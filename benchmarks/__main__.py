@@ -11,6 +11,7 @@ import uvloop
 
 from benchmarks import (
     drain,
+    endpoints,
     enqueue,
     history,
     horizon,
@@ -37,6 +38,7 @@ async def main() -> bool:
         await horizon.main(),
         await rescue.main(),
         await lanes.main(),
+        await endpoints.main(),
         await webhooks.main(),
         await slow_endpoints.main(),
         await limits.main(),
@@ -52,6 +54,7 @@ async def short() -> None:
         limits.main(3, 1, 500),
         neighbour.main(2_000, 2, 500),
         lanes.main(200, 100, 1),
+        endpoints.main(50, 1, 1),
         webhooks.main(500, 1),
         slow_endpoints.main(50, 0.5),
         rescue.main(1),

@@ -20,7 +20,17 @@ from daemon.limits import GATE
 from daemon.passed import Position
 from daemon.scout import Scout
 from daemon.settle import Transition, hand_back
-from daemon.sources import KIND_GATE, ORDER_GATE, SUSPECT_GATE, Place, Slots, Sources
+from daemon.sources import (
+    KIND_GATE,
+    ORDER_GATE,
+    RETRY_GATE,
+    SUSPECT_GATE,
+    Place,
+    Slots,
+    Sources,
+    for_retries,
+    origin,
+)
 from daemon.statements import AWAY
 from daemon.store import Ask
 from jobs.model import Job
@@ -42,7 +52,7 @@ RIPEN_MAX = 1000
 """Rows of a (queue, class) that come back from the gate `later` in one transaction."""
 
 MET_MANY = 50
-"""Rows of one queue and class that claims had to move to the gates of lanes: there are most likely more like them."""
+"""Rows of one place and class that claims had to move to the gates of lanes: there are most likely more like them."""
 
 NO_CLAIM_S = 0.1
 """How long to wait while nothing may be claimed: no lease, or too many results that Postgres has not taken yet."""
@@ -74,7 +84,7 @@ class Claimer:
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
-        self._met: Counter[tuple[str, int]] = Counter()  # rows of a (queue, class) that claims moved to lanes' gates
+        self._met: Counter[tuple[Place, int]] = Counter()  # rows of a place and class that claims moved to lanes' gates
         self._suspects: set[tuple[int, int]] = set()  # (id, fence) of rows that one more crash would bury
         config = runner.setup.config
         self._sources = Sources(config.daemon.queues, config.queues, runner.setup.kinds)
@@ -229,10 +239,10 @@ class Claimer:
                 self._observer.parked(kind, queue, count)
             elif gate != ORDER_GATE:  # to wait for one's turn is nothing to be told of
                 self._observer.held(gate, queue, count)
-        self._met.update((job.queue, job.priority) for job in jobs if job.gate.startswith(LANE_GATE))
-        for way in [way for way, count in self._met.items() if count >= MET_MANY]:
-            del self._met[way]
-            self._lanes.met(*way)
+        self._met.update(((job.queue, origin(job)), job.priority) for job in jobs if job.gate.startswith(LANE_GATE))
+        for place, priority in [way for way, count in self._met.items() if count >= MET_MANY]:
+            del self._met[place, priority]
+            self._lanes.met(place, priority)
 
     def _apart(self, jobs: list[Job]) -> list[Job]:
         """Those that may start.  A row that one more crash would bury goes to a gate of its own, and starts when it is
@@ -266,9 +276,12 @@ class Claimer:
         for t in batch:
             if t.state == "ready":
                 news = True
-                if t.gate.startswith((GATE, SUSPECT_GATE, LANE_GATE)):
-                    self._sources.opened(t.job.queue, t.gate)
-                self._sources.returned(t.job, t.gate, monotonic() + t.delay_s if t.delay_s else None)
+                gate = t.gate
+                if gate.startswith((GATE, SUSPECT_GATE, LANE_GATE)):
+                    self._sources.opened(t.job.queue, gate)
+                elif not gate and not t.delay_s and t.job.attempt - (not t.charged) > t.job.crashes:
+                    gate = RETRY_GATE  # where the statement has put it
+                self._sources.returned(t.job, gate, monotonic() + t.delay_s if t.delay_s else None)
             elif t.job.ordering_key is not None or t.job.crashes:
                 news = True
         if news:
@@ -286,12 +299,12 @@ class Claimer:
         self._sources.arrived(queue, gate, priority, run_at)
         self._wake.set()
 
-    def _passed(self, queue: str, priority: int, position: Position) -> None:
-        self._sources.passed(queue, priority, position, monotonic())
+    def _passed(self, place: Place, priority: int, position: Position) -> None:
+        self._sources.passed(place, priority, position, monotonic())
         self._wake.set()
 
-    def _passed_no_more(self, queue: str, priority: int, run_at: float | None) -> None:
-        self._sources.passed_no_more(queue, priority, run_at)
+    def _passed_no_more(self, place: Place, priority: int, run_at: float | None) -> None:
+        self._sources.passed_no_more(place, priority, run_at)
         self._wake.set()
 
     def _freed(self, running: Running) -> None:
@@ -306,6 +319,7 @@ class Claimer:
             max(0, limit - self._runner.busy[queue]),
             limit // KEPT,
             lambda org_id: org_id == "" or (queue, org_id) in orgs,
+            max(0, for_retries(limit) - self._runner.retries[queue]),
         )
 
     def _sleep_s(self) -> float:

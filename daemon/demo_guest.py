@@ -105,7 +105,7 @@ class Guest:
             await self._tell(pool, SETTLE_S)
 
     async def _tell(self, pool: asyncpg.Pool, deadline_s: float) -> bool:
-        story = Story(pool, self._screen, self._sink, self._receiver)
+        story = Story(pool, self._screen, self._sink, self._receiver, self._home.env)
         self.muted = story.muted
         return await story.tell(deadline_s)
 

@@ -12,7 +12,7 @@ from daemon.settle import Transition
 
 Tone = Literal["plain", "wait", "bad", "quiet", "told"]
 
-NAMES = {"dns_check": "dns"}
+NAMES = {"dns_check": "dns", "webhook_replay": "replay"}
 WIDTH = max(map(len, ("webhook", "email", "heartbeat", "thumbnail")))
 NOTHING: Mapping[str, Any] = {}
 

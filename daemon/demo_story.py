@@ -1,10 +1,13 @@
-"""The demo's second part: one event goes to three endpoints; one of them fails, is left alone, and comes back."""
+"""The demo's second part: one event, three endpoints; one fails, is left alone, comes back, gets all once more."""
 
 from __future__ import annotations
 
 import asyncio
+import shlex
+import subprocess
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
@@ -32,6 +35,8 @@ EVENT = """insert into webhook_events (org_id, event, payload)
 EVENTS = """insert into webhook_events (org_id, event, payload)
   select 'acme', 'order.paid', json_build_object('order', n) from generate_series(3001, 3012) as n;"""
 
+REPLAY = "jobsd endpoints replay stock --org acme --outcome ok --since -2m --rate 20/s"
+
 _SQL = sql.load("demo.sql")
 
 
@@ -51,14 +56,20 @@ class Standing:
 Standings = Mapping[str, Standing]
 
 
-class Story:
-    """`muted` are lanes whose attempts need not be shown: the story tells how many there were."""
+class CommandFailed(Exception):
+    """With what it said."""
 
-    def __init__(self, pool: asyncpg.Pool, screen: Screen, sink: WebhookSink, receiver: str) -> None:
+
+class Story:
+    """`muted` are lanes whose attempts need not be shown: the story tells how many there were.  `env` is the file that
+    makes a shell's `jobsd` mean this demo."""
+
+    def __init__(self, pool: asyncpg.Pool, screen: Screen, sink: WebhookSink, receiver: str, env: Path) -> None:
         self._pool = pool
         self._screen = screen
         self._sink = sink
         self._receiver = receiver
+        self._env = env
         self._lanes: dict[str, str] = {}
         self._awaited = ""
         self.muted: set[str] = set()
@@ -71,8 +82,12 @@ class Story:
                 await self._fan_out()
                 burst = await self._failure()
                 await self._recovery(burst)
+                await self._replay()
         except TimeoutError:
             self._screen.say(f"this did not come in time: {self._awaited}", "bad")
+            return False
+        except CommandFailed as error:
+            self._screen.say(str(error), "bad")
             return False
         finally:
             self._sink.broken.discard(BROKEN)
@@ -131,6 +146,46 @@ class Story:
             f"{BROKEN} has {theirs.done} of {theirs.total}. Of {theirs.sent} attempts "
             f"{theirs.sent - theirs.done} failed; {theirs.at_first} deliveries went well at the first"
         )
+
+    async def _replay(self) -> None:
+        lane = self._lanes[BROKEN]
+        self.muted.add(lane)
+        self._tell(
+            f"\n{BROKEN} loses its disk. Whatever it got in the last two minutes is sent there once more:", REPLAY
+        )
+        job_id = int(await self._jobsd(REPLAY))
+        asked, well = await self._polled(
+            f"the deliveries of replay {job_id}",
+            lambda: self._replayed(job_id, int(lane.partition(":")[2])),
+            lambda found: found[0] == found[1],
+        )
+        known = sum(1 for times in self._sink.heard[BROKEN].values() if times > 1)
+        self._tell(
+            f"{well} of {asked} messages came, {known} of them under a webhook-id that {BROKEN} has seen. A receiver\n"
+            "that keeps these ids with its data makes up for what it lost, and does nothing twice"
+        )
+
+    async def _replayed(self, job_id: int, endpoint: int) -> tuple[int | None, int]:
+        """How many deliveries were asked for, once that is known, and how many went well."""
+        (row,) = await self._pool.fetch(_SQL["replayed"], job_id, endpoint)
+        return row["asked"], row["well"]
+
+    async def _jobsd(self, command: str) -> str:
+        """What it prints, in a shell that has read `env`, as the reader would type it."""
+        self._awaited = command
+        shell = await asyncio.create_subprocess_exec(
+            "sh", "-c", f". {shlex.quote(str(self._env))}\n{command}",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            out, err = await shell.communicate()
+        finally:
+            if shell.returncode is None:
+                shell.kill()
+                await shell.wait()
+        if shell.returncode:
+            raise CommandFailed(f"{command}: {err.decode(errors='replace').strip()}")
+        return out.decode()
 
     async def _closed(self, times: int) -> int:
         """Wait until the lane was closed more often than that in a row; how often it was."""

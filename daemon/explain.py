@@ -10,7 +10,7 @@ from daemon.explain_lanes import LaneHold, busy_lane, lane_gates
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import matches
-from daemon.sources import KIND_GATE, SUSPECT_GATE
+from daemon.sources import KIND_GATE, RETRY_GATE, SUSPECT_GATE
 from daemon.work_settings import LimitSettings
 
 MANY = 10_000
@@ -241,6 +241,9 @@ def _limited(row: Standing, bucket: BucketState | None) -> Gate:
 def _due(row: Standing) -> Gate:
     waited_s = (row.now - row.run_at).total_seconds()
     says = f"due for {waited_s:.1f} s; {_count(row.ahead)} due rows come first"
+    if row.gate == RETRY_GATE:
+        opens = "nothing holds it; while first attempts wait, retries have at most 30 % of its queue's slots"
+        return Gate("due", says.replace("due rows", "due retries"), row.now, opens)
     return Gate("due", says, row.now, "nothing holds it: the next claim of its queue takes it")
 
 

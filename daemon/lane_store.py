@@ -76,18 +76,20 @@ class LaneStore(Statements):
         )
 
     async def edge(
-        self, queue: str, priority: int, after: tuple[float, int], full: Sequence[str], most: int
+        self, place: tuple[str, str], priority: int, after: tuple[float, int], full: Sequence[str], most: int
     ) -> Edge | None:
-        """How far the next `most` due rows of the open queue all are of lanes that are shut, or `full`.  None: no lane
+        """How far the next `most` due rows of a (queue, gate) all are of lanes that are shut, or `full`.  None: no lane
         is, or no row is due."""
-        rows = await self._fetch(_LANES["edge"], queue, priority, *after, full, most)
+        queue, gate = place
+        rows = await self._fetch(_LANES["edge"], queue, priority, *after, full, most, gate)
         return Edge((rows[0][0], rows[0][1]), *rows[0][2:]) if rows else None
 
     async def park(
-        self, queue: str, priority: int, after: tuple[float, int], full: Sequence[str], most: int
+        self, place: tuple[str, str], priority: int, after: tuple[float, int], full: Sequence[str], most: int
     ) -> tuple[Page, list[Arrived]]:
-        """Of the next `most` due rows of the open queue move those whose lanes are shut, or `full`, to their gates."""
-        rows = await self._fetch(_LANES["park"], queue, priority, *after, full, most)
+        """Of the next `most` due rows of a (queue, gate) move those whose lanes are shut, or `full`, to their gates."""
+        queue, gate = place
+        rows = await self._fetch(_LANES["park"], queue, priority, *after, full, most, gate)
         page = Page(*rows[0][:3]) if rows else Page(0, *after)
         return page, [Arrived(*row[3:]) for row in rows if row[3] is not None]
 

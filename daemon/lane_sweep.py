@@ -31,7 +31,7 @@ SHARE = 0.125
 
 @dataclass(slots=True)
 class _Way:
-    """Through one class of an open queue: moved up to, passed up to; not to be gone on with before."""
+    """Through one class of a place: moved up to, passed up to; not to be gone on with before."""
 
     moved: Position = FROM_THE_FIRST
     passed: Position = FROM_THE_FIRST
@@ -40,7 +40,8 @@ class _Way:
 
 
 class Sweep:
-    """Walks the classes of open queues that are named to it, a look or a page of each a step."""
+    """Walks the classes of places that are named to it (open queues, and their retries), a look or a page of each a
+    step."""
 
     def __init__(
         self,
@@ -56,12 +57,12 @@ class Sweep:
         self._stuck = stuck
         self._observer = observer
         self._clock = clock
-        self._ways: dict[tuple[str, int], _Way] = {}
+        self._ways: dict[tuple[tuple[str, str], int], _Way] = {}
         self.on_arrived: Callable[[str, str, int, float], None] = lambda queue, gate, priority, run_at: None
         """Rows of this queue and class stand at this gate now, the first of them due then (seconds since 1970)."""
-        self.on_passed: Callable[[str, int, Position], None] = lambda queue, priority, position: None
-        """All ready rows of this open queue and class up to there are of shut destinations."""
-        self.on_end: Callable[[str, int, float | None], None] = lambda queue, priority, run_at: None
+        self.on_passed: Callable[[tuple[str, str], int, Position], None] = lambda place, priority, position: None
+        """All ready rows of this (queue, gate) and class up to there are of shut destinations."""
+        self.on_end: Callable[[tuple[str, str], int, float | None], None] = lambda place, priority, run_at: None
         """This no longer holds; rows as old as that (seconds since 1970) may be there."""
 
     @property
@@ -69,48 +70,48 @@ class Sweep:
         """When there is something to do, on the monotonic clock."""
         return min((way.rest_until for way in self._ways.values()), default=None)
 
-    def begin(self, queue: str, priority: int) -> None:
+    def begin(self, place: tuple[str, str], priority: int) -> None:
         """Claims meet such rows there.  If it is under way, they have come to the end of what was passed."""
-        way = self._ways.setdefault((queue, priority), _Way())
+        way = self._ways.setdefault((place, priority), _Way())
         way.looks, way.rest_until = True, 0.0
 
     def again(self) -> None:
         """A destination may be tried again, and its rows may be among those passed."""
-        for (queue, priority), way in self._ways.items():
+        for (place, priority), way in self._ways.items():
             if way.moved < way.passed:
                 way.passed, way.looks, way.rest_until = way.moved, True, 0.0
-                self.on_end(queue, priority, way.moved[0])
+                self.on_end(place, priority, way.moved[0])
 
     async def step(self) -> None:
-        for (queue, priority), way in list(self._ways.items()):
+        for (place, priority), way in list(self._ways.items()):
             if way.rest_until > self._clock():
                 continue
             if way.looks:
-                await self._look(queue, priority, way)
+                await self._look(place, priority, way)
             else:
-                await self._move(queue, priority, way)
+                await self._move(place, priority, way)
 
-    async def _look(self, queue: str, priority: int, way: _Way) -> None:
+    async def _look(self, place: tuple[str, str], priority: int, way: _Way) -> None:
         """One look further, unless rows of others come next."""
-        edge = await self._store.edge(queue, priority, way.passed, self._stuck(), LOOK)
+        edge = await self._store.edge(place, priority, way.passed, self._stuck(), LOOK)
         way.looks = edge is not None and not edge.other and edge.looked == LOOK
         if edge is not None:
             way.passed = max(way.passed, edge.position)
         if way.passed > FROM_THE_FIRST:
-            self.on_passed(queue, priority, way.passed)
+            self.on_passed(place, priority, way.passed)
 
-    async def _move(self, queue: str, priority: int, way: _Way) -> None:
+    async def _move(self, place: tuple[str, str], priority: int, way: _Way) -> None:
         began = self._clock()
-        page, arrived = await self._store.park(queue, priority, way.moved, self._full(), PAGE)
+        page, arrived = await self._store.park(place, priority, way.moved, self._full(), PAGE)
         for gate, rows, run_at in arrived:
-            self.on_arrived(queue, gate, priority, run_at)
-            self._observer.held(gate, queue, rows)
+            self.on_arrived(place[0], gate, priority, run_at)
+            self._observer.held(gate, place[0], rows)
         worth = sum(each.rows for each in arrived) * WORTH >= page.looked > 0
         if worth:
             way.moved = page.run_at, page.id
         if not worth or page.looked < PAGE:
-            del self._ways[queue, priority]
-            self.on_end(queue, priority, way.moved[0] if way.moved < way.passed else None)
+            del self._ways[place, priority]
+            self.on_end(place, priority, way.moved[0] if way.moved < way.passed else None)
             return
         if way.moved < way.passed:
             now = self._clock()

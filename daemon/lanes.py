@@ -128,9 +128,9 @@ class Lanes:
         now = self._clock()
         return [gate for gate in self.full() if now - self._used_at(gate) > STUCK_S]
 
-    def met(self, queue: str, priority: int) -> None:
-        """Claims had to move so many rows of this queue and class that there are most likely more."""
-        self.sweep.begin(queue, priority)
+    def met(self, place: tuple[str, str], priority: int) -> None:
+        """Claims had to move so many rows of this (queue, gate) and class that there are most likely more."""
+        self.sweep.begin(place, priority)
         self._wake.set()
 
     def admit(self, job: Job) -> bool:
@@ -172,6 +172,7 @@ class Lanes:
             self._probed(lane, breaker, probe, said)
         elif after_s is not None and breaker.settings.enabled:
             breaker.ended(None, now, 0.0)
+            breaker.throttle()
             left_s = (breaker.closed_until or now) - now
             if isinstance(said, Failure) and (not breaker.closed or after_s > left_s + PROLONGS_S):
                 rung = max(0, breaker.rung - 1) if breaker.closed else 0

@@ -48,6 +48,7 @@ class Runner:
         self._transactions = Transactions(store, lambda: conns or self.setup.tools.db)
         self._book = RuleBook(observer.profile_unknown)
         self.busy: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()  # of these: rows that have failed before
         self.orgs: Counter[tuple[str, str]] = Counter()  # what runs by (queue, organisation)
         self.on_free: Callable[[Running], None] = lambda running: None
         self.on_said: Callable[[Job, Outcome | None], None] = lambda job, said: None
@@ -85,6 +86,8 @@ class Runner:
             return
         running = Running(job, buckets)
         self.busy[job.queue] += 1
+        if job.attempt > 1 and job.is_retry:
+            self.retries[job.queue] += 1
         if job.org_id is not None:
             self.orgs[job.queue, job.org_id] += 1
         self._running[job.id, job.fence] = running
@@ -271,6 +274,8 @@ class Runner:
             self._settled(running, hand_back(running.job))
         job = running.job
         self.busy[job.queue] -= 1
+        if job.attempt > 1 and job.is_retry:
+            self.retries[job.queue] -= 1
         if job.org_id is not None:
             self.orgs[job.queue, job.org_id] -= 1
             if not self.orgs[job.queue, job.org_id]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf
@@ -22,6 +22,8 @@ from jobs.model import Job
 KIND_GATE = "kind:"
 LATER_GATE = "later"
 """Where rows of the open queue wait for their time, off the path of those that may run now."""
+RETRY_GATE = "retry"
+"""Where rows are due that have failed before: claims take a share of the slots for them while first attempts wait."""
 ORDER_GATE = "order"
 """Where rows wait behind an earlier one of their ordering key, until that has ended: nobody claims from there."""
 SUSPECT_GATE = "suspect"
@@ -50,16 +52,29 @@ SURVEY_S = 0.25
 COMPANY_S = 10.0
 """So long after several organisations were last seen at a place, slots are kept for the next that comes."""
 
+ABOUT_S = 10.0
+"""So long after a first attempt was claimed retries leave the slots alone that are kept: the next starts at once."""
+
 Place = tuple[str, str]
+
+ANYWHERE = "?"
+"""No gate: of a row whose place is not known."""
+
+
+def for_retries(limit: int) -> int:
+    """How many of a queue's slots retries may hold while first attempts wait: 30 %."""
+    return -(-limit * 3 // 10)
 
 
 class Slots(NamedTuple):
     """Of one queue: how many are free, and how many of all are kept for organisations that run nothing while others
-    would fill them all: who comes with one row does not wait for somebody's long job to end."""
+    would fill them all: who comes with one row does not wait for somebody's long job to end.  `retries`: how many more
+    of these may start while first attempts wait."""
 
     free: int
     kept: int = 0
     runs: Callable[[str], bool] = lambda org_id: True
+    retries: int = MOST
 
 
 @dataclass(slots=True)
@@ -75,6 +90,9 @@ class _State:
     shares: Shares | None = None
     survey_at: float = 0.0  # not before
     company_until: float = 0.0  # several organisations are about
+    asked_at: float = 0.0
+    about_until: float = 0.0  # rows come here now and then
+    fails: bool = False  # the last claim from here gave retries
 
     def lower(self, priority: int, run_at: float) -> None:
         """A row that is so old is ready."""
@@ -83,6 +101,7 @@ class _State:
 
     def asks(self, place: Place, count: int, slots: Slots, now: float) -> list[Ask]:
         """For `count` rows, most times behind those that need not be met."""
+        self.asked_at = now
         asks = self._in_order(place, count, slots, now)
         if not self.passed.due(now):
             return asks
@@ -223,6 +242,7 @@ class Sources:
         self.more = False
         ripe = self._in_turn(now)
         share = max(FEW, most // max(1, len(ripe)))
+        retries = _Retries({queue for (queue, gate), _state in ripe if gate == ""}, self._states)
         for place, state in ripe:
             queue, gate = place
             of_queue = slots(queue)
@@ -231,6 +251,8 @@ class Sources:
                 self.more = True
                 break
             count = min(left, most, share)
+            if gate == RETRY_GATE or state.fails:
+                count = retries.bound(queue, count, left, of_queue, now)
             if gate == SUSPECT_GATE:
                 count = min(count, suspects)
                 suspects -= count
@@ -245,6 +267,8 @@ class Sources:
                 most -= count
             elif left <= 0 < of_queue.free:  # others of its queue come first; should they have no rows, it is next
                 self.more = True
+        if retries.held_back and any(ask.queue in retries.held_back for ask in asks):
+            self.more = True  # should there be no rows where others were asked for, they are next
         return asks
 
     def _probing(self) -> list[Ask]:
@@ -282,11 +306,10 @@ class Sources:
         for ask in asked:
             asks.setdefault((ask.queue, ask.gate), []).append(ask)
         got: dict[Place, list[Job]] = {place: [] for place in asks}
-        # to another gate: they count as given, most likely by the open queue
-        moved: defaultdict[str, list[Job]] = defaultdict(list)
+        moved: defaultdict[Place, list[Job]] = defaultdict(list)  # to another gate: they count as given
         for job in rows:
             if job.worker_id is None:
-                moved[job.queue].append(job)
+                moved[_left(job, asks)].append(job)
                 if job.gate.startswith(LANE_GATE):
                     self.arrived(job.queue, job.gate, job.priority, job.run_at)
             else:
@@ -296,7 +319,11 @@ class Sources:
             if state is None:
                 continue
             jobs = got[place]
-            given = len(jobs) + (len(moved[place[0]]) if place[1] == "" or (place[0], "") not in asks else 0)
+            given = len(jobs) + len(moved[place]) + len(moved[place[0], ANYWHERE])
+            if place[1] == "" and jobs:
+                state.about_until = state.asked_at + ABOUT_S
+            elif place[1] not in ("", RETRY_GATE) and jobs:
+                state.fails = any(job.is_retry for job in jobs)
             state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
             if each[0].org_id is None:
                 state.ripe = state.full
@@ -304,7 +331,7 @@ class Sources:
                 if not state.full and state.marks.narrow:  # a row of a longer transaction may stand before these
                     state.due_at = min(state.marks.wide_at, state.due_at or inf)
             elif state.shares is not None:
-                _claimed_shares(state.shares, each, jobs, moved[place[0]])
+                _claimed_shares(state.shares, each, jobs, moved[place] + moved[place[0], ANYWHERE])
                 state.ripe, state.full = True, True  # until nobody is left; then it is asked as a whole again
 
     # --- fairness ---------------------------------------------------------------------------------------------------
@@ -340,6 +367,8 @@ class Sources:
         if due_at is not None and gate == "":
             self.later(job.queue, job.priority, due_at)
             return
+        if gate == RETRY_GATE:
+            self.opened(job.queue, gate)
         state = self._states.get((job.queue, gate))
         if state is None:
             return
@@ -370,15 +399,16 @@ class Sources:
 
     def ripened(self, ripe: Iterable[Ripe], now: float, most: int) -> None:
         """Rows went back to their queue."""
-        for queue, priority, count, run_at, next_s in ripe:
+        for queue, priority, count, run_at, retry_at, next_s in ripe:
             if count >= most:
                 self._later[queue, priority] = now
             elif next_s is not None:
                 self._later[queue, priority] = now + next_s
             else:
                 self._later.pop((queue, priority), None)
-            if run_at is not None:
-                self.arrived(queue, "", priority, run_at)
+            for gate, at in (("", run_at), (RETRY_GATE, retry_at)):
+                if at is not None:
+                    self.arrived(queue, gate, priority, at)
 
     def opened(self, queue: str, gate: str) -> None:
         """Rows now stand at this gate and may be claimed."""
@@ -389,16 +419,16 @@ class Sources:
         self.opened(queue, gate)
         self._states[queue, gate].lower(priority, run_at)
 
-    def passed(self, queue: str, priority: int, position: Position, now: float) -> None:
-        """All ready rows of this open queue and class up to there are of destinations that are shut."""
-        state = self._states.get((queue, ""))
+    def passed(self, place: Place, priority: int, position: Position, now: float) -> None:
+        """All ready rows of this place and class up to there are of destinations that are shut."""
+        state = self._states.get(place)
         if state is not None:
             state.passed.to(priority, position, now)
             state.ripe = True
 
-    def passed_no_more(self, queue: str, priority: int, run_at: float | None) -> None:
+    def passed_no_more(self, place: Place, priority: int, run_at: float | None) -> None:
         """They were moved, or the destinations of some have opened: then rows as old as that may run."""
-        state = self._states.get((queue, ""))
+        state = self._states.get(place)
         if state is None:
             return
         state.passed.end(priority)
@@ -441,6 +471,40 @@ class Sources:
         return min(times, default=None)
 
 
+class _Retries:
+    """What one claim leaves of the slots for rows that have failed before: a crowd of them must not keep first attempts
+    of others waiting.  `waits`: queues where first attempts may wait."""
+
+    def __init__(self, waits: Collection[str], states: Mapping[Place, _State]) -> None:
+        self._waits = waits
+        self._states = states
+        self._left: dict[str, int] = {}
+        self.held_back: set[str] = set()
+
+    def bound(self, queue: str, count: int, free: int, slots: Slots, now: float) -> int:
+        """How many of `count` rows may be claimed, of a place that has retries."""
+        bound = count
+        if queue in self._waits:
+            bound = min(count, self._left.get(queue, slots.retries))
+            self._left[queue] = self._left.get(queue, slots.retries) - bound
+        elif (opened := self._states.get((queue, ""))) is not None and opened.about_until > now:
+            bound = max(0, min(count, free - slots.kept))
+        if bound < count:
+            self.held_back.add(queue)
+        return bound
+
+
+def origin(job: Job) -> str:
+    """The gate that a row which a claim has moved to another most likely stood at: its attempt was not counted."""
+    return RETRY_GATE if job.attempt > job.crashes else ""
+
+
+def _left(job: Job, asks: Collection[Place]) -> Place:
+    """The place that a claim has moved this row from; if that was not asked, any of those that were."""
+    place = job.queue, origin(job)
+    return place if place in asks else (job.queue, ANYWHERE)
+
+
 def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], moved: Sequence[Job]) -> None:
     got: Counter[tuple[int, str]] = Counter()
     newest: dict[tuple[int, str], tuple[float, int]] = {}
@@ -452,9 +516,13 @@ def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], mo
 
 
 def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
-    """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn."""
+    """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn,
+    every second one the open queue's: what gathered for many destinations that are back must not starve new rows."""
     ranked = sorted(places, key=lambda place: (not place[1].startswith((GATE, SUSPECT_GATE)), place[1]))
     few = sum(place[1].startswith((GATE, SUSPECT_GATE)) for place in ranked)
-    others = ranked[few:]
-    first = turn % max(1, len(others))
-    return [*ranked[:few], *others[first:], *others[:first]]
+    others = [place for place in ranked[few:] if place[1]]
+    opened = [place for place in ranked[few:] if not place[1]]
+    if opened and turn % 2 == 0:
+        return [*ranked[:few], *opened, *others]
+    first = turn // (len(opened) + 1) % max(1, len(others))
+    return [*ranked[:few], *others[first:], *others[:first], *opened]

@@ -61,13 +61,14 @@ class Waiting(NamedTuple):
 
 
 class Ripe(NamedTuple):
-    """How many rows of a (queue, class) went back since their time had come, when the first of them was due (seconds
-    since 1970), and in how many seconds the next one is."""
+    """How many rows of a (queue, class) went back since their time had come; when the first was due that went to the
+    queue, and the first that went to the gate of its retries (seconds since 1970); in how many seconds the next is."""
 
     queue: str
     priority: int
     rows: int
     run_at: float | None
+    retry_at: float | None
     next_s: float | None
 
 

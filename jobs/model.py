@@ -54,6 +54,11 @@ class Job:
     batch_id: int | None = None
     terms: Terms | None = None
 
+    @property
+    def is_retry(self) -> bool:
+        """Whether an attempt before this one failed; one that was lost with its worker says nothing."""
+        return self.attempt - self.crashes > 1
+
 
 class Outcome(Exception):
     """What an attempt came to.  A handler may return one or raise one; returning anything else is `Done(that)`."""

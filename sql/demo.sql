@@ -45,3 +45,10 @@ group by endpoint.id, endpoint.name order by endpoint.id;
 -- name: closings
 -- How often in a row the lane at gate $1 was closed; 0 if it is open.  index job_holds_pkey
 select coalesce(max((detail ->> 'rung')::int) + 1, 0) from job_holds where gate = $1 and cause = 'breaker';
+
+-- name: replayed
+-- How many deliveries replay $1 asked for to endpoint $2 (null while it is under way), and how many went well.
+-- index jobs_pkey, job_history_id and webhook_deliveries_endpoint of each partition
+select (select (result ->> 'enqueued')::int from job_status where id = $1) as asked,
+       (select count(*)::int from webhook_deliveries
+        where endpoint_id = $2 and ended_at > now() - interval '1 hour' and replay_id = $1 and outcome = 'ok') as well;

@@ -13,9 +13,9 @@ set until = excluded.until, reason = excluded.reason, detail = excluded.detail
 where hold.until < excluded.until or (hold.detail ->> 'probe')::bigint = $6::bigint;
 
 -- name: edge
--- How far the next due rows of an open queue all belong to lanes that are shut, so that claims may begin behind them before
--- they are moved.  $1 queue, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon
--- may start nothing more, $6 rows looked at.  The last such row; whether one of another lane comes next; how many were looked
+-- How far the next due rows of a place, an open queue or its retries, all belong to lanes that are shut, so that claims may
+-- begin behind them before they are moved.  $1 queue, $7 gate, $2 class, beginning after ($3 seconds since 1970, $4 id), $5
+-- gates of lanes of which this daemon may start nothing more, $6 rows looked at.  The last such row; whether one of another lane comes next; how many were looked
 -- at in all.  Nothing, if no lane is shut or no row is due.
 -- index jobs_ready, at most $6 entries twice: the first to the next row of another lane, which is where most looks end; the
 -- second, to the end, tells no lanes
@@ -28,7 +28,7 @@ with shut as materialized (
     select date_part('epoch', run_at) as at, id - 1 as last_id, true as other, 0 as looked
     from (select run_at, id, 'lane:' || job_lane(kind, args, lane) as lane_gate from jobs
           where exists (select from shut)
-            and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+            and queue = $1 and gate = $7 and priority = $2 and state = 'ready'
             and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
           order by run_at, id limit $6) as head
     where lane_gate is null or lane_gate not in (select gate from shut)
@@ -39,7 +39,7 @@ union all
     select date_part('epoch', run_at), id, false, (count(*) over ())::int
     from (select run_at, id from jobs
           where exists (select from shut)
-            and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+            and queue = $1 and gate = $7 and priority = $2 and state = 'ready'
             and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
           order by run_at, id limit $6) as head
     order by run_at desc, id desc limit 1
@@ -47,9 +47,9 @@ union all
 limit 1;
 
 -- name: park
--- Of the next due rows of an open queue, move those whose lanes are shut to the gates of these: what a claim does with the
--- rows it meets, for many at once, and without keeping the others from the claims.
--- $1 queue, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon may start
+-- Of the next due rows of a place, move those whose lanes are shut to the gates of these: what a claim does with the rows it
+-- meets, for many at once, and without keeping the others from the claims.
+-- $1 queue, $7 gate, $2 class, beginning after ($3 seconds since 1970, $4 id), $5 gates of lanes of which this daemon may start
 -- nothing more, $6 rows looked at.  How many were, and the last; for each gate, how many went there and when the first is due.
 -- index jobs_ready; rows are locked and moved by their place, passing by those that a claim has; width_bucket finds an id's
 -- gate by bisection, since telling it once more would be as dear as the move
@@ -60,7 +60,7 @@ with shut as materialized (
 ), head as materialized (
     select ctid as place, id, run_at, 'lane:' || job_lane(kind, args, lane) as lane_gate from jobs
     where exists (select from shut)
-      and queue = $1 and gate = '' and priority = $2 and state = 'ready'
+      and queue = $1 and gate = $7 and priority = $2 and state = 'ready'
       and (run_at, id) > (to_timestamp($3::float8), $4::bigint) and run_at <= now()
     order by run_at, id limit $6
 ), due as materialized (

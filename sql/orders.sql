@@ -110,8 +110,9 @@ with waiting as materialized (
 )
 update jobs
 set run_at = coalesce($2::timestamptz, now() + $3::float8 * interval '1 second'),
-    gate = case when gate in ('', 'later') then
-               case when coalesce($2::timestamptz, now() + $3::float8 * interval '1 second') > now() then 'later' else '' end
+    gate = case when gate in ('', 'later', 'retry') then
+               case when coalesce($2::timestamptz, now() + $3::float8 * interval '1 second') > now() then 'later'
+                    when attempt > crashes then 'retry' else '' end
            else gate end
 where id = any (array(select id from waiting))
 returning id;
@@ -162,7 +163,9 @@ order by id;
 -- name: restore
 -- What an insert may not give, in its transaction.  $1 ids, and for each: $2 idempotency_key, $3 attempt, $4 crashes.
 -- index jobs_pkey
-update jobs set idempotency_key = asked.key, attempt = asked.attempt, crashes = asked.crashes
+update jobs
+set idempotency_key = asked.key, attempt = asked.attempt, crashes = asked.crashes,
+    gate = case when gate = '' and asked.attempt > asked.crashes then 'retry' else gate end
 from unnest($1::bigint[], $2::text[], $3::smallint[], $4::smallint[]) as asked (id, key, attempt, crashes)
 where jobs.id = asked.id;
 
@@ -272,7 +275,9 @@ with meant as materialized (
 ), back as (
     update jobs
     set run_at = same.run_at,
-        gate = case when gate in ('', 'later') then case when same.run_at > now() then 'later' else '' end else gate end
+        gate = case when gate in ('', 'later', 'retry')
+                    then case when same.run_at > now() then 'later' when attempt > crashes then 'retry' else '' end
+                    else gate end
     from same
     where jobs.id = same.id
     returning jobs.id

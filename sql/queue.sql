@@ -115,9 +115,10 @@ returning id, fence, kind, queue, priority, attempt, args::text::varchar(262145)
           (select id from receipt) as claim_id, batch_id;
 
 -- name: ripen
--- Rows whose time has come go back from the gate 'later' to their queue.  For each: $1 queue, $2 class; $3 rows of each at
--- most.  How many, when the earliest of them was due (seconds since 1970), and in how many seconds the next one is.
--- index jobs_ready
+-- Rows whose time has come go back from the gate 'later' to their queue: those that have failed before to the gate 'retry',
+-- from which claims take no more than a share while first attempts wait.  For each: $1 queue, $2 class; $3 rows of each at
+-- most.  How many, when the earliest of them was due that goes to the queue itself and to that gate (seconds since 1970), and
+-- in how many seconds the next one is.  index jobs_ready
 with source as materialized (
     select * from unnest($1::text[], $2::smallint[]) as source (queue, priority)
 ), ripe as materialized (
@@ -132,13 +133,16 @@ with source as materialized (
         for update skip locked
     ) as due
 ), moved as materialized (
-    update jobs set gate = '' where ctid = any (array(select place from ripe)) returning queue, priority, run_at
+    update jobs set gate = case when attempt > crashes then 'retry' else '' end
+    where ctid = any (array(select place from ripe)) returning queue, gate, priority, run_at
 )
-select source.queue, source.priority, done.n, date_part('epoch', done.first_at),
+select source.queue, source.priority, done.n, date_part('epoch', done.first_at), date_part('epoch', done.retry_at),
        date_part('epoch', next.run_at) - date_part('epoch', now())
 from source
 cross join lateral (
-    select count(*)::int as n, min(run_at) as first_at from moved
+    select count(*)::int as n, min(run_at) filter (where gate = '') as first_at,
+           min(run_at) filter (where gate = 'retry') as retry_at
+    from moved
     where queue = source.queue and priority = source.priority
 ) as done
 left join lateral (
@@ -194,8 +198,9 @@ select null, next.* from gone cross join lateral job_next(kind, ordering_key) as
 -- the start that the row had before: what the statement's snapshot still shows); $10 the worker they were claimed by,
 -- $11 claims that end with them, $12 seconds from its first failure for which it may hold up the later rows of its ordering
 -- key (null: until it ends).  One that would be tried again only after that steps aside at once: to wait until then would
--- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time; one that somebody wants
--- stopped goes to the gate 'cancel', for end_asked.  Returned as in finish.
+-- keep no order.  A row of the open queue that must wait stands at the gate 'later' until its time, one that has failed before
+-- and need not at the gate 'retry'; one that somebody wants stopped goes to the gate 'cancel', for end_asked.  Returned as in
+-- finish.
 -- index jobs_pkey; job_next for each row with an ordering key
 with back as (
     update jobs
@@ -203,6 +208,8 @@ with back as (
         gate       = case when cancel_asked is not null then 'cancel'
                           when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
                                and ($3::float8[])[width_bucket(id, $1::bigint[])] > 0 then 'later'
+                          when ($5::text[])[width_bucket(id, $1::bigint[])] = ''
+                               and attempt - (not ($4::bool[])[width_bucket(id, $1::bigint[])])::int > crashes then 'retry'
                           else ($5::text[])[width_bucket(id, $1::bigint[])] end,
         run_at     = case when ($3::float8[])[width_bucket(id, $1::bigint[])] is null then run_at
                           else now() + ($3::float8[])[width_bucket(id, $1::bigint[])] * interval '1 second' end,

@@ -38,7 +38,7 @@ class Row:
 
     def __str__(self) -> str:
         text = f"#{self.id} {self.kind} {self.state}, attempt {self.attempt}, args {self.args}"
-        if self.gate not in ("", "later"):
+        if self.gate not in ("", "later", "retry"):
             text += f", at the gate {self.gate!r}"
         if self.state == "scheduled":
             text += f", due {self.run_at:%Y-%m-%d %H:%M:%S}"

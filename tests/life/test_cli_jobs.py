@@ -228,6 +228,10 @@ async def test_each_gate_is_named(terminal: Terminal, pool: asyncpg.Pool) -> Non
     )
     await pool.execute("delete from jobs where id = $1", first)
     assert (await explained(terminal, job_id))[0] == "due"
+    await pool.execute("update jobs set gate = 'retry'")
+    said = (await terminal.ok("jobs", "explain", job_id, "--json")).json
+    assert (said["name"], "due retries come first" in said["says"], "30 %" in said["opens"]) == ("due", True, True)
+    await pool.execute("update jobs set gate = ''")
     terminal.configure("[queues.default]\nconcurrency = 1\n")
     other = int((await terminal.ok("enqueue", "a")).out)
     run = """with claim as (insert into job_claims (worker_id, ids) values ($2, array[$1::bigint]))

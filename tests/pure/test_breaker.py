@@ -96,6 +96,110 @@ def test_an_unknown_destination_starts_with_a_few_until_it_has_answered() -> Non
     assert breaker.room(0.1) == 2
 
 
+def at_once(breaker: Breaker, faults: list[bool], now: float = 0.0) -> None:
+    """So many attempts beside each other, which end one after another."""
+    for _ in faults:
+        breaker.started(now)
+    for fault in faults:
+        breaker.ended(fault, now, 0.5)
+
+
+@pytest.mark.req("BJ-15")
+def test_one_overload_halves_it_once_however_many_fail_of_it() -> None:
+    breaker = a_breaker(start=16, failures=100, ratio=1.0)
+    at_once(breaker, [False] * 8 + [True] * 8)
+    assert breaker.room(0.0) == 12, "it had grown to 24"
+    at_once(breaker, [True] * 12)
+    assert breaker.room(0.0) == 6
+
+
+@pytest.mark.req("BJ-15")
+def test_from_where_it_was_halved_it_grows_by_one_for_each_windowful() -> None:
+    breaker = a_breaker(start=8, failures=100, ratio=1.0)
+    at_once(breaker, [True])
+    rooms = []
+    for _ in range(4):
+        room = breaker.room(0.0) or 0
+        rooms.append(room)
+        at_once(breaker, [False] * room)
+    assert rooms == [4, 5, 6, 7]
+
+
+@pytest.mark.req("BJ-15")
+def test_one_that_asked_for_less_is_remembered_to_and_one_that_was_dead_begins_anew() -> None:
+    for asked, rooms in ((True, [1, 2, 4, 5, 6]), (False, [1, 2, 4, 8, 16])):
+        breaker = a_breaker(start=8, failures=1)
+        if asked:
+            breaker.throttle()
+        else:
+            attempt(breaker, True)
+        breaker.close(30.0, 0)
+        breaker.open(31.0)
+        seen = []
+        for _ in range(5):
+            seen.append(breaker.room(31.0) or 0)
+            at_once(breaker, [False] * seen[-1], 31.0)
+        assert seen == rooms
+
+
+@pytest.mark.req("BJ-15")
+def test_one_that_is_asked_now_and_then_holds_few_slots_should_it_fall_silent() -> None:
+    breaker = a_breaker(start=10)
+    for n in range(10_000):
+        attempt(breaker, False, float(n))
+    assert breaker.room(10_000.0) == 10
+
+
+@pytest.mark.req("BJ-15")
+def test_what_it_was_not_asked_for_lately_is_forgotten_though_it_is_never_idle() -> None:
+    breaker = a_breaker(start=10)
+    for _ in range(5):
+        at_once(breaker, [False] * (breaker.room(1.0) or 0), 1.0)
+    assert (breaker.room(1.0) or 0) >= 160
+    for n in range(1, 200):
+        attempt(breaker, False, float(n))
+    assert breaker.room(200.0) == 10
+
+
+class Throttler:
+    """Bears so many at once and refuses what comes beyond it at once; each answer takes a second."""
+
+    def __init__(self, bears: int, breaker: Breaker) -> None:
+        self.bears = bears
+        self.breaker = breaker
+        self.under_way: list[float] = []
+        self.answered = self.refused = 0
+
+    def second(self, now: float) -> None:
+        """There are rows without end; what ends leaves room for others."""
+        due, self.under_way = self.under_way, []
+        for _at in due:
+            self.answered += 1
+            self.breaker.ended(False, now, 0.5)
+            self.fill(now)
+        self.fill(now)
+
+    def fill(self, now: float) -> None:
+        while self.breaker.room(now):
+            self.breaker.started(now)
+            if len(self.under_way) < self.bears:
+                self.under_way.append(now)
+            else:
+                self.refused += 1
+                assert self.breaker.ended(True, now, 0.5) is None, "a destination that answers half of them is not dead"
+
+
+@pytest.mark.req("BJ-15")
+@pytest.mark.parametrize("bears", [3, 10, 50])
+def test_one_that_refuses_what_is_too_much_gets_most_of_what_it_bears_and_little_more(bears: int) -> None:
+    breaker = a_breaker(start=2)
+    server = Throttler(bears, breaker)
+    for now in range(300):
+        server.second(float(now))
+    assert server.answered >= 0.6 * bears * 300
+    assert server.refused <= 0.2 * server.answered
+
+
 def test_each_failure_halves_what_may_be_under_way() -> None:
     breaker = a_breaker(start=16, failures=100)
     rooms = []
@@ -107,9 +211,9 @@ def test_each_failure_halves_what_may_be_under_way() -> None:
 
 def test_what_it_has_shown_is_forgotten_when_it_was_not_used_for_a_while() -> None:
     breaker = a_breaker(start=4)
-    for _ in range(50):
-        attempt(breaker, False, 1.0)
-    assert breaker.room(1.0) == 54
+    for _ in range(4):
+        at_once(breaker, [False] * (breaker.room(1.0) or 0), 1.0)
+    assert breaker.room(1.0) == 64
     assert breaker.room(1.0 + STALE_S + 1) == 4
 
 
@@ -241,7 +345,9 @@ def test_a_destination_that_comes_back_is_always_found_and_soon_has_all_it_may(
         now += passes_s
         world.end(now, True, dice)
     now += settings.open_max * 2
-    for _ in range(12):
+    for _ in range(40):  # one more with each windowful, should it have failed when it had next to nothing
+        if all((breaker.room(now) or 0) >= 30 for breaker in world.breakers):
+            break
         world.start(now, 0.0)
         world.end(now, False, 0.5)
     assert world.until is None

@@ -133,7 +133,7 @@ class TestLater:
         known = sources()
         empty(known, OPEN)
         known.later("q", 2, 1.0)
-        known.ripened([Ripe("q", 2, 3, 1_000.0, 7.0)], 1.0, 100)
+        known.ripened([Ripe("q", 2, 3, 1_000.0, None, 7.0)], 1.0, 100)
         assert wanted(known, 1.0) == {OPEN: 10}
         assert known.ripening(7.9) == []
         assert known.ripening(8.0) == [("q", 2)]
@@ -141,14 +141,14 @@ class TestLater:
     def test_as_many_as_may_come_at_once_means_that_more_are_due(self) -> None:
         known = sources()
         known.later("q", 2, 1.0)
-        known.ripened([Ripe("q", 2, 100, 0.0, 50.0)], 1.0, 100)
+        known.ripened([Ripe("q", 2, 100, 0.0, None, 50.0)], 1.0, 100)
         assert known.ripening(1.0) == [("q", 2)]
 
     def test_nothing_is_expected_once_none_is_left(self) -> None:
         known = sources()
         empty(known, OPEN)
         known.later("q", 2, 1.0)
-        known.ripened([Ripe("q", 2, 0, None, None)], 1.0, 100)
+        known.ripened([Ripe("q", 2, 0, None, None, None)], 1.0, 100)
         assert known.ripening(1e9) == []
         assert known.next_at(1.0) is None
         assert wanted(known, 1.0) == {}
@@ -166,7 +166,7 @@ class TestLater:
         known = sources()
         known.claimed([Ask(*OPEN, 1)], [row(run_at=1000.0)])
         assert asks(known, 0.0)[0].start.after[1] > 0.0
-        known.ripened([Ripe("q", 2, 1, 400.0, None)], 1.0, 100)
+        known.ripened([Ripe("q", 2, 1, 400.0, None, None)], 1.0, 100)
         assert asks(known, 1.0)[0].start.after[1] <= 400.0
 
     def test_what_is_no_longer_served_is_not_brought_back(self) -> None:

@@ -71,7 +71,7 @@ class TestEnd:
         jobs = await claim(store, await worker())
         await store.write([ended(job, outcome) for job, outcome in zip(jobs, (Done(), Dead("x"), Cancelled("y"), Retry("z")), strict=True)])  # fmt: skip # noqa: E501
         assert await callbacks(pool) == [], "one is to be tried again"
-        (again,) = await claim(store, await worker())
+        (again,) = await claim(store, await worker(), gate="retry")
         await store.write([ended(again, Done())])
         assert await callbacks(pool) == [
             {"id": batch_id, "total": 4, "done": 2, "failed": 1, "cancelled": 1, "failed_ids": [jobs[1].id]}

@@ -10,7 +10,7 @@ import pytest
 import sql
 from daemon.settle import hand_back
 from daemon.store import Ask, Freed, Store
-from jobs.model import Done, Retry
+from jobs.model import Done, Retry, Snooze
 from tests.sql.rows import KINDS, Insert, Pool, Worker, claim, claim_args, claims_of, ended, moved
 
 HELD = [("kind:noop", {}), ("org:7", {"org_id": "7"}), ("lane:example.com", {"lane": "example.com"})]
@@ -259,7 +259,36 @@ class TestLater:
             claims_of([first]),
         )  # fmt: skip
         gates = [row["gate"] for row in await pool.fetch("select gate from jobs order by id")]
-        assert gates == ["later", "", "", "limit:x:"]
+        assert gates == ["later", "retry", "", "limit:x:"]
+
+    async def test_what_failed_before_is_due_at_a_gate_of_its_own_and_what_was_lost_is_not(
+        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+    ) -> None:
+        ids = await insert(4)
+        failed, handed, lost, snoozed = await claim(store, await worker())
+        await pool.execute("update jobs set crashes = 1 where id = $1", lost.id)
+        await store.write(
+            [ended(failed, Retry("r", after=60)), hand_back(handed, delay_s=60.0), ended(lost, Retry("r", after=60)),
+             ended(snoozed, Snooze("s", after=60))],
+            claims_of([failed]),
+        )  # fmt: skip
+        await pool.execute("update jobs set run_at = now() - id * interval '1 second'")
+        (ripe,) = await store.ripen([("default", 2)], 10)
+        assert [row["gate"] for row in await pool.fetch("select gate from jobs order by id")] == ["retry", "", "", ""]
+        of = {row["id"]: row["at"] for row in await pool.fetch("select id, date_part('epoch', run_at) as at from jobs")}
+        assert (ripe.rows, ripe.run_at, ripe.retry_at) == (4, of[ids[-1]], of[failed.id])
+
+    async def test_a_retry_that_is_handed_back_goes_to_the_gate_of_retries(
+        self, pool: Pool, store: Store, worker: Worker, insert: Insert
+    ) -> None:
+        await insert()
+        worker_id = await worker()
+        (first,) = await claim(store, worker_id)
+        await store.write([ended(first, Retry("r"))], claims_of([first]))
+        (second,) = await claim(store, worker_id, gate="retry")
+        assert (second.attempt, second.is_retry, first.is_retry) == (2, True, False)
+        await store.write([hand_back(second)], claims_of([second]))
+        assert [tuple(row) for row in await pool.fetch("select gate, attempt from jobs")] == [("retry", 1)]
 
     async def test_those_that_are_due_come_back_and_the_others_time_is_told(
         self, pool: Pool, store: Store, insert: Insert

@@ -17,6 +17,8 @@ from tests.sql.rows import Insert, Pool, Worker, claim
 
 DEAD, WELL = "dead.example.com", "well.example.com"
 GATE = f"lane:{DEAD}"
+OPEN = ("default", "")
+RETRIES = ("default", "retry")
 URL = {DEAD: f"https://{DEAD}/a", WELL: f"https://{WELL}/a"}
 
 
@@ -52,7 +54,7 @@ class TestPark:
         first, *_rest = await webhooks(pool, DEAD, 3)
         (last,) = await webhooks(pool, WELL, 1)
         await closed(pool)
-        page, arrived = await store.park("default", 2, FROM_THE_FIRST, [], 100)
+        page, arrived = await store.park(OPEN, 2, FROM_THE_FIRST, [], 100)
         assert (page.looked, page.id) == (4, last)
         run_at = await pool.fetchval("select date_part('epoch', run_at) from jobs where id = $1", first)
         assert arrived == [Arrived(GATE, 3, run_at)]
@@ -63,19 +65,19 @@ class TestPark:
 
     async def test_so_do_those_of_a_lane_that_is_full_here(self, pool: Pool, store: LaneStore) -> None:
         await webhooks(pool, DEAD, 2)
-        assert (await store.park("default", 2, FROM_THE_FIRST, [GATE], 100))[1][0].rows == 2
+        assert (await store.park(OPEN, 2, FROM_THE_FIRST, [GATE], 100))[1][0].rows == 2
 
     async def test_with_no_lane_shut_nothing_is_even_looked_at(self, pool: Pool, store: LaneStore) -> None:
         await webhooks(pool, DEAD, 2)
-        page, arrived = await store.park("default", 2, FROM_THE_FIRST, [], 100)
+        page, arrived = await store.park(OPEN, 2, FROM_THE_FIRST, [], 100)
         assert (page.looked, arrived) == (0, [])
 
     async def test_it_goes_on_where_it_ended(self, pool: Pool, store: LaneStore) -> None:
         ids = await webhooks(pool, DEAD, 5)
         await closed(pool)
-        page, _ = await store.park("default", 2, FROM_THE_FIRST, [], 3)
+        page, _ = await store.park(OPEN, 2, FROM_THE_FIRST, [], 3)
         assert page.id == ids[2]
-        page, _ = await store.park("default", 2, (page.run_at, page.id), [], 3)
+        page, _ = await store.park(OPEN, 2, (page.run_at, page.id), [], 3)
         assert (page.looked, page.id) == (2, ids[4])
 
     async def test_rows_of_other_classes_queues_gates_and_times_stay(
@@ -87,7 +89,14 @@ class TestPark:
         await insert(1, lane=DEAD, priority=1)
         await insert(1, lane=DEAD, queue="other")
         await pool.execute("insert into jobs (kind, lane, run_at) values ('noop', $1, now() + interval '1 hour')", DEAD)
-        assert (await store.park("default", 2, FROM_THE_FIRST, [], 100))[1] == []
+        assert (await store.park(OPEN, 2, FROM_THE_FIRST, [], 100))[1] == []
+
+    async def test_so_do_retries_from_their_gate(self, pool: Pool, store: LaneStore) -> None:
+        await webhooks(pool, DEAD, 2)
+        await closed(pool)
+        await pool.execute("update jobs set gate = 'retry'")
+        assert (await store.park(OPEN, 2, FROM_THE_FIRST, [], 100))[1] == []
+        assert (await store.park(RETRIES, 2, FROM_THE_FIRST, [], 100))[1][0].rows == 2
 
     async def test_it_passes_by_what_a_claim_holds_and_a_claim_by_what_it_holds(
         self, pool: Pool, store: LaneStore, worker: Worker
@@ -96,7 +105,7 @@ class TestPark:
         await closed(pool)
         async with pool.acquire() as conn, conn.transaction():
             await conn.execute("select from jobs where id = any ($1) for update", ids[:2])
-            _page, arrived = await store.park("default", 2, FROM_THE_FIRST, [], 100)
+            _page, arrived = await store.park(OPEN, 2, FROM_THE_FIRST, [], 100)
             assert arrived[0].rows == 2
         assert await standing(pool) == {"": 2, GATE: 2}
 
@@ -107,7 +116,7 @@ class TestEdge:
         await webhooks(pool, WELL, 1)
         await closed(pool)
         run_at = await pool.fetchval("select date_part('epoch', max(run_at)) from jobs where id = any ($1)", ids)
-        edge = await store.edge("default", 2, FROM_THE_FIRST, [], 100)
+        edge = await store.edge(OPEN, 2, FROM_THE_FIRST, [], 100)
         assert edge is not None
         assert edge.other
         assert (run_at, ids[-1]) <= edge.position
@@ -117,7 +126,7 @@ class TestEdge:
         ids = await webhooks(pool, DEAD, 4)
         await pool.execute("update jobs set lane = 'another' where id = $1", ids[2])
         await closed(pool)
-        edge = await store.edge("default", 2, FROM_THE_FIRST, [], 100)
+        edge = await store.edge(OPEN, 2, FROM_THE_FIRST, [], 100)
         assert edge is not None
         assert edge.other
         assert edge.position[1] == ids[1]
@@ -126,24 +135,24 @@ class TestEdge:
         await pool.execute("insert into jobs (kind) values ('noop')")
         await webhooks(pool, DEAD, 1)
         await closed(pool)
-        edge = await store.edge("default", 2, FROM_THE_FIRST, [], 100)
+        edge = await store.edge(OPEN, 2, FROM_THE_FIRST, [], 100)
         assert edge is not None
         assert edge.other
         assert await due_after(pool, edge) == 2
 
     async def test_else_it_is_the_last_row_looked_at(self, pool: Pool, store: LaneStore) -> None:
         ids = await webhooks(pool, DEAD, 5)
-        edge = await store.edge("default", 2, FROM_THE_FIRST, [GATE], 3)
+        edge = await store.edge(OPEN, 2, FROM_THE_FIRST, [GATE], 3)
         assert edge is not None
         assert (edge.position[1], edge.other, edge.looked) == (ids[2], False, 3)
-        edge = await store.edge("default", 2, edge.position, [GATE], 3)
+        edge = await store.edge(OPEN, 2, edge.position, [GATE], 3)
         assert edge is not None
         assert (edge.position[1], edge.other, edge.looked) == (ids[4], False, 2)
-        assert await store.edge("default", 2, edge.position, [GATE], 3) is None
+        assert await store.edge(OPEN, 2, edge.position, [GATE], 3) is None
 
     async def test_with_no_lane_shut_there_is_none(self, pool: Pool, store: LaneStore) -> None:
         await webhooks(pool, DEAD, 2)
-        assert await store.edge("default", 2, FROM_THE_FIRST, [], 100) is None
+        assert await store.edge(OPEN, 2, FROM_THE_FIRST, [], 100) is None
 
 
 class TestSweep:
@@ -163,8 +172,8 @@ class TestSweep:
         await webhooks(pool, WELL, 5)
         await closed(pool)
         told: list[int] = []
-        sweep.on_passed = lambda queue, priority, position: told.append(position[1])
-        sweep.begin("default", 2)
+        sweep.on_passed = lambda place, priority, position: told.append(position[1])
+        sweep.begin(OPEN, 2)
         await sweep.step()
         await sweep.step()
         assert told == [ids[LOOK - 1], ids[-1]]
@@ -174,19 +183,19 @@ class TestSweep:
         self, pool: Pool, sweep: Sweep, clock: Clock
     ) -> None:
         told: list[tuple[str, str, int]] = []
-        ends: list[tuple[str, int, float | None]] = []
+        ends: list[tuple[tuple[str, str], int, float | None]] = []
         sweep.on_arrived = lambda queue, gate, priority, run_at: told.append((queue, gate, priority))
-        sweep.on_end = lambda queue, priority, run_at: ends.append((queue, priority, run_at))
+        sweep.on_end = lambda place, priority, run_at: ends.append((place, priority, run_at))
         await webhooks(pool, DEAD, PAGE + 10)
         await webhooks(pool, DEAD, 10, priority=4)
         await webhooks(pool, WELL, 5)
         await closed(pool)
-        sweep.begin("default", 2)
+        sweep.begin(OPEN, 2)
         await to_its_end(sweep, clock)
         assert await standing(pool) == {"": 15, GATE: PAGE + 10}
         assert told == [("default", GATE, 2)] * 2
-        assert ends == [("default", 2, None)]
-        sweep.begin("default", 4)
+        assert ends == [(OPEN, 2, None)]
+        sweep.begin(OPEN, 4)
         await to_its_end(sweep, clock)
         assert told[2:] == [("default", GATE, 4)]
 
@@ -195,7 +204,7 @@ class TestSweep:
     ) -> None:
         await webhooks(pool, DEAD, 2 * PAGE)
         await closed(pool)
-        sweep.begin("default", 2)
+        sweep.begin(OPEN, 2)
         while GATE not in await standing(pool):
             clock.each_look_takes = 0.1
             await sweep.step()
@@ -213,8 +222,8 @@ class TestSweep:
         ids = await webhooks(pool, DEAD, 2 * PAGE)
         await closed(pool)
         ends: list[float | None] = []
-        sweep.on_end = lambda queue, priority, run_at: ends.append(run_at)
-        sweep.begin("default", 2)
+        sweep.on_end = lambda place, priority, run_at: ends.append(run_at)
+        sweep.begin(OPEN, 2)
         while GATE not in await standing(pool):
             await sweep.step()
         await pool.execute("delete from job_holds")
@@ -232,9 +241,9 @@ class TestSweep:
         await pool.execute("insert into job_holds (gate, cause) values ($1, 'breaker')", f"lane:{WELL}")
         passed: list[int] = []
         ends: list[float | None] = []
-        sweep.on_passed = lambda queue, priority, position: passed.append(position[1])
-        sweep.on_end = lambda queue, priority, run_at: ends.append(run_at)
-        sweep.begin("default", 2)
+        sweep.on_passed = lambda place, priority, position: passed.append(position[1])
+        sweep.on_end = lambda place, priority, run_at: ends.append(run_at)
+        sweep.begin(OPEN, 2)
         await sweep.step()
         await pool.execute("delete from job_holds where gate = $1", f"lane:{WELL}")
         sweep.again()
@@ -248,7 +257,7 @@ class TestSweep:
         await webhooks(pool, WELL, PAGE)
         await webhooks(pool, DEAD, 10)
         await closed(pool)
-        sweep.begin("default", 2)
+        sweep.begin(OPEN, 2)
         await to_its_end(sweep, clock)
         assert await standing(pool) == {"": PAGE + 10}
 
@@ -256,13 +265,13 @@ class TestSweep:
         self, pool: Pool, sweep: Sweep, clock: Clock
     ) -> None:
         told: list[int] = []
-        sweep.on_passed = lambda queue, priority, position: told.append(position[1])
+        sweep.on_passed = lambda place, priority, position: told.append(position[1])
         first = await webhooks(pool, DEAD, PAGE)
         await closed(pool)
-        sweep.begin("default", 2)
+        sweep.begin(OPEN, 2)
         await sweep.step()
         second = await webhooks(pool, DEAD, 10)
-        sweep.begin("default", 2)
+        sweep.begin(OPEN, 2)
         await sweep.step()
         assert told == [first[-1], second[-1]]
 

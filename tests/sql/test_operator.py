@@ -40,15 +40,15 @@ async def test_a_writer_from_a_rows_former_life_loses(
     """However often it was claimed and given back before."""
     (job_id,) = await insert()
     former = []
-    for _ in range(3):
-        (job,) = await claim(store, await worker())
+    for gate in ("", "retry", "retry"):
+        (job,) = await claim(store, await worker(), gate=gate)
         former.append(job)
         await store.write([ended(job, Retry("later"), max_attempts=9)])
-    (job,) = await claim(store, await worker())
+    (job,) = await claim(store, await worker(), gate="retry")
     await store.write([ended(job, Dead("no"))])
     assert (await Operation(conn, ORDER).retry([job_id])).changed == [job_id]
-    for _ in range(3):
-        (job,) = await claim(store, await worker())
+    for gate in ("", "retry", "retry"):
+        (job,) = await claim(store, await worker(), gate=gate)
         assert not await store.write([ended(late, Done("late")) for late in former])
         await store.write([ended(job, Retry("again"), max_attempts=9)])
     assert await pool.fetchval("select state from jobs") == "ready"

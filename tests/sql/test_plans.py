@@ -157,8 +157,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "lanes.sql": {
         "close": (("'{lane:a}'", "'{breaker}'", "'{30}'", "'{0}'", "'{x}'", "1"), set()),
-        "edge": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
-        "park": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000"), {"jobs_ready"}),
+        "edge": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000", "''"), {"jobs_ready"}),
+        "park": (("'q1'", "2", "'-infinity'", "0", "'{lane:a}'", "1000", "''"), {"jobs_ready"}),
         "holds": (("'{lane:a}'", "'{60}'", "1", "20"), set()),
         "open": (("'{lane:a}'", "1"), set()),
         "give_up": (("'{lane:a}'", "1"), set()),

@@ -81,7 +81,7 @@ async def test_the_fence_rises_over_a_cancel_and_its_undo(
     operation = Operation(conn, CANCEL)
     await operation.cancel([job_id])
     await take_back(conn, operation)
-    (job,) = await claim(store, await worker())
+    (job,) = await claim(store, await worker(), gate="retry")
     assert job.fence > former.fence
     assert not await store.write([ended(former, Dead("late"))])
 

@@ -120,6 +120,9 @@ def _nowhere() -> str:
         pytest.param(refuses(503, "x-squid-error: ERR_CANNOT_FORWARD 0"), "proxy_error", id="Squid's own"),
         pytest.param(b"", "proxy_unreachable", id="hangs up"),
         pytest.param(b"220 mail.example ESMTP\r\n", "proxy_unreachable", id="is no proxy"),
+        pytest.param(b"HTTP/1.1 502 " + b"x" * 300_000, "proxy_unreachable", id="has much to say"),
+        pytest.param(b"HTTP/1.1 502 No\r\n" + b"a: b\r\n" * 10_000 + b"\r\n", "proxy_unreachable", id="10,000 headers"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, "proxy_unreachable", id="has never an answer"),
         pytest.param(None, "proxy_timeout", id="says nothing"),
     ],
 )
