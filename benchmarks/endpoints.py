@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import uvloop
 
 from benchmarks.lab import Lab, daemon, lab, median, percentile, ratio, verdict
+from benchmarks.sink import listener
 
 ENDPOINTS = 100
 CONCURRENCY = 100
@@ -80,12 +78,12 @@ SETTINGS = {
 
 async def main(per_s: int = 300, seconds: int = 12, rounds: int = 5) -> bool:
     found: dict[str, list[list[float]]] = {mood: [] for mood in MOODS}
-    async with lab() as place, sink() as port:
+    async with lab() as place, listener("-c", SINK) as taker:
         conn = await asyncpg.connect(place.dsn)
         print(f"{ENDPOINTS} endpoints, {per_s} events/s, one of them dead; {rounds} rounds of {seconds} s each in turn")
         for n in range(rounds):
             for mood in MOODS[n % len(MOODS) :] + MOODS[: n % len(MOODS)]:
-                found[mood].append(await one_round(place, conn, port, mood, per_s, seconds))
+                found[mood].append(await one_round(place, conn, taker.port, mood, per_s, seconds))
         await conn.close()
     return told(found)
 
@@ -142,19 +140,6 @@ def told(found: dict[str, list[list[float]]]) -> bool:
         for mood, word in (("refuses", "refuses"), ("silent", "is silent"), ("503", "answers 503"))
     ]
     return all(fine)
-
-
-@asynccontextmanager
-async def sink() -> AsyncIterator[int]:
-    """A process that takes events, each path in its way; its port."""
-    process = subprocess.Popen([sys.executable, "-c", SINK], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield int(await asyncio.to_thread(process.stdout.readline))
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 if __name__ == "__main__":

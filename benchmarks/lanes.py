@@ -22,24 +22,14 @@ import asyncpg
 import uvloop
 
 from benchmarks.lab import Lab, cpu_s, daemon, lab, median, ratio, verdict
+from benchmarks.sink import sink
 from daemon.breaker import budget
 from daemon.work_settings import LaneSettings
 
 WELL, DEAD = "127.0.0.1", "127.0.0.2"
 CONCURRENCY = 100
 REFUSED = 2  # nobody listens there
-SINK = """
-import asyncio, sys
-class Sink(asyncio.Protocol):
-    def connection_made(self, transport): self.transport = transport
-    def data_received(self, data):
-        if sys.argv[2] == "well": self.transport.write(b"HTTP/1.1 204 No Content\\r\\n\\r\\n" * data.count(b"POST "))
-async def main():
-    server = await asyncio.get_running_loop().create_server(Sink, sys.argv[1], 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
+NEVER_S = 86_400.0
 EMPTY = "truncate jobs, job_history, job_holds, job_attempts, webhook_deliveries"
 FORGET = "truncate job_history, job_attempts, webhook_deliveries"
 INSERT = """
@@ -127,7 +117,8 @@ class Bench:
 
 async def main(dead_rows: int = 100_000, rows: int = 5_000, rounds: int = 3) -> bool:
     fine = True
-    async with lab() as place, sink(WELL, "well") as well, sink(DEAD, "silent") as silent:
+    async with lab() as place, sink(WELL) as one, sink(DEAD, NEVER_S) as other:
+        well, silent = one.url(WELL), other.url(DEAD)
         conn = await asyncpg.connect(place.dsn)
         print(f"{rows:,} webhooks, concurrency {CONCURRENCY}, beside {dead_rows:,} older ones to a dead destination")
         for name, dead in (("refuses", f"http://{DEAD}:{REFUSED}/"), ("is silent", silent)):
@@ -214,20 +205,6 @@ def told(name: str, seen: Rounds) -> bool:
 
 def each_median(drained: list[Drained]) -> Drained:
     return Drained(median([one.per_s for one in drained]), median([one.cpu_us for one in drained]))
-
-
-@asynccontextmanager
-async def sink(address: str, mood: str) -> AsyncIterator[str]:
-    """A process that answers every POST with 204, or nothing at all; its URL."""
-    process = subprocess.Popen([sys.executable, "-c", SINK, address, mood], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        port = int(await asyncio.to_thread(process.stdout.readline))
-        yield f"http://{address}:{port}/"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 if __name__ == "__main__":

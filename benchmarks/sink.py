@@ -82,9 +82,14 @@ class Sunk:
 
 @asynccontextmanager
 async def sink(address: str = "127.0.0.1", delay_s: float = 0.0) -> AsyncIterator[Sunk]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sink", address, str(delay_s)], stdout=subprocess.PIPE, text=True
-    )
+    async with listener("-m", "benchmarks.sink", address, str(delay_s)) as sunk:
+        yield sunk
+
+
+@asynccontextmanager
+async def listener(*args: str) -> AsyncIterator[Sunk]:
+    """Python with these arguments, which prints the port that it listens at."""
+    process = subprocess.Popen([sys.executable, *args], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield Sunk(process, int(await asyncio.to_thread(process.stdout.readline)))

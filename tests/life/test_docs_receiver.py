@@ -17,6 +17,7 @@ from aiohttp import web
 from jobs.webhook.signing import public_of
 from tests.life.doc_code import HOUSE, Reader, blocks
 from tests.life.fleet import Fleet, empty, until_sql
+from tests.life.served import served
 
 pytestmark = pytest.mark.req("BJ-15", "OR-08")
 
@@ -66,14 +67,9 @@ async def receiving(app: web.Application) -> AsyncIterator[Hooks]:
     hooks = Hooks()
     app.router.add_post("/listen", hooks.listen)
     app.middlewares.append(hooks.lose)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    hooks.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(app) as port:
+        hooks.url = f"http://127.0.0.1:{port}"
         yield hooks
-    finally:
-        await runner.cleanup()
 
 
 async def endpoint(pool: asyncpg.Pool, url: str, *secrets: str, **columns: Any) -> None:

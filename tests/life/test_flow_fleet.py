@@ -14,6 +14,7 @@ from aiohttp import web
 
 from daemon.sources import for_retries
 from tests.life.fleet import Fleet, empty, ended, insert, until, until_sql
+from tests.life.served import served
 
 pytestmark = pytest.mark.req("BJ-15", "OR-15")
 
@@ -100,16 +101,12 @@ async def sink() -> AsyncIterator[Sink]:
 async def listening() -> AsyncIterator[Sink]:
     sink, app = Sink(), web.Application()
     app.router.add_post("/{path}", sink.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", 0).start()
-    sink.port = runner.addresses[0][1]
-    try:
-        yield sink
-    finally:
-        for path in sink._holding:
-            sink.let_go(path, 10_000)
-        await runner.cleanup()
+    async with served(app, "0.0.0.0") as sink.port:
+        try:
+            yield sink
+        finally:
+            for path in sink._holding:
+                sink.let_go(path, 10_000)
 
 
 async def failed_once(pool: asyncpg.Pool, sink: Sink, hosts: int, each: int) -> None:

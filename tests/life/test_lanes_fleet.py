@@ -16,6 +16,7 @@ from daemon.breaker import budget
 from daemon.work_settings import LaneSettings
 from jobs.values import duration
 from tests.life.fleet import LONG, Fleet, Member, each_ended_once, ended, insert, until, until_sql
+from tests.life.served import served
 
 WELL, DEAD = "127.0.0.1", "127.0.0.2"
 LANES = LaneSettings(open=duration("1s"), open_max=duration("4s"), probe_timeout=duration("6s"))
@@ -55,16 +56,11 @@ class Sink:
     async def listening(self, address: str, port: int = 0) -> AsyncIterator[Sink]:
         app = web.Application()
         app.router.add_post("/", self.answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, address, port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        try:
-            yield self
-        finally:
-            self._calm.set()
-            await runner.cleanup()
+        async with served(app, address, port) as self.port:
+            try:
+                yield self
+            finally:
+                self._calm.set()
 
 
 async def webhooks(pool: asyncpg.Pool, address: str, port: int, count: int) -> list[int]:
