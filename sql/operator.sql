@@ -239,11 +239,13 @@ from job_workers order by id limit 1000;
 
 -- name: bucket
 -- A limit's bucket, whose gate may be split into name and key in several ways: $1 names, $2 keys.  `debt_s` is how far its
--- debt reaches into the future, `held` how many places are taken.  index job_limits_pkey, job_limit_holds_pkey
+-- debt reaches into the future, `held` how many places are taken, `share` the part of its rate that it lends, `day_at` and
+-- `day_n` quarters of an hour and what was lent in each.  index job_limits_pkey, job_limit_holds_pkey
 select bucket.name, bucket.key,
        case when bucket.full_at > now() then date_part('epoch', bucket.full_at - now()) else 0 end as debt_s,
        (select coalesce(sum(held), 0)::int from job_limit_holds hold
-        where hold.name = bucket.name and hold.key = bucket.key) as held
+        where hold.name = bucket.name and hold.key = bucket.key) as held,
+       job_limit_share(bucket.share, bucket.slowed_at, now()) as share, bucket.day_at, bucket.day_n
 from unnest($1::text[], $2::text[]) as asked (name, key)
 join job_limits as bucket on bucket.name = asked.name and bucket.key = asked.key
 limit 1;
