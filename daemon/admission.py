@@ -13,6 +13,7 @@ import orjson
 
 from daemon.attempt import Running
 from daemon.crew import Crew
+from daemon.hand_overs import HandOvers
 from daemon.lender import Lender
 from daemon.limits import GATE, Bucket, Limits, Verdict, share, spent
 from daemon.settle import hand_back
@@ -52,11 +53,14 @@ class Admission:
         self._wake = asyncio.Event()
         self._closing = False
         self._give_all = False
+        self.hand_overs = HandOvers(lender, lambda: self._limits, self._wake.set, crew.observer)
+        lender.on_leased = self.hand_overs.leased
         sources.passing = self.passing
 
     def reload(self) -> None:
         """The runner has another setup: its limits count from the next claim on, and what was leased goes back."""
         self._limits = Limits(self._runner.setup.config.all_limits)
+        self.hand_overs.reload()
         self._give_all = True
         self._wake.set()
 
@@ -81,7 +85,9 @@ class Admission:
             return free
         wanting = []
         for job, buckets in bound:
-            behind = next((b for b in buckets if job.gate != b.gate and self._sources.waiting(job.queue, b.gate)), None)
+            # one that comes from the gate of a bucket has waited, or rows at two gates would send each other to and fro
+            waited = any(job.gate == bucket.gate for bucket in buckets)
+            behind = None if waited else next((b for b in buckets if self._sources.waiting(job.queue, b.gate)), None)
             if behind is not None:  # others wait for this bucket already: no overtaking
                 self._finisher.add(hand_back(job, gate=behind.gate))
             else:
@@ -96,10 +102,11 @@ class Admission:
 
     def passing(self, gate: str) -> int:
         """How many rows of this limit's gate may be claimed now; of a limit that is no more, any."""
-        return max(map(self._lender.usable, self._buckets_at(gate)), default=MANY)
+        return max(map(self._usable, self._buckets_at(gate)), default=MANY)
 
     def freed(self, running: Running) -> None:
-        """A limited attempt has ended: its places are free."""
+        """A limited attempt has ended: its places are free, and what was kept for it."""
+        self.hand_overs.drop((running.job.id, running.job.fence))
         if running.job.worker_id == self._worker_id():
             for bucket in running.buckets:
                 self._lender.freed(bucket)
@@ -130,15 +137,19 @@ class Admission:
         except AWAY as error:
             self._observer.claim_failed(error)
             return AWAY_S
-        waited_for = self._waited_for()
+        self.hand_overs.give()
+        at_gates, calls = self._waited_for(), self.hand_overs.buckets()
+        waited_for = at_gates | calls.keys()
         give_all, self._give_all = self._give_all or self._closing, False
         try:
+            await self.hand_overs.slow_down()
             await self._lender.tidy(worker_id, waited_for, all_of_it=give_all)
-            await self._lender.lease(worker_id, dict.fromkeys(waited_for, rows))
+            await self._lender.lease(worker_id, {**dict.fromkeys(at_gates, rows), **calls})
         except AWAY as error:
             self._observer.claim_failed(error)
             return AWAY_S
-        if any(self._lender.usable(bucket) for bucket in waited_for):
+        self.hand_overs.give()
+        if any(self._usable(bucket) for bucket in at_gates):
             self._on_room()
         next_at = self._lender.next_at(waited_for)
         if next_at == inf and not self._limits and not self._terms.limiting:
@@ -155,19 +166,29 @@ class Admission:
         """What the rows at a gate wait for: of the config's limits, or of those that destinations bring themselves."""
         return self._limits.buckets_at(gate) + self._terms.buckets_at(gate)
 
+    def _usable(self, bucket: Bucket) -> int:
+        """How many attempts may start under it; tokens that others are about to take do not count."""
+        usable = self._lender.usable(bucket)
+        return max(0, usable - self.hand_overs.claims(bucket)) if bucket.at_call else usable
+
     async def _lease_for(self, wanting: Admitted, worker_id: int) -> None:
         """What is not in hand is asked for, unless it was refused a moment ago."""
         self._lender.serve(worker_id)
         wanted = spent(wanting)
-        usable = self._lender.in_hand(wanted)
-        short = {bucket: count for bucket, count in wanted.items() if usable[bucket] < count}
+        short = {
+            bucket: count + (self.hand_overs.claims(bucket) if bucket.at_call else 0)
+            for bucket, count in wanted.items()
+            if self._usable(bucket) < count
+        }
         if short:
             await self._lender.lease(worker_id, short)
             self._wake.set()
 
     def _give_out(self, wanting: Admitted) -> Verdict:
-        verdict = share(wanting, self._lender.in_hand(spent(wanting)))
-        self._lender.spend(spent(verdict.start))
+        verdict = share(wanting, {bucket: self._usable(bucket) for bucket in spent(wanting)})
+        self._lender.spend({bucket: count for bucket, count in spent(verdict.start).items() if not bucket.at_call})
+        for job, buckets in verdict.start:
+            self.hand_overs.keep((job.id, job.fence), [bucket for bucket in buckets if bucket.at_call])
         for job, bucket in verdict.wait:
             self._sources.opened(job.queue, bucket.gate)
             self._finisher.add(hand_back(job, gate=bucket.gate))

@@ -16,6 +16,7 @@ from daemon.config_layers import environment_layer, override_layer, profile_of, 
 from daemon.config_tree import FILE_RANK, Origin, Table, file_table
 from daemon.ordering import order_wait_s
 from daemon.pattern import is_pattern, most_specific
+from daemon.relay_limits import relay_limits
 from daemon.retry_policy import retry_policy
 from daemon.settings import AdminSettings, DaemonSettings, DatabaseSettings, LogSettings, RetentionSettings
 from daemon.toml_source import MAX_BYTES, TomlError, TomlSource, read_toml
@@ -101,13 +102,8 @@ class Config:
 
     @property
     def all_limits(self) -> dict[str, LimitSettings]:
-        """[limits.*], and the rate of each relay: what a relay takes counts over all daemons, not for each."""
-        relays = {
-            f"relay:{name}": LimitSettings(kind="email", lane=name, rate=relay.rate, burst=relay.burst)
-            for name, relay in self.email.relays.items()
-            if relay.rate is not None
-        }
-        return {**self.limits, **relays}
+        """[limits.*], and what each relay takes: over all daemons, not from each."""
+        return {**self.limits, **relay_limits(self.email.relays)}
 
     def kind(self, name: str) -> KindSettings | None:
         return self.kinds.get(name)

@@ -146,6 +146,14 @@ ROWS_RESCUED = _event(
     "rows_rescued", "warning", "Rows of a silent daemon were taken back.", "worker_id", "rows", "dead", "cause"
 )
 LIMITED = _event("limited", "debug", "Rows wait for a limit.", "limit", "rows", "retry_in_s")
+RELAY_THROTTLED = _event(
+    "relay_throttled",
+    "warning",
+    "A relay finds it too much: all daemons send it half as much, and a tenth of its rate more each minute.",
+    "lane",
+    "share",
+    "reason",
+)
 LANE_CLOSED = _event(
     "lane_closed",
     "warning",

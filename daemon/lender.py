@@ -10,7 +10,7 @@ from time import monotonic
 
 from daemon.limit_store import LimitStore
 from daemon.limits import Bucket
-from daemon.slices import AHEAD_S, Hand, Return
+from daemon.slices import AHEAD_S, Hand, Leased, Return
 
 TRIP_MAX = 100
 """Buckets of one trip; a bucket is locked from its turn to the end of the statement."""
@@ -36,6 +36,8 @@ class Lender:
         self._worker_id: int | None = None
         self._in_doubt = False  # an answer was lost: which places we hold is to be said anew
         self._trip = asyncio.Lock()
+        self.on_leased: Callable[[Bucket, Leased], None] = lambda bucket, leased: None
+        """Hears of each answer."""
 
     def usable(self, bucket: Bucket) -> int:
         """How many attempts may start now under this bucket."""
@@ -84,6 +86,16 @@ class Lender:
         if worker_id == self._worker_id:  # else they went with that worker
             for (bucket, wish), leased in zip(asks, answers, strict=True):
                 self._hand(bucket).take_in(wish, leased, sent, received)
+                self.on_leased(bucket, leased)
+
+    async def slow(self, bucket: Bucket, age_s: float) -> float | None:
+        """What was sent `age_s` ago under this bucket was too much for the other side: all daemons have half as many
+        from now on.  The part of its rate that is left, or None when somebody has said so since."""
+        async with self._trip:
+            share = await self._store.slow(bucket, age_s)
+            if share is not None and (hand := self._hands.get(bucket)) is not None:
+                hand.drop()
+            return share
 
     async def tidy(self, worker_id: int, waited_for: Collection[Bucket], *, all_of_it: bool = False) -> None:
         """Give back what is not used, tell when lots were, and say which places we hold if that is in doubt."""

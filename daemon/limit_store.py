@@ -32,16 +32,25 @@ class LimitStore(Statements):
             [b.token_s for b in buckets],
             [b.burst for b in buckets],
             [b.places for b in buckets],
+            [b.day for b in buckets],
             ahead_s,
         )
         answers = sorted(rows, key=_number)  # they come in the order in which buckets are locked
-        return [Leased(r[1], r[2], r[3], tuple(r[4]), tuple(r[5]), r[6], r[7], r[8]) for r in answers]
+        return [Leased(*r[1:4], tuple(r[4]), tuple(r[5]), *r[6:]) for r in answers]
 
     async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
         """Say which places this worker holds, after an answer was lost."""
         await self._execute(
             _LIMITS["true_up"], worker_id, [b.name for b in held], [b.key for b in held], list(held.values())
         )
+
+    async def slow(self, bucket: Bucket, age_s: float) -> float | None:
+        """The other side took something sent `age_s` ago for too much: the part of its rate that the bucket lends from
+        now on, or None if it was slowed since."""
+        share: float | None = await self._value(
+            _LIMITS["slow"], bucket.name, bucket.key, bucket.token_s, bucket.burst, age_s
+        )
+        return share
 
     async def give_back(self, worker_id: int, pieces: Sequence[Return]) -> None:
         """Places and tokens that nobody uses, and the accounts of lots."""
@@ -53,6 +62,8 @@ class LimitStore(Statements):
             [p.places for p in pieces],
             [p.bucket.token_s for p in pieces],
             [p.bucket.burst for p in pieces],
+            [p.bucket.day for p in pieces],
+            [p.bucket.token_s if p.step_s is None else p.step_s for p in pieces],
             [p.from_s for p in pieces],
             [p.count for p in pieces],
             [p.lot for p in pieces],

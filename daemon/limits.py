@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from daemon.pattern import matches
+from daemon.relay_limits import RelayLimit
 from daemon.work_settings import LimitSettings
 from jobs.model import Job
 
@@ -22,13 +23,23 @@ KNOWN_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One token bucket, or so many places, of a limit: `token_s` seconds grow one token, `burst` tokens fit in."""
+    """One token bucket, or so many places, of a limit: `token_s` seconds grow one token, `burst` tokens fit in.
+
+    `day`: it holds `burst` a day instead, one that begins so many seconds after midnight UTC (-1: any 24 hours).
+    `at_call`: its tokens are taken when a handler asks for them, and not when its attempt starts.
+    """
 
     name: str
     key: str
     token_s: float | None
     burst: int | None
     places: int | None
+    day: int | None = None
+    at_call: bool = False
+
+    @property
+    def has_tokens(self) -> bool:
+        return self.token_s is not None or self.day is not None
 
     @property
     def gate(self) -> str:
@@ -79,6 +90,10 @@ class Limits:
                 found.append(_bucket(name, key[:KEY_MAX], limit))
         return tuple(sorted(found, key=lambda bucket: (bucket.name, bucket.key)))
 
+    def named(self, names: Iterable[str]) -> tuple[Bucket, ...]:
+        """The buckets of those of these limits that there are."""
+        return tuple(_bucket(name, "", self._settings[name]) for name in names if name in self._settings)
+
     def buckets_at(self, gate: str) -> tuple[Bucket, ...]:
         """What the rows at `limit:NAME:KEY` may wait for: one, unless the name of a limit begins with another's and a
         colon; none when there is no such limit (any more)."""
@@ -125,7 +140,10 @@ def own_bucket(lane: str, limit: LimitSettings) -> Bucket:
 
 def _bucket(name: str, key: str, limit: LimitSettings) -> Bucket:
     token_s = None if limit.rate is None else 1.0 / limit.rate.per_second
-    return Bucket(name, key, token_s, None if limit.rate is None else limit.bucket, limit.concurrency)
+    burst = None if limit.rate is None else limit.bucket
+    if isinstance(limit, RelayLimit):
+        return Bucket(name, key, token_s, limit.of_day or burst, None, limit.day, at_call=True)
+    return Bucket(name, key, token_s, burst, limit.concurrency)
 
 
 def _selected(limit: LimitSettings, job: Job, args: Mapping[str, Any]) -> bool:
@@ -133,6 +151,8 @@ def _selected(limit: LimitSettings, job: Job, args: Mapping[str, Any]) -> bool:
         pattern = getattr(limit, column)
         if pattern is not None and not _fits(pattern, getattr(job, column)):
             return False
+    if isinstance(limit, RelayLimit) and not limit.counts(job.kind, args):
+        return False
     return all(_fits(pattern, _text(args.get(key))) for key, pattern in limit.args.items())
 
 

@@ -112,6 +112,16 @@ class Metrics:
         self.limit_wait = self._distributions(
             "rate_limit_wait_seconds", "How long a limit makes rows wait.", WAIT_S, "limit"
         )
+        self.limit_day_used = self._levels(
+            "limit_day_used", "Of so many a day: lent by now, over all daemons, when this one asked last.", "limit"
+        )
+        self.limit_day_left = self._levels("limit_day_left", "Of so many a day: what was left then.", "limit")
+        self.limit_share = self._levels(
+            "limit_rate_share", "The part of a relay's rate that is in force; less than 1 after it throttled.", "limit"
+        )
+        self.limit_slowdowns = self._counts(
+            "limit_slowdowns_total", "Times this daemon halved a relay's rate, since the relay asked for less.", "limit"
+        )
 
         self.lanes_closed = self._counts("lane_closings_total", "Times this daemon closed a destination.", "cause")
         self.lane_probes = self._counts("lane_probes_total", "Rows that tried a closed destination.", "result")

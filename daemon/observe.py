@@ -183,6 +183,20 @@ class Observer:
         if self.log.writes("debug"):
             self._voice.say(events.LIMITED, limit=limit, rows=rows, retry_in_s=retry_in_s)
 
+    def limit_day(self, limit: str, used: int, left: int) -> None:
+        """What the database says of so many a day, as it lends from them."""
+        name = self.metrics.name(limit)
+        self.metrics.limit_day_used.child(name).set(used)
+        self.metrics.limit_day_left.child(name).set(left)
+
+    def limit_share(self, limit: str, share: float) -> None:
+        """And of a rate that may be slowed."""
+        self.metrics.limit_share.child(self.metrics.name(limit)).set(share)
+
+    def relay_throttled(self, limit: str, relay: str, share: float, said: str) -> None:
+        self.metrics.limit_slowdowns.child(self.metrics.name(limit)).inc()
+        self._voice.say(events.RELAY_THROTTLED, lane=relay, share=round(share, 3), reason=said[:500])
+
     def lane_closed(self, lane: str, cause: str, seconds: float, reason: str) -> None:
         self.metrics.lanes_closed.child(cause).inc()
         self._voice.say_seldom(

@@ -79,6 +79,7 @@ class Parts:
         crew = Crew(store, self.runner, self.finisher, observer, worker_id, self.terms)
         lender = Lender(LimitStore(pool, timeout_s=answer_s), self.runner.places)
         self.claimer = Claimer(crew, lender, self._lanes, self._claimer_beat)
+        setup.tools.turns.serve(self.claimer.admission.hand_overs)
         self._controls = Controls(workers, crew)
         self.listener = Listener(
             database.connect,

@@ -39,7 +39,9 @@ class Leased:
     """The answer about one bucket; times are seconds since 1970 by the database's clock, `at_s` is when.
 
     `froms` and `counts`: tokens, as the time of the first and how many from there on; each may be used for `late_s`
-    from its time on.  `lot`: what they are settled by, if they are.  `rivals`: other workers that want places.
+    from its time on.  `lot`: what they are settled by, if they are; of a day, where they are counted.  `rivals`: other
+    workers that want places.  `step_s`: how far tokens are apart, None: as the bucket says.  `share`: the part of its
+    rate that it lends.  `used`: of a day, how many by now.
     """
 
     places: int
@@ -50,11 +52,15 @@ class Leased:
     late_s: float
     lot: int | None
     retry_s: float | None
+    step_s: float | None = None
+    share: float = 1.0
+    used: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What goes back of one bucket: places, `count` tokens from `from_s` on, or the account of a lot."""
+    """What goes back of one bucket: places, `count` tokens from `from_s` on (of a day: of slot `lot`), or the account of
+    a lot.  `step_s`: how far apart they are, None: as the bucket says."""
 
     bucket: Bucket
     places: int = 0
@@ -63,6 +69,7 @@ class Return:
     lot: int | None = None
     used: int = 0
     last_s: float = 0.0
+    step_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -132,7 +139,7 @@ class Hand:
     def usable(self, now: float) -> int:
         """How many attempts may start now."""
         most = self.idle if self.bucket.places is not None else MANY
-        if self.bucket.token_s is not None:
+        if self.bucket.has_tokens:
             most = min(most, sum(piece.ripe(now) for piece in self._slices))
         return most
 
@@ -144,8 +151,9 @@ class Hand:
             return 0, 0
         if self._spent_all:
             self._size, self._spent_all = min(self._size * 2, self._largest()), False
-        size = max(self._size, short)
-        tokens = size - self.tokens() if self.bucket.token_s is not None else 0
+        # of a day only what is used in a moment, however many want some: what a killed daemon had is gone for the day
+        size = max(self._size, short if self.bucket.day is None else 1)
+        tokens = size - self.tokens() if self.bucket.has_tokens else 0
         places = size - self.idle if self.bucket.places is not None else 0
         enough = not short and max(tokens, places) * 2 < size
         return (0, 0) if enough else (max(tokens, 0), max(places, 0))
@@ -156,7 +164,7 @@ class Hand:
         self.idle += leased.places
         self._rivals = leased.rivals
         self._wait_after(leased, leased.places < wished[1], received)
-        step_s = 0.0 if leased.lot is not None else self.bucket.token_s or 0.0
+        step_s = 0.0 if leased.lot is not None else (leased.step_s or self.bucket.token_s or 0.0)
         for from_s, count in zip(leased.froms, leased.counts, strict=True):
             start_at = received - GRAIN_S + (from_s - leased.at_s)
             void_at = sent + GRAIN_S + (from_s - leased.at_s) + leased.late_s
@@ -175,6 +183,8 @@ class Hand:
         self.ask_at = received + pause_s
 
     def _largest(self) -> int:
+        if self.bucket.day is not None:
+            return self.bucket.burst or 1
         if self.bucket.token_s is None:
             return self.bucket.places or 1
         return max(ceil(AHEAD_S / self.bucket.token_s) + 1, self.bucket.burst or 1)
@@ -190,7 +200,7 @@ class Hand:
             used = min(count, piece.ripe(now))
             piece.spend(used, now)
             count -= used
-        self._slices = [piece for piece in self._slices if piece.count or piece.lot is not None]
+        self._slices = [piece for piece in self._slices if piece.count or self._settles(piece)]
         self._spent_all = self._spent_all or not self.usable(now)
 
     def freed(self, now: float) -> None:
@@ -208,16 +218,29 @@ class Hand:
         for piece in self._slices:
             piece.ripe(now)  # without what is void by now
             goes = all_of_it or now >= self._stale_at(piece, waited_for=waited_for)
-            if piece.lot is not None and (goes or piece.used or not piece.count):
+            if self._settles(piece) and (goes or piece.used or not piece.count):
                 last_s = piece.clock_s + piece.last_at
                 back.append(Return(self.bucket, lot=piece.lot, used=piece.used, last_s=last_s))
             elif piece.count and goes:
-                back.append(Return(self.bucket, from_s=piece.from_s, count=piece.count))
+                step_s = None if piece.lot is not None else piece.step_s
+                back.append(
+                    Return(self.bucket, from_s=piece.from_s, count=piece.count, lot=piece.lot, step_s=step_s)
+                )
                 self._size = max(1, self._size // 2)
             elif piece.count:
                 kept.append(piece)
         self._slices = kept
         return back
+
+    def drop(self) -> None:
+        """What is in hand must not be used: it was lent at a rate that the other side does not bear."""
+        self._slices = [piece for piece in self._slices if self._settles(piece)]
+        for piece in self._slices:
+            piece.count = 0
+
+    def _settles(self, piece: _Slice) -> bool:
+        """It is of a lot, which ends when its holder says how many of it were used."""
+        return piece.lot is not None and self.bucket.day is None
 
     def _places_go(self, now: float) -> bool:
         """Used again at once they need no trip; but now and then the database is asked whether somebody else waits."""

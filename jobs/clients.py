@@ -10,6 +10,7 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.email.turns import Turns
 from jobs.loads import Loads
 from jobs.secrets import Secrets
 from jobs.templates import Templates
@@ -42,6 +43,7 @@ class Clients:
     endpoints: Loads[Endpoint]
     events: Loads[Event]
     health: Health
+    turns: Turns
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -78,10 +80,11 @@ def open_clients(
     endpoints = before.endpoints if before else open_endpoints(reads or db)
     events = before.events if before else open_events(reads or db)
     health = before.health if before else Health()
+    turns = before.turns if before else Turns()
     if before is not None and before.secrets is not secrets:
         before = None
     http = before.http if before and before.wanted.webhook == wanted.webhook else open_http(wanted.webhook)
-    mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
+    mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets, turns)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
-    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health)
+    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health, turns)

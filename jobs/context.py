@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.email.turns import Turns
     from jobs.loads import Loads
     from jobs.secrets import Secrets
     from jobs.templates import Templates
@@ -60,6 +61,8 @@ class Tools(Protocol):
     def events(self) -> Loads[Event]: ...
     @property
     def health(self) -> Health: ...
+    @property
+    def turns(self) -> Turns: ...
 
 
 class Progress(Protocol):

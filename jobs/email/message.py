@@ -35,7 +35,8 @@ Mailboxes = Annotated[str, msgspec.Meta(min_length=1)] | tuple[str, ...]
 
 class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One message.  `to`, `cc`, `bcc`: a mailbox or a list of them; `text`, `html` or both; `relay`: a name out of
-    `[email.relays]`, `main` if there is none."""
+    `[email.relays]`, `main` if there is none; `security`: a password reset, say: a part of the relay's day is kept for
+    such mail."""
 
     to: Mailboxes
     subject: Annotated[str, msgspec.Meta(max_length=2000)]
@@ -48,6 +49,7 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     headers: dict[str, str] = {}
     attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=50)] = ()
     relay: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    security: bool = False
 
 
 class Unsendable(ValueError):

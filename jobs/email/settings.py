@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +13,12 @@ MAIN = "main"
 """The relay of mail that names none."""
 
 MOST_AT_ONCE = 1_000_000
+
+DAY_S = 86_400.0
+ANY_DAY = -1
+"""For a day that begins at no time of its own."""
+
+_QUARTER = re.compile(r"(?:[01]\d|2[0-3]):(?:00|15|30|45)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +58,21 @@ class RelaySettings:
         "Limit for the reply to the message; shorter means duplicates (RFC 5321: 10 min).",
         minimum=0.01,
     )
-    rate: Rate | None = key(None, "Messages this relay takes; each hand-over counts as one.")
-    burst: int | None = key(None, "How many of `rate` may go at once; by default all of one period.", minimum=1)
+    rate: Rate | None = key(
+        None, "Messages this relay takes, over all daemons and in any window of the period; each hand-over counts as one."
+    )
+    burst: int | None = key(
+        None, "How many of `rate` may go at once; the rest is spread over the period; unset: hardly any.", minimum=1
+    )
+    messages_per_day: int | None = key(
+        None, "Messages this relay takes in a day, over all daemons; each hand-over counts as one.", minimum=1
+    )
+    day_starts: str | None = key(
+        None, 'When its day begins, UTC, in quarters of an hour: "00:00", "07:30"; unset: in any 24 hours.'
+    )
+    reserve: float = key(
+        0.2, "The part of messages_per_day that is kept for mail with `security`.", minimum=0, maximum=0.99
+    )
 
     def __post_init__(self) -> None:
         if not self.host or any(c.isspace() or not c.isprintable() for c in self.host):
@@ -67,7 +87,23 @@ class RelaySettings:
             raise ValueError(f"rate: {self.rate} is too many to count; write it for a shorter period")
         if self.burst is not None and self.rate is None:
             raise ValueError("burst: it says how `rate` may be spent, and there is no rate")
+        if self.burst is not None and self.rate is not None and self.burst > max(1.0, self.rate.count):
+            raise ValueError(f"burst: {self.burst} at once are more than {self.rate} in all")
+        if self.day_starts is not None and not _QUARTER.fullmatch(self.day_starts):
+            raise ValueError(f'day_starts: {self.day_starts!r} is no quarter of an hour like "07:30"')
         _check_bounds(self)
+
+    @property
+    def day_starts_s(self) -> int:
+        """Seconds after midnight UTC; ANY_DAY if its day is any 24 hours."""
+        if self.day_starts is None:
+            return ANY_DAY
+        hours, _, minutes = self.day_starts.partition(":")
+        return int(hours) * 3600 + int(minutes) * 60
+
+    def next_day_s(self, now_s: float) -> float | None:
+        """In how many seconds its next day begins, at `now_s` since 1970; None if it has none."""
+        return None if self.day_starts is None else DAY_S - (now_s - self.day_starts_s) % DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

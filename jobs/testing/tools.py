@@ -12,6 +12,7 @@ import httpx2
 from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
+from jobs.email.turns import Turns
 from jobs.loads import Loads
 from jobs.secrets import Secrets
 from jobs.templates import Templates
@@ -38,6 +39,7 @@ class Tools:
     fake_dns: FakeDns = field(default_factory=FakeDns)
     templates: Templates = field(default_factory=Templates)
     health: Health = field(default_factory=Health)
+    turns: Turns = field(default_factory=Turns)
     _db: asyncpg.Pool | None = None
     _endpoints: Loads[Endpoint] | None = None
     _events: Loads[Event] | None = None
