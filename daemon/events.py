@@ -52,6 +52,7 @@ FIELDS: dict[str, str] = {
     "policy": "`skip`, `one` or `all`",
     "limit": "the limit's name",
     "lane": "the destination: host, relay or domain",
+    "share": "the part of its rate that is left, 1 for all of it",
     "endpoint_id": "the row in `webhook_endpoints`",
     "result": "`well`, `failed` or `unknown`",
     "retry_in_s": "seconds until the next try",

@@ -13,10 +13,15 @@ from daemon.limits import Bucket, Limits
 from daemon.observe import Observer
 from daemon.relay_limits import RATE, names_of
 from daemon.slices import Leased
-from jobs.email.turns import Turn
+from daemon.statements import AWAY
+from jobs.email.turns import Asker
 
 KEPT_S = 0.25
 """A row that was claimed for a token has it for so long; then others may have it, and the row waits for another."""
+
+LOOK_S = 0.05
+TURN_S = 0.005
+"""Where nobody else leases: how often to see who waits, and the shortest time between two turns."""
 
 Key = tuple[int, int]
 """The (id, fence) of an attempt."""
@@ -53,7 +58,7 @@ class HandOvers:
     # --- the claimer's side -------------------------------------------------------------------------------------------
 
     def keep(self, key: Key, buckets: Sequence[Bucket]) -> None:
-        """An attempt starts that will take one of each: until then, and not for long, nobody else is to start for it."""
+        """An attempt starts that will take one of each: for a moment nobody else is to start for them."""
         if buckets and key not in self._kept:
             self._kept[key] = self._clock() + KEPT_S, buckets
             self._claims.update(buckets)
@@ -75,11 +80,11 @@ class HandOvers:
 
     # --- the handlers' side -------------------------------------------------------------------------------------------
 
-    async def take(self, relay: str, turn: Turn, wait_s: float) -> float:
+    async def take(self, relay: str, asker: Asker, wait_s: float) -> float:
         """As `jobs.email.turns.Turns` has it.  First come, first served."""
-        if turn.job is not None:
-            self.drop(turn.job)
-        buckets = self._limits().named(names_of(relay, security=turn.security))
+        if asker.job is not None:
+            self.drop(asker.job)
+        buckets = self._limits().named(names_of(relay, security=asker.security))
         if not buckets or (not self._others_wait(buckets) and self._spend(buckets)):
             return 0.0
         again_s = self._again_s(buckets)
@@ -117,7 +122,7 @@ class HandOvers:
         return Counter(bucket for waiting in self._waiting for bucket in waiting.buckets)
 
     def give(self) -> None:
-        """To those that wait, in their order, what is in hand; who waits for a bucket that is empty lets others pass."""
+        """What is in hand, to those that wait, in their order; who waits for an empty bucket lets others pass."""
         for waiting in list(self._waiting):
             if waiting.done.done():
                 self._end(waiting)
@@ -149,6 +154,22 @@ class HandOvers:
             self._observer.limit_day(bucket.name, leased.used, max(0, bucket.burst - leased.used))
         elif bucket.day is None:
             self._observer.limit_share(bucket.name, leased.share)
+
+    async def alone(self, worker_id: int) -> None:
+        """Until cancelled: lease what is waited for, for a process that claims nothing."""
+        while True:
+            calls = self.buckets()
+            pause_s = LOOK_S
+            try:
+                await self.slow_down()
+                await self._lender.tidy(worker_id, calls, all_of_it=not calls)
+                await self._lender.lease(worker_id, calls)
+            except AWAY as error:
+                self._observer.claim_failed(error)
+            else:
+                self.give()
+                pause_s = min(max(self._lender.next_at(calls) - self._clock(), TURN_S), LOOK_S)
+            await asyncio.sleep(pause_s)
 
     def _end(self, waiting: _Waiting) -> None:
         self._waiting.remove(waiting)

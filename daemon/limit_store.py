@@ -36,7 +36,9 @@ class LimitStore(Statements):
             ahead_s,
         )
         answers = sorted(rows, key=_number)  # they come in the order in which buckets are locked
-        return [Leased(*r[1:4], tuple(r[4]), tuple(r[5]), *r[6:]) for r in answers]
+        return [
+            Leased(r[1], r[2], r[3], tuple(r[4]), tuple(r[5]), r[6], r[7], r[8], r[9], r[10], r[11]) for r in answers
+        ]
 
     async def true_up(self, worker_id: int, held: Mapping[Bucket, int]) -> None:
         """Say which places this worker holds, after an answer was lost."""

@@ -186,12 +186,12 @@ class Observer:
     def limit_day(self, limit: str, used: int, left: int) -> None:
         """What the database says of so many a day, as it lends from them."""
         name = self.metrics.name(limit)
-        self.metrics.limit_day_used.child(name).set(used)
-        self.metrics.limit_day_left.child(name).set(left)
+        self.metrics.limit_day_used.put(name, used)
+        self.metrics.limit_day_left.put(name, left)
 
     def limit_share(self, limit: str, share: float) -> None:
         """And of a rate that may be slowed."""
-        self.metrics.limit_share.child(self.metrics.name(limit)).set(share)
+        self.metrics.limit_share.put(self.metrics.name(limit), share)
 
     def relay_throttled(self, limit: str, relay: str, share: float, said: str) -> None:
         self.metrics.limit_slowdowns.child(self.metrics.name(limit)).inc()

@@ -22,6 +22,7 @@ from daemon.crew import Crew
 from daemon.database import Database
 from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import WRITE_S, Finisher
+from daemon.hand_overs import HandOvers
 from daemon.lease import Lease
 from daemon.lender import Lender
 from daemon.limit_store import LimitStore
@@ -210,9 +211,13 @@ class OneShot:
         terms = TermsBook(TermsStore(pool))
         crew = Crew(store, self._runner, finisher, self._observer, lambda: worker_id, terms)
         controls = Controls(WorkerStore(pool), crew)
+        limits = Limits(self._config.all_limits)
+        hand_overs = HandOvers(Lender(LimitStore(pool), dict), lambda: limits, lambda: None, self._observer)
+        clients.turns.serve(hand_overs)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(finisher.run())
             asking = group.create_task(controls.run())
+            turns = group.create_task(hand_overs.alone(worker_id))
             gate = await self._gate(LimitStore(pool), terms, job, worker_id)
             if gate is not None:
                 finisher.add(hand_back(job, gate=gate))
@@ -221,6 +226,7 @@ class OneShot:
                 self._runner.start(job)
             await finisher.said.wait()
             asking.cancel()
+            turns.cancel()
             finisher.close()
             await asyncio.wait({writing}, timeout=WRITE_S)
             written = writing.done()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 from daemon.work_settings import LimitSettings
@@ -57,10 +57,13 @@ def names_of(relay: str, *, security: bool) -> tuple[str, ...]:
 def spaced(rate: Rate, burst: int | None = None) -> tuple[Rate, int]:
     """The rate and burst of a bucket that lets no more than `rate.count` through in any window of its period.
 
-    Tokens `t` apart that may be (burst - 1) * t late let `period / t + burst - 1` through.  A burst of one uses the rate
-    up, but each of its tokens is leased alone; so of the faster rates a few tokens are given for time to be late in.
+    Tokens `t` apart that may be (burst - 1) * t late let `period / t + burst - 1` through.  A burst of one uses the
+    rate up, but each of its tokens is leased alone; so of the faster rates a few are given for time to be late in.
     """
-    count, period_s = max(rate.count, 1.0), rate.period_s * max(1.0, 1.0 / rate.count)
+    count, period_s = (
+        max(floor(rate.count), 1),
+        rate.period_s * max(1.0, 1.0 / rate.count),
+    )  # "0.5/s": one in two seconds
     if burst is None:
         roomy = 1 + ceil(LATE_S * count / (period_s + LATE_S))
         alone_s = period_s / count

@@ -59,8 +59,8 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What goes back of one bucket: places, `count` tokens from `from_s` on (of a day: of slot `lot`), or the account of
-    a lot.  `step_s`: how far apart they are, None: as the bucket says."""
+    """What goes back of one bucket: places, `count` tokens from `from_s` on (of a day: of slot `lot`), or the account
+    of a lot.  `step_s`: how far apart they are, None: as the bucket says."""
 
     bucket: Bucket
     places: int = 0
@@ -223,9 +223,7 @@ class Hand:
                 back.append(Return(self.bucket, lot=piece.lot, used=piece.used, last_s=last_s))
             elif piece.count and goes:
                 step_s = None if piece.lot is not None else piece.step_s
-                back.append(
-                    Return(self.bucket, from_s=piece.from_s, count=piece.count, lot=piece.lot, step_s=step_s)
-                )
+                back.append(Return(self.bucket, from_s=piece.from_s, count=piece.count, lot=piece.lot, step_s=step_s))
                 self._size = max(1, self._size // 2)
             elif piece.count:
                 kept.append(piece)

@@ -108,6 +108,10 @@ class Levels(Collector):
             found.setdefault(value, []).append(level)
         self._levels = {value: float(fold(each)) if each else 0.0 for value, each in found.items()}
 
+    def put(self, value: str, level: float) -> None:
+        """One of them is another; for what is not known all at once."""
+        self._levels = {**self._levels, value: float(level)}
+
     def clear(self) -> None:
         self._levels = {}
 

@@ -16,13 +16,20 @@ _GREYLIST_S = (300.0, 900.0)
 
 
 def decide(
-    verdicts: Mapping[str, Verdict], *, attempt: int, after_s: float, asked_before: Collection[str], dice: float
+    verdicts: Mapping[str, Verdict],
+    *,
+    attempt: int,
+    after_s: float,
+    asked_before: Collection[str],
+    dice: float,
+    slowed: bool = False,
 ) -> Outcome:
     """What the row comes to, given the verdict of every recipient, those of earlier attempts included.
 
     `after_s`: how long the relay is to be left alone, and none of its rows claimed.  A relay that took its rows or
     refused them for their own sake is well.  `asked_before`: recipients whose hand-over once before ended
     without an answer; a second time is the last.  `dice` in [0, 1) spreads those that wait for the same relay.
+    `slowed`: the relay has a rate that is lower now, so it need not be closed because it throttled.
     """
     detail = {"recipients": {r: v.code for r, v in verdicts.items()}}
     of = {
@@ -37,12 +44,13 @@ def decide(
         asked_s = max(_wait_s(verdicts, of["deferred"]), after_s)
         reason = _reason("the relay does not take mail now", of["deferred"], verdicts)
         code = verdicts[of["deferred"][0]].code
+        ours = code in _OURS or (slowed and code == "relay_throttled")
         return Snooze(
             reason,
             after=spread((asked_s or _DEFERRED_S) * 1.1, 0.1 / 1.1, dice),
             code=code,
-            lane_fault=None if code in _OURS else True,
-            lane_after=None if code in _OURS or not asked_s else asked_s,
+            lane_fault=None if ours else True,
+            lane_after=None if ours or not asked_s else asked_s,
             lane_cause="quota" if code == "relay_quota" else "retry_after",
         )
     if of["soft"]:

@@ -14,6 +14,7 @@ from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
 from jobs.email.reply import Answer, DeliveryReport
 from jobs.email.settings import MAIN
+from jobs.email.turns import Asker
 from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry
 from jobs.registry import job
 from jobs.webhook.endpoints import LANE as ENDPOINT_LANE
@@ -44,7 +45,8 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     if not pending:
         return Done({"recipients": {r.address: "delivered" for r in message.recipients}})
     try:
-        report = await ctx.mail.send(message, pending, message.sender, args.relay)
+        asker = Asker((ctx.job.id, ctx.job.fence), args.security)
+        report = await ctx.mail.send(message, pending, message.sender, args.relay, asker)
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
     verdicts = {answer.recipient: judge(answer) for answer in report.answers}
@@ -55,6 +57,7 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
         after_s=report.after_s,
         asked_before=past.unknown,
         dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
+        slowed=report.slowed,
     )
 
 

@@ -76,7 +76,13 @@ def judge(answer: Answer) -> Verdict:
 def _judge(answer: Answer) -> Verdict:
     if answer.reply is None:
         return _by_phase(answer.phase, answer.fault)
-    reply = answer.reply
+    verdict = _by_reply(answer, answer.reply)
+    if verdict.code == "relay_quota" and answer.day_left_s is not None:
+        return replace(verdict, after_s=answer.day_left_s)
+    return verdict
+
+
+def _by_reply(answer: Answer, reply: Reply) -> Verdict:
     if answer.phase in _BEFORE_MAIL:
         return Verdict("deferred", f"relay_{answer.phase}")
     if reply.code == 421:

@@ -48,7 +48,8 @@ def reply_text(raw: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How far the hand-over of one recipient came.  Either `reply`, the one that decided it, or the `fault` that kept
-    it away; `note` adds to a fault what people should know."""
+    it away; `note` adds to a fault what people should know; `day_left_s`: how long its relay's day still lasts, if that
+    is known."""
 
     recipient: str
     phase: Phase
@@ -56,12 +57,15 @@ class Answer:
     fault: Fault | None = None
     note: str = ""
     duration_ms: float = 0.0
+    day_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """One answer for each recipient.  `after_s`: how long the relay should be left alone, 0 if it is well."""
+    """One answer for each recipient.  `after_s`: how long the relay should be left alone, 0 if it is well.
+    `slowed`: it found this too much, and its rate is lower from now on."""
 
     relay: str
     answers: Sequence[Answer]
     after_s: float = 0.0
+    slowed: bool = False

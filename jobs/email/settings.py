@@ -59,7 +59,8 @@ class RelaySettings:
         minimum=0.01,
     )
     rate: Rate | None = key(
-        None, "Messages this relay takes, over all daemons and in any window of the period; each hand-over counts as one."
+        None,
+        "Messages this relay takes, over all daemons and in any window of the period; each hand-over counts as one.",
     )
     burst: int | None = key(
         None, "How many of `rate` may go at once; the rest is spread over the period; unset: hardly any.", minimum=1

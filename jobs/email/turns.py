@@ -1,4 +1,4 @@
-"""Whose turn it is to hand a message to a relay: what relays take is shared by all daemons, so whoever serves says when."""
+"""Whose turn it is to hand a message to a relay: what relays take is shared by all daemons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RELAY_KINDS = frozenset({"email"})
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Asker:
     """Who asks.  `job`: the (id, fence) of the attempt, for which a token may have been kept when it was claimed.
     `security`: a part of each day is kept for its like."""
 
@@ -21,7 +21,7 @@ class Turn:
 class Giver(Protocol):
     """What a daemon gives turns by."""
 
-    async def take(self, relay: str, turn: Turn, wait_s: float) -> float: ...
+    async def take(self, relay: str, asker: Asker, wait_s: float) -> float: ...
     def throttled(self, relay: str, age_s: float, said: str) -> bool: ...
 
 
@@ -35,10 +35,10 @@ class Turns:
         """From now on turns come from here."""
         self._giver = giver
 
-    async def take(self, relay: str, turn: Turn, wait_s: float) -> float:
+    async def take(self, relay: str, asker: Asker, wait_s: float) -> float:
         """Waits for the turn to hand one message over, `wait_s` at most; 0.0: it is now, and was counted; else in how
         many seconds it is worth asking again."""
-        return 0.0 if self._giver is None else await self._giver.take(relay, turn, wait_s)
+        return 0.0 if self._giver is None else await self._giver.take(relay, asker, wait_s)
 
     def throttled(self, relay: str, age_s: float, said: str) -> bool:
         """The relay found it too much that was handed over `age_s` seconds ago.  True: it has a rate, which all daemons

@@ -12,9 +12,10 @@ from email.policy import default
 
 from jobs.email.address import Mailbox
 from jobs.email.message import Message
-from jobs.email.relay import Mail
+from jobs.email.relay import NOBODY, Mail
 from jobs.email.reply import Answer, DeliveryReport, Reply
 from jobs.email.settings import MAIN, EmailSettings
+from jobs.email.turns import Asker
 from jobs.secrets import Secrets
 
 MESSAGES_MAX = 100_000
@@ -48,7 +49,12 @@ class FakeMail(Mail):
         self.outbox.clear()
 
     async def send(
-        self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox, relay: str | None = None
+        self,
+        message: Message,
+        recipients: Sequence[Mailbox],
+        sender: Mailbox,
+        relay: str | None = None,
+        asker: Asker = NOBODY,
     ) -> DeliveryReport:
         await asyncio.sleep(0)  # where a worker may die with its message unsent
         said = self._replies.popleft() if self._replies else ACCEPTED

@@ -10,7 +10,7 @@ import pytest
 from jobs.email.address import mailbox
 from jobs.email.relay import WAIT_S, UnknownRelay
 from jobs.email.settings import RelaySettings
-from jobs.values import duration, rate
+from jobs.values import duration
 from tests.jobs.email.certificate import Certificate
 from tests.jobs.email.mail import PASSWORD, SENDER, Clock, mail, message, only, send
 from tests.jobs.email.peer import HANG, Peer
@@ -144,21 +144,6 @@ async def test_many_recipients_are_handed_over_in_turns() -> None:
         assert [len(received.recipients) for received in peer.received] == [50, 50, 20]
         assert len({received.wire for received in peer.received}) == 1
         assert [answer.recipient for answer in report.answers] == [f"u{n}@x.example" for n in range(120)]
-        await out.close()
-
-
-async def test_a_message_that_would_wait_long_for_the_rate_gives_its_slot_back() -> None:
-    clock = Clock()
-    async with Peer() as peer:
-        out = mail(peer.settings(rate=rate("2/m")), clock=clock)
-        assert [only(await send(out)).phase for _ in range(2)] == ["final", "final"]
-        clock.now += 20
-        report = await send(out)
-        assert (only(report).phase, only(report).fault) == ("queue", "rate")
-        assert report.after_s == pytest.approx(40)
-        assert len(peer.received) == 2
-        clock.now += 40
-        assert only(await send(out)).phase == "final"
         await out.close()
 
 
