@@ -220,7 +220,9 @@ async def _bucket(session: Session, gate: str) -> BucketState | None:
     known = bucket_of(gate, limits)
     if row is None:
         return None if known is None else BucketState(*known, limits[known[0]], 0.0, 0)
-    return BucketState(row["name"], row["key"], limits.get(row["name"]), row["debt_s"], row["held"])
+    slots = tuple(zip(row["day_at"], row["day_n"], strict=True))
+    settings = limits.get(row["name"])
+    return BucketState(row["name"], row["key"], settings, row["debt_s"], row["held"], row["share"], slots)
 
 
 async def _own_limits(session: Session, gate: str) -> dict[str, LimitSettings]:

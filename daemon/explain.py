@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.explain_lanes import LaneHold, busy_lane, lane_gates
+from daemon.explain_relays import RelayState, relay_gate
 from daemon.lanes import LANE_GATE
 from daemon.limits import GATE
 from daemon.pattern import matches
+from daemon.relay_limits import RelayLimit
 from daemon.sources import KIND_GATE, RETRY_GATE, SUSPECT_GATE
 from daemon.work_settings import LimitSettings
 
@@ -68,13 +70,16 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """The bucket a row waits at: its settings (None: this config has no such limit), debt in seconds, places taken."""
+    """The bucket a row waits at: its settings (None: this config has no such limit), debt in seconds, places taken; of
+    a relay's the part of its rate that it lends, and (quarter of an hour, used) of its day."""
 
     name: str
     key: str
     settings: LimitSettings | None
     debt_s: float
     held: int
+    share: float = 1.0
+    slots: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,10 @@ def _limited(row: Standing, bucket: BucketState | None) -> Gate:
             "limit", f"it waits at {row.gate}, which this config does not have", opens="when a daemon looks again"
         )
     limit = bucket.settings
+    if isinstance(limit, RelayLimit):
+        state = RelayState(bucket.name, bucket.debt_s, bucket.share, bucket.slots)
+        gate = relay_gate(state, limit, row.ahead, row.now.timestamp())
+        return Gate("relay_rate", gate.says, row.now + timedelta(seconds=gate.opens_s), gate.opens)
     name = f"limit {bucket.name}" + (f" for {bucket.key}" if bucket.key else "")
     if limit.concurrency is not None and bucket.held >= limit.concurrency:
         return Gate(

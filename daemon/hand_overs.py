@@ -30,7 +30,8 @@ Key = tuple[int, int]
 @dataclass(slots=True, eq=False)
 class _Waiting:
     buckets: Sequence[Bucket]
-    done: asyncio.Future[None]
+    until: float
+    done: asyncio.Future[float]
 
 
 class HandOvers:
@@ -93,19 +94,19 @@ class HandOvers:
         return await self._wait(buckets, wait_s)
 
     async def _wait(self, buckets: Sequence[Bucket], wait_s: float) -> float:
-        waiting = _Waiting(buckets, asyncio.get_running_loop().create_future())
+        until = self._clock() + wait_s
+        waiting = _Waiting(buckets, until, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._claims.update(buckets)
         self._wake()
         try:
             async with asyncio.timeout(wait_s):
-                await waiting.done
+                return await waiting.done
         except TimeoutError:
             return max(self._again_s(buckets), 1.0)
         finally:
             if waiting in self._waiting:
                 self._end(waiting)
-        return 0.0
 
     def throttled(self, relay: str, age_s: float, said: str) -> bool:
         """As `jobs.email.turns.Turns` has it."""
@@ -122,12 +123,16 @@ class HandOvers:
         return Counter(bucket for waiting in self._waiting for bucket in waiting.buckets)
 
     def give(self) -> None:
-        """What is in hand, to those that wait, in their order; who waits for an empty bucket lets others pass."""
+        """What is in hand, to those that wait, in their order; who waits for an empty bucket lets others pass, and
+        who would wait in vain is told."""
         for waiting in list(self._waiting):
             if waiting.done.done():
                 self._end(waiting)
             elif self._spend(waiting.buckets):
-                waiting.done.set_result(None)
+                waiting.done.set_result(0.0)
+                self._end(waiting)
+            elif (again_s := self._again_s(waiting.buckets)) > waiting.until - self._clock():
+                waiting.done.set_result(max(again_s, 1.0))
                 self._end(waiting)
 
     def reload(self) -> None:

@@ -274,6 +274,35 @@ async def test_a_limits_gate_says_when_its_token_comes(terminal: Terminal, pool:
     assert 170 < await pool.fetchval(wait, said["opens_at"]) < 181
 
 
+async def test_a_relays_rate_and_day_say_how_much_is_used_and_when_it_opens(
+    terminal: Terminal, pool: asyncpg.Pool
+) -> None:
+    await daemon(pool, ["email"], ["*"])
+    terminal.configure(
+        '[email]\nfrom = "a@x.example"\n[email.relays.main]\nhost = "relay.example"\n'
+        'rate = "30/m"\nmessages_per_day = 50\n'
+    )
+    await pool.execute(
+        """insert into job_limits (name, key, full_at, share, slowed_at) values
+           ('relay:main', '', now() + interval '8 s', 0.5, now());
+           insert into job_limits (name, key, day_at, day_n)
+           select 'relay_ordinary:main', '', array[at, at + 3600], '{30,10}'
+           from (select floor(date_part('epoch', now()) / 900) * 900 - 7200 as at) as slot"""
+    )
+    mail = "insert into jobs (kind, args) select 'email', '{}' from generate_series(1, 3) returning id"
+    last = (await pool.fetch(mail))[-1]["id"]
+    wait = "select date_part('epoch', $1::text::timestamptz - now())"
+    await pool.execute("update jobs set gate = 'limit:relay:main:'")
+    said = (await terminal.ok("jobs", "explain", last, "--json")).json
+    assert said["name"] == "relay_rate"
+    assert said["says"].startswith("relay main: 30/m, slowed to 50% since the relay throttled, is used up, and 2 rows")
+    assert 13 < await pool.fetchval(wait, said["opens_at"]) <= 16
+    await pool.execute("update jobs set gate = 'limit:relay_ordinary:main:'")
+    said = (await terminal.ok("jobs", "explain", last, "--json")).json
+    assert said["says"].startswith("relay main: 40 of 40 messages of the last 24 hours are sent for mail without")
+    assert 86400 - 7200 < await pool.fetchval(wait, said["opens_at"]) <= 86400 - 7200 + 900
+
+
 async def test_a_row_one_crash_from_burial_says_that_it_waits_its_turn(terminal: Terminal, pool: asyncpg.Pool) -> None:
     await daemon(pool, ["a"], ["*"])
     job_id = await pool.fetchval("insert into jobs (kind) values ('a') returning id")

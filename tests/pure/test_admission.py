@@ -113,3 +113,16 @@ async def test_what_stands_at_a_gate_is_leased_ahead_of_its_claim() -> None:
         await admission.step()
         assert admission.passing("limit:slow:") == 4
         assert admission.passing("limit:gone:") > 1000, "of a limit that is no more, any"
+
+
+async def test_rows_at_the_gates_of_two_limits_do_not_send_each_other_to_and_fro() -> None:
+    """One that was claimed from a gate has waited: it goes when both have a token."""
+    config = HOURLY + '[limits.too]\nkind = "note"\nrate = "2/h"\n'
+    async with admitting(Postgres(lends=2), config) as (admission, finisher, sources):
+        for gate in ("limit:slow:", "limit:too:"):
+            sources.opened("default", gate)
+        jobs = [row(1), row(2), row(3)]
+        jobs[0].gate, jobs[1].gate = "limit:slow:", "limit:too:"
+        started = [job.id for job, _buckets in await admission.admit(jobs, 1)]
+        assert started == [1, 2]
+        assert finisher.backlog == 1, "the one that came last goes to a gate"
