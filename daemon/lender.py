@@ -128,7 +128,7 @@ class Lender:
     def pause_s(self, bucket: Bucket) -> float:
         """In how many seconds it is worth asking again."""
         hand = self._hands.get(bucket)
-        return max(0.0, hand.ask_at - self._clock()) if hand else 0.0
+        return 0.0 if hand is None else max(0.0, hand.ask_at - self._clock())  # an empty hand is false
 
     def waits_s(self) -> float | None:
         """In how many seconds the next of those buckets is to be asked again that had less than was asked for."""

@@ -106,7 +106,7 @@ begin
             end if;
             if got < room then -- others may give some back, so it is worth asking again soon
                 retry_s := least(case when days[n] >= 0 then base_s + day_s - at_s + 0.001 else
-                                 coalesce((select min(s) from unnest(keep_s) as s), at_s) + slot_s + day_s - at_s end, 5);
+                                 coalesce((select min(s) from unnest(keep_s) as s), at_s) + slot_s + day_s - at_s end, 2);
             end if;
             return next;
             continue;
