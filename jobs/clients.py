@@ -11,6 +11,8 @@ from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
 from jobs.loads import Loads
+from jobs.push.client import Push
+from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
@@ -26,6 +28,7 @@ class Wanted:
     webhook: WebhookSettings
     email: EmailSettings
     dns: DnsSettings
+    push: PushSettings
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Clients:
     endpoints: Loads[Endpoint]
     events: Loads[Event]
     health: Health
+    push: Push
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -84,4 +88,5 @@ def open_clients(
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
-    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health)
+    push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
+    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health, push)

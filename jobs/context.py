@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
     from jobs.loads import Loads
+    from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
@@ -60,6 +61,8 @@ class Tools(Protocol):
     def events(self) -> Loads[Event]: ...
     @property
     def health(self) -> Health: ...
+    @property
+    def push(self) -> Push: ...
 
 
 class Progress(Protocol):

@@ -13,6 +13,7 @@ from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
 from jobs.loads import Loads
+from jobs.push.client import Push
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
@@ -41,6 +42,7 @@ class Tools:
     _db: asyncpg.Pool | None = None
     _endpoints: Loads[Endpoint] | None = None
     _events: Loads[Event] | None = None
+    _push: Push | None = None
 
     def __post_init__(self) -> None:
         self.fake_mail = FakeMail(self.wanted.email)
@@ -79,6 +81,12 @@ class Tools:
     @property
     def webhook(self) -> WebhookSettings:
         return self.wanted.webhook
+
+    @property
+    def push(self) -> Push:
+        if self._push is None:
+            self._push = Push(self.wanted.push, self.secrets)
+        return self._push
 
     @property
     def endpoints(self) -> Loads[Endpoint]:
