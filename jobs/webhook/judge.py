@@ -74,7 +74,7 @@ def judge_status(
 
 
 def judge_failure(status: int, headers: Mapping[str, str], longest_s: float, now: datetime) -> Verdict:
-    """Of an answer that is no success and may be another the next time.  `longest_s`: the longest wait it may ask for."""
+    """Of an answer that is no success and may be another the next time.  `longest_s`: it may ask for no longer wait."""
     code, detail = f"http_{status}", {"status": status}
     after_s = retry_after_s(headers.get("retry-after"), now, longest_s)
     if 300 <= status <= 399:

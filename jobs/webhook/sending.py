@@ -1,4 +1,4 @@
-"""One POST of any kind that goes to somebody else's server: sent once, or only rehearsed, through the guarded client."""
+"""One request of any kind to somebody else's server: sent once, or only rehearsed, by the guarded client."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Transport(httpx2.AsyncBaseTransport):
         fresh: bool = False,
         method: str = "POST",
     ) -> Answer:
-        """One request, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
+        """One request, whole, with `headers` and none but Host and Content-Length beside; Fault if no answer comes.
 
         `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
         are used; `fresh`: not one that lay idle.  The caller bounds the time, reads the body and releases the answer.

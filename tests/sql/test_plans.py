@@ -173,7 +173,10 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+        name: (("'[]'",), set())
+        for name in (
+            "webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone", "domain_checks", "job_logs"
+        )
     },
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
@@ -206,6 +209,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget_debounces": (("10000", "1000"), set()),
     },
     "email.sql": {"delivered": (("7",), set())},
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 

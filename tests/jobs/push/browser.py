@@ -43,7 +43,7 @@ class Browser:
 
 
 def sender(headers: Mapping[str, str], origin: str, public: str) -> dict[str, Any]:
-    """What a push service at `origin` reads out of the authorization, by a public library; it knows the sender's key."""
+    """What a push service at `origin` reads out of the authorization, by a public library."""
     scheme, _, rest = headers["authorization"].partition(" ")
     assert scheme == "vapid"
     parts = dict(part.strip().split("=", 1) for part in rest.split(","))
