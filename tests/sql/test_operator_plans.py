@@ -60,7 +60,8 @@ insert into job_undo (operation_id, job_id, did, was)
 select o, id, (array['cancelled', 'retried', 'postponed'])[o - 6], to_jsonb(job_history) || '{"fence": 0}'
 from generate_series(7, 9) as o, job_history where id <= 5000;
 update jobs set cancel_asked = '{}' where id in (2, 5, 8);
-analyze job_attempts, webhook_deliveries, email_deliveries, notification_deliveries, domain_checks, job_logs, job_undo, jobs"""
+analyze job_attempts, webhook_deliveries, email_deliveries, notification_deliveries;
+analyze domain_checks, job_logs, job_undo, jobs"""
 UNBOUND = {
     "jobs",
     "job_undo",
