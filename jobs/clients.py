@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -28,7 +28,7 @@ class Wanted:
     webhook: WebhookSettings
     email: EmailSettings
     dns: DnsSettings
-    push: PushSettings
+    push: PushSettings = field(default_factory=PushSettings)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Push messages through real daemons: nothing lost when one is killed, and applications hear which browsers are gone."""
+"""Push messages through real daemons: none lost when one is killed, and applications hear which browsers are gone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ async def insert(pool: asyncpg.Pool, service: Service, path: str, count: int) ->
     subscription = json.dumps(service.browser.subscription(f"{service.origin}/s/{path}"))
     rows = await pool.fetch(
         """insert into jobs (kind, org_id, args)
-           select 'push', 'acme', jsonb_build_object('subscription', $1::text::jsonb, 'payload', json_build_object('n', n))
+           select 'push', 'acme',
+                  jsonb_build_object('subscription', $1::text::jsonb, 'payload', json_build_object('n', n))
            from generate_series(1, $2::int) as n returning id""",
         subscription,
         count,
