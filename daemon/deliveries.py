@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from daemon.metrics import Metrics
+from daemon.observe import Observer
 from daemon.settle import Transition
 
 _CHANNELS = {"webhook_deliveries": "webhook", "email_deliveries": "email", "notification_deliveries": ""}
@@ -18,13 +18,13 @@ _CLASSES = {"ok": "delivered", "retry": "soft", "dead": "hard", "blocked": "hard
 class Deliveries:
     """Counts what is in the database, once for a whole batch."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
 
     def written(self, batch: Sequence[Transition], ours: Collection[int]) -> None:
         """A batch is written; `ours`: the ids whose result was taken."""
         for (channel, result, code), n in Counter(_told(batch, ours)).items():
-            self._metrics.deliveries.child(channel, result, self._metrics.word(code)).inc(n)
+            self._observer.delivered(channel, result, code, n)
 
 
 def _told(batch: Sequence[Transition], ours: Collection[int]) -> Iterator[tuple[str, str, str]]:

@@ -91,7 +91,7 @@ class Parts:
         )
         tallies = Tallies(lambda: self.membership.lease.worker_id)
         self.finisher.on_written.append(tallies.ended)
-        self.finisher.on_written.append(Deliveries(observer.metrics).written)
+        self.finisher.on_written.append(Deliveries(observer).written)
         self.keeper = Keeper(
             UpkeepStore(pool, timeout_s=answer_s),
             observer,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from daemon.deliveries import Deliveries
-from daemon.metrics import Metrics
 from daemon.settle import Transition
 from jobs.context import Ledger
 from jobs.model import Job
+from tests.life.fleet import observer_to
 
 
 def ended(job_id: int, *records: tuple[str, dict[str, Any]]) -> Transition:
@@ -19,8 +20,7 @@ def ended(job_id: int, *records: tuple[str, dict[str, Any]]) -> Transition:
 
 
 @pytest.mark.req("OR-10")
-def test_what_is_in_the_database_is_counted_once_in_one_vocabulary() -> None:
-    metrics = Metrics()
+def test_what_is_in_the_database_is_counted_once_in_one_vocabulary(tmp_path: Path) -> None:
     batch = [
         ended(1, ("webhook_deliveries", {"outcome": "ok", "code": "http_204"})),
         ended(2, ("webhook_deliveries", {"outcome": "ok", "code": "http_204"})),
@@ -32,9 +32,10 @@ def test_what_is_in_the_database_is_counted_once_in_one_vocabulary() -> None:
         ended(6, ("notification_deliveries", {"outcome": "delivered", "code": "http_201", "channel": "push"})),
         ended(7),
     ]
-    Deliveries(metrics).written(batch, {1, 2, 3, 4, 5, 7})
-    lines = [line for line in metrics.render("")[0].decode().splitlines() if line.startswith("jobsd_deliveries_total{")]
-    assert sorted(lines) == [
+    with observer_to(tmp_path / "log") as observer:
+        Deliveries(observer).written(batch, {1, 2, 3, 4, 5, 7})
+        text = observer.metrics.render("")[0].decode()
+    assert sorted(line for line in text.splitlines() if line.startswith("jobsd_deliveries_total{")) == [
         'jobsd_deliveries_total{channel="email",class="soft",code="greylisted"} 1.0',
         'jobsd_deliveries_total{channel="push",class="hard",code="gone"} 1.0',
         'jobsd_deliveries_total{channel="webhook",class="delivered",code="http_204"} 2.0',
@@ -42,5 +43,6 @@ def test_what_is_in_the_database_is_counted_once_in_one_vocabulary() -> None:
     ]
 
 
-def test_what_others_write_there_breaks_nothing() -> None:
-    Deliveries(Metrics()).written([ended(1, ("webhook_deliveries", {}), ("notification_deliveries", {}))], {1})
+def test_what_others_write_there_breaks_nothing(tmp_path: Path) -> None:
+    with observer_to(tmp_path / "log") as observer:
+        Deliveries(observer).written([ended(1, ("webhook_deliveries", {}), ("notification_deliveries", {}))], {1})
