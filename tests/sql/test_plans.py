@@ -209,7 +209,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "email.sql": {
         "delivered": (("7",), set()),
-        "templates": (("'{o7,o8,}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
+        "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
 }  # fmt: skip
 
