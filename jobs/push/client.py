@@ -28,8 +28,8 @@ class Push:
     @property
     def vapid(self) -> Vapid:
         """The key as its secret is now; NotSetUp, SecretMissing, BadVapidKey."""
-        if self.settings.private_key is None:
-            raise NotSetUp("push.private_key is not set")
+        if self.settings.private_key is None or self.settings.subject is None:
+            raise NotSetUp("push.private_key and push.subject are not both set; services ask for both")
         return vapid(self._secrets.resolve(self.settings.private_key))
 
     def standing(self, service: str, public: str) -> Standing:

@@ -45,5 +45,3 @@ class PushSettings:
     def __post_init__(self) -> None:
         if self.subject is not None and not (self.subject.isascii() and _SUBJECT.fullmatch(self.subject)):
             raise ValueError('subject: write "mailto:somebody@shop.example" or "https://…"')
-        if (self.private_key is None) != (self.subject is None):
-            raise ValueError("subject: private_key and subject go together; services ask for both")

@@ -207,7 +207,8 @@ async def test_a_dry_run_does_all_but_the_connection_and_writes_nothing() -> Non
 @pytest.mark.parametrize(
     ("push", "secrets", "code"),
     [
-        ({"private_key": None, "subject": None}, {}, "push_not_set_up"),
+        ({"private_key": None}, {"vapid": KEY}, "push_not_set_up"),
+        ({"subject": None}, {"vapid": KEY}, "push_not_set_up"),
         ({}, {"other": KEY}, "secret_missing"),
         ({}, {"vapid": "hunter2"}, "secret_invalid"),
     ],
