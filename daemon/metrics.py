@@ -22,7 +22,7 @@ PREFIX = "jobsd_"
 LABELS: dict[str, str] = {
     "notice": "`warned` or `disabled`",
     "channel": "`webhook`, `email`, `push` or `sms`",
-    "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps delivered), `deferred`, `suppressed`",
+    "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps), `deferred`, `suppressed`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",
     "kind": "the row's kind; the first 500 of them, the rest is `other`",
     "outcome": "`done`, `retry`, `snooze`, `dead`, `cancelled`, `handed_back`, `parked`",
