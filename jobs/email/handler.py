@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.context import Context, Ledger
 from jobs.email.decide import decide
+from jobs.email.draft import NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
@@ -34,7 +35,10 @@ def lane(args: EmailArgs) -> str | None:
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
-        message = compose(args, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+        draft = await drafted(args, ctx, {})
+        message = compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+    except NoDraft as nothing:
+        return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
     if ctx.dry_run:
