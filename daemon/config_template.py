@@ -59,6 +59,9 @@ EXAMPLES = {
     "email.relays.NAME.password": '"secret://relay-password"',
     "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
     "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
+    "push.private_key": '"secret://vapid"',
+    "push.private_key_file": '"/etc/jobsd/vapid.pem"',
+    "push.subject": '"mailto:ops@shop.example"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.email.template import Key as TemplateKey
+    from jobs.email.template import Template
     from jobs.email.turns import Turns
     from jobs.loads import Loads
+    from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
@@ -54,15 +57,19 @@ class Tools(Protocol):
     @property
     def templates(self) -> Templates: ...
     @property
+    def email_templates(self) -> Loads[TemplateKey, Template]: ...
+    @property
     def webhook(self) -> WebhookSettings: ...
     @property
-    def endpoints(self) -> Loads[Endpoint]: ...
+    def endpoints(self) -> Loads[int, Endpoint]: ...
     @property
-    def events(self) -> Loads[Event]: ...
+    def events(self) -> Loads[int, Event]: ...
     @property
     def health(self) -> Health: ...
     @property
     def turns(self) -> Turns: ...
+    @property
+    def push(self) -> Push: ...
 
 
 class Progress(Protocol):

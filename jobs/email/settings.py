@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,6 +41,9 @@ class RelaySettings:
     helo: str | None = key(None, "Name given in EHLO; the host's own by default.")
     connections: int = key(5, "Connections held to this relay at most.", minimum=1, maximum=1000)
     messages_per_connection: int = key(100, "Messages after which a connection is renewed.", minimum=1)
+    pipelining: bool = key(
+        True, "Whether commands are sent together where the relay offers it (RFC 2920): several times the speed."
+    )
     recipients_per_message: int = key(
         50, "Recipients handed over at once; more are sent in several turns.", minimum=1, maximum=1000
     )
@@ -73,6 +77,10 @@ class RelaySettings:
     )
     reserve: float = key(
         0.2, "The part of messages_per_day that is kept for mail with `security`.", minimum=0, maximum=0.99
+    )
+    fallback: tuple[str, ...] = key(
+        (),
+        "Relays that take its mail, in this order, while it cannot be reached, refuses the login or has no quota left.",
     )
 
     def __post_init__(self) -> None:
@@ -129,7 +137,20 @@ class EmailSettings:
             raise ValueError(f"message_id_domain: {error}") from None
         if self.relays and MAIN not in self.relays:
             raise ValueError(f"relays: none is called {MAIN!r}; mail that names no relay goes through that one")
+        for name, relay in self.relays.items():
+            _check_fallback(name, relay, self.relays)
         _check_bounds(self)
+
+
+def _check_fallback(name: str, relay: RelaySettings, relays: Collection[str]) -> None:
+    for number, other in enumerate(relay.fallback):
+        if other == name:
+            raise ValueError(f"relays: {name}.fallback names the relay itself")
+        if other not in relays:
+            known = ", ".join(sorted(relays))
+            raise ValueError(f"relays: {name}.fallback names {other!r}, and no relay is called that; there are {known}")
+        if other in relay.fallback[:number]:
+            raise ValueError(f"relays: {name}.fallback names {other!r} twice")
 
 
 def _check_bounds(settings: Any) -> None:

@@ -22,6 +22,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "email_orders.sql",
     "endpoints.sql",
     "holds.sql",
     "migrate.sql",
@@ -57,6 +58,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "events"),
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
+    ("email.sql", "templates"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -174,7 +176,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+        name: (("'[]'",), set())
+        for name in (
+            *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
+            *("domain_checks", "job_logs"),
+        )
     },
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
@@ -206,7 +212,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
     },
-    "email.sql": {"delivered": (("7",), set())},
+    "email.sql": {
+        "delivered": (("7",), set()),
+        "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
+    },
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 

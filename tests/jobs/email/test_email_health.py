@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jobs.email.pace import Rest
+from jobs.email.health import LOGIN_REST_S, Rest
 
 
 def test_a_relay_that_keeps_failing_rests_longer_and_is_forgiven_at_once() -> None:
@@ -18,5 +18,5 @@ def test_a_relay_that_keeps_failing_rests_longer_and_is_forgiven_at_once() -> No
 
 def test_a_refused_login_rests_longest_at_once() -> None:
     rest = Rest()
-    rest.failed(0.0, login=True)
-    assert rest.left_s(0.0) == Rest.LONGEST_S
+    rest.failed(0.0, at_least_s=LOGIN_REST_S)
+    assert rest.left_s(0.0) == LOGIN_REST_S
