@@ -45,7 +45,7 @@ async def test_a_day_is_given_out_and_security_mail_gets_what_is_kept(
         assert await turns.take("main", Asker(), 1.0) > 0
         assert await turns.take("main", Asker(security=True), 60.0) == 0.0
         assert await turns.take("main", Asker(security=True), 1.0) > 0
-    used = dict(await pool.fetch("select name, day_n from job_limits"))
+    used = {row["name"]: row["day_n"] for row in await pool.fetch("select name, day_n from job_limits")}
     assert used == {"relay_day:main": [5], "relay_ordinary:main": [4]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -67,6 +68,28 @@ async def test_without_a_turn_nothing_is_said_to_the_relay_about_the_message() -
         assert len(peer.received) == peer.count("MAIL") == 1
     assert [(a.phase, a.fault) for a in report.answers] == [("final", None), ("queue", "rate")]
     assert report.after_s == 40
+
+
+async def test_a_turn_is_taken_when_the_message_begins_and_not_while_it_waits_behind_another() -> None:
+    """On a connection with one in front: a token that grows old before its MAIL would not be the one that counts."""
+    seen: list[int] = []
+
+    class Watching(Giver):
+        async def take(self, relay: str, asker: Asker, wait_s: float) -> float:
+            seen.append(peer.count("DATA"))
+            return await super().take(relay, asker, wait_s)
+
+    async with Peer(offers=["PIPELINING"]) as peer:
+        turns = Turns()
+        turns.serve(Watching())
+        relay = peer.settings(rate=rate("5/s"), connections=1)
+        out = Mail(EmailSettings(from_=SENDER, relays={"main": relay}), SECRETS, turns)
+        letters = [message() for _ in range(3)]
+        await asyncio.gather(*(out.send(one, one.recipients, mailbox(SENDER)) for one in letters))
+        assert len(peer.received) == 3
+        await out.close()
+    assert seen == sorted(seen)
+    assert all(begun >= before for before, begun in enumerate(seen)), "the one before it had been answered"
 
 
 @pytest.mark.parametrize("has_rate", [True, False])
