@@ -63,6 +63,8 @@ EXAMPLES = {
     "push.private_key_file": '"/etc/jobsd/vapid.pem"',
     "push.subject": '"mailto:ops@shop.example"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.relays.NAME.messages_per_day": "50000",
+    "email.relays.NAME.day_starts": '"00:00"',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
