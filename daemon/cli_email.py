@@ -1,4 +1,4 @@
-"""`jobsd email`: templates of mails, tried before anybody gets one."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; and who gets none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sql
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.cli_suppressions import suppressions
 from daemon.exits import FAILED, Exit
 from daemon.operator_store import Row
 from jobs.email.draft import filled_in
@@ -27,9 +28,12 @@ LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
 NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="E-mail: templates.")
+@click.group(short_help="E-mail: templates, and who is not written to.")
 def email() -> None:
-    """What mails say."""
+    """What mails say, and who gets none."""
+
+
+email.add_command(suppressions)
 
 
 @email.group(short_help="Templates: list and try them.")

@@ -68,3 +68,10 @@ insert into email_suppressions as known (org_id, recipient, list, reason) values
 on conflict (coalesce(org_id, ''), recipient, coalesce(list, '')) do update
 set reason = 'unsubscribed', expires_at = null, detail = null, updated_at = now()
 where known.expires_at is not null;
+
+-- name: forget_suppressions
+-- Suppressions that ended $1 seconds ago; $2 rows at most.  index email_suppressions_expired; the locked rows by their place
+delete from email_suppressions
+where ctid = any (array(
+    select ctid from email_suppressions where expires_at < now() - $1::float8 * interval '1 second'
+    order by expires_at limit $2 for update skip locked));

@@ -119,6 +119,8 @@ class Row:
         return outcome
 
     async def _write(self, ledger: str, records: list[dict[str, Any]], job: Job, outcome: Outcome) -> None:
+        if not records:
+            return
         assert self._db is not None
         again = isinstance(outcome, Retry | Snooze)
         more = {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "retry_in_s": 60 if again else None}

@@ -137,7 +137,7 @@ async def test_the_envelope_is_ours_the_header_is_not_changed_and_a_bounce_is_no
 
 async def test_twenty_at_once_are_one(pool: Pool) -> None:
     sender = await sent(pool)
-    told = {"to": sender, "recipients": [{"recipient": JANE, "status": "5.1.1"}]}
+    told: dict[str, Any] = {"to": sender, "recipients": [{"recipient": JANE, "status": "5.1.1"}]}
     await asyncio.gather(*(come_back(pool, **told) for _ in range(20)))
     assert await suppressed(pool) == [(None, JANE, "bounce", 1)]
 
@@ -213,7 +213,7 @@ async def test_what_is_forged_changes_nothing_and_says_so(to: str, pool: Pool) -
 
 async def test_an_old_secret_is_believed_until_it_is_taken_away(pool: Pool) -> None:
     await sent(pool)
-    told = {
+    told: dict[str, Any] = {
         "to": f"{Tokens([OLD]).bounce_name(7)}@bounces.shop.example",
         "recipients": [{"recipient": JANE, "status": "5.1.1"}],
     }
@@ -233,7 +233,7 @@ async def test_an_old_secret_is_believed_until_it_is_taken_away(pool: Pool) -> N
         "From: x\r\n\r\nI am out of office.",
         "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nno\r\n--b--\r\n",
         "Content-Type: multipart/report\r\n\r\nno boundary",
-        "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\r\n--b--",
+        "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\r\n--b",
         "Content-Type: multipart/report; boundary=b\r\n\r\n"
         + "--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" * 50,
     ],
@@ -261,7 +261,10 @@ def test_a_report_that_is_cut_off_is_read_as_far_as_it_goes() -> None:
 
 
 async def test_a_bounce_that_outruns_the_log_waits_for_it_and_one_that_is_too_late_is_let_go(pool: Pool) -> None:
-    told = {"to": f"{Tokens([NEW]).bounce_name(7)}@x", "recipients": [{"recipient": JANE, "status": "5.1.1"}]}
+    told: dict[str, Any] = {
+        "to": f"{Tokens([NEW]).bounce_name(7)}@x",
+        "recipients": [{"recipient": JANE, "status": "5.1.1"}],
+    }
     outcome, _ = await come_back(pool, **told)
     assert isinstance(outcome, Retry)
     assert outcome.code == "delivery_unknown"
@@ -272,7 +275,7 @@ async def test_a_bounce_that_outruns_the_log_waits_for_it_and_one_that_is_too_la
 
 async def test_an_organisations_row_tells_of_its_own_mail_only(pool: Pool) -> None:
     sender = await sent(pool, org_id="acme")
-    told = {"to": sender, "recipients": [{"recipient": JANE, "status": "5.1.1"}]}
+    told: dict[str, Any] = {"to": sender, "recipients": [{"recipient": JANE, "status": "5.1.1"}]}
     outcome, _ = await come_back(pool, org_id="globex", **told)
     assert isinstance(outcome, Done)
     assert outcome.result == {"ignored": "it is about another organisation's mail"}
@@ -282,7 +285,7 @@ async def test_an_organisations_row_tells_of_its_own_mail_only(pool: Pool) -> No
 
 
 async def test_a_secret_that_is_not_here_is_for_the_operator(pool: Pool) -> None:
-    told = {"to": "bounce+7-0@x", "recipients": [{"recipient": JANE}]}
+    told: dict[str, Any] = {"to": "bounce+7-0@x", "recipients": [{"recipient": JANE}]}
     outcome, _ = await come_back(pool, known=settings(None, "secret://nowhere"), **told)
     assert isinstance(outcome, Retry)
     assert outcome.code == "secret_missing"

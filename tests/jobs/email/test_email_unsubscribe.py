@@ -138,5 +138,5 @@ async def test_a_token_of_strangers_changes_nothing_and_says_so(pool: Pool) -> N
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="unsubscribe_url|bounce_domain"):
+    with pytest.raises(ValueError, match=r"unsubscribe_url|bounce_domain"):
         EmailSettings(**{"token_secrets": (Secret(SECRET),)} | given)
