@@ -86,7 +86,7 @@ async def test_bounces_of_long_ago_no_longer_count(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("reply", "rows"),
     [
-        ("552 5.2.2 mailbox full", [(JANE, "mailbox_full", 0, 24)]),
+        ("552 5.2.2 mailbox full", []),
         ("550 no such user here", [(JANE, "bounce", 1, 24)]),
         ("554 5.7.1 spam", []),
         ("550 5.7.1 no such user in our good books", []),
