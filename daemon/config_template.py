@@ -60,6 +60,10 @@ EXAMPLES = {
     "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
     "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.dkim.NAME.domain": '"shop.example"',
+    "email.dkim.NAME.selector": '"s2026"',
+    "email.dkim.NAME.private_key": '"secret://dkim-shop"',
+    "email.dkim.NAME.private_key_file": '"/etc/jobsd/dkim-shop.pem"',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
@@ -70,6 +74,7 @@ NAMES = {
     "limits": "example_com",
     "lanes": "*.example.com",
     "relays": "main",
+    "dkim": "shop",
     "profiles": "patient",
 }
 """What the example of a named section is called."""
@@ -99,6 +104,7 @@ def env_template() -> str:
         ("lanes",),
         ("webhook", "profiles"),
         ("email", "relays"),
+        ("email", "dkim"),
     ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):
