@@ -1,98 +1,107 @@
-"""`jobsd email`: what the mail of this config rests on."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; and what signs them."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import asdict, dataclass
+import json
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
+import sql
+from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
-from daemon.cli_output import cell, print_json
-from daemon.config import Config, load
-from daemon.exits import CONFIG, FAILED, OK, Exit
-from daemon.outfit import secret_folders
-from jobs.dns.answer import Answer
-from jobs.dns.resolver import Resolver
-from jobs.email.dkim import NoKey, Signer
-from jobs.email.dkim_keys import SigningKey
-from jobs.secrets import Secrets
+from daemon.cli_output import print_json, print_rows
+from daemon.cli_session import Session, with_session
+from daemon.exits import FAILED, Exit
+from daemon.operator_store import Row
+from jobs.email.draft import filled_in
+from jobs.email.message import EmailArgs
+from jobs.email.template import template_of
+from jobs.templates import BadTemplate, Templates, TemplatesAway
 
-PUBLISHED = "published"
+_ORDERS = sql.load("email_orders.sql")
+_EMAIL = sql.load("email.sql")
 
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A key, its record, and whether DNS has it (None: nobody asked)."""
-
-    name: str
-    domain: str
-    selector: str
-    algorithm: str
-    signs: bool
-    host: str
-    record: str
-    published: str | None = None
+LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
+NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="Mail: the DNS records of DKIM keys.")
+@click.group(short_help="E-mail: templates, and keys that sign.")
 def email() -> None:
-    """What the mail of this config rests on."""
+    """What mails say, and who signs them."""
 
 
-@email.command(short_help="The DNS records of the keys that sign mail.")
-@click.argument("name", metavar="[NAME]", required=False)
-@click.option("--check", is_flag=True, help="Ask DNS whether it has them; exit code 1 if one is missing or another.")
+email.add_command(dkim)
+
+
+@email.group(short_help="Templates: list and try them.")
+def templates() -> None:
+    """Rows of email_templates: mails by name, of an organisation or for all."""
+
+
+@templates.command("list", short_help="Templates by name.")
+@config_option
+@click.option("--org", "org_id", metavar="ID", help="Those that this organisation's mails are written by.")
+@click.option("--from", "from_name", default="", metavar="NAME", help="From this name on.")
+@json_option
+def list_(config_file: Path | None, org_id: str | None, from_name: str, as_json: bool) -> None:
+    """Templates by name, at most 1,000 of them; without `org_id` stand those for all."""
+
+    async def fetch(session: Session) -> list[Row]:
+        return [dict(row) for row in await session.conn.fetch(_ORDERS["templates"], from_name, org_id)]
+
+    print_rows(with_session(config_file, fetch), LISTED, as_json=as_json)
+
+
+@templates.command("try", short_help="Fill a template in, and print it.")
+@click.argument("name", metavar="NAME")
+@click.option("--org", "org_id", metavar="ID", help="As for a mail of this organisation.")
+@click.option("--data", "data_text", default="{}", metavar="JSON", help="What to fill in.")
 @config_option
 @json_option
-def dkim(name: str | None, check: bool, config_file: Path | None, as_json: bool) -> int:
-    """Prints the TXT record of [email.dkim.NAME], or of all keys, as a zone file has it."""
-    config = load(config_file)
-    keys = _keys(config, name)
-    found = asyncio.run(_published(config, keys)) if check else {}
+def try_(name: str, org_id: str | None, data_text: str, config_file: Path | None, as_json: bool) -> None:
+    """Prints subject, text and HTML as a mail would have them, or what is wrong and in which line. Nothing is sent."""
+    data = _object(data_text)
+
+    async def fetch(session: Session) -> dict[str, Any]:
+        row = await session.conn.fetchrow(_EMAIL["templates"], [org_id or ""], [name])
+        if row is None:
+            raise Exit(FAILED, f"there is no template {name} {f'of {org_id}, nor ' if org_id else ''}for all")
+        return await _filled_in(row, data, session.config.email.max_size)
+
+    said = with_session(config_file, fetch)
     if as_json:
-        print_json([asdict(_shown(title, key, config, found.get(title))) for title, key in keys.items()])
-    else:
-        for title, key in keys.items():
-            click.echo(key.zone_line)
-            if check:
-                click.echo(f"; {title}: {cell(found[title])}")
-    return FAILED if any(said != PUBLISHED for said in found.values()) else OK
+        print_json(said)
+        return
+    click.echo("".join(f"{title}: {said[key]}\n" for title, key in _HEAD if said[key]))
+    click.echo("\n\n".join(said[part] for part in ("text", "html") if said[part] is not None))
 
 
-def _shown(title: str, key: SigningKey, config: Config, published: str | None) -> Shown:
-    signs = config.email.dkim[title].signs
-    return Shown(title, key.domain, key.selector, key.algorithm, signs, key.host, key.record, published)
+_HEAD = (("From", "from"), ("Reply-To", "reply_to"), ("Subject", "subject"))
 
 
-def _keys(config: Config, name: str | None) -> dict[str, SigningKey]:
-    sections = config.email.dkim
-    if name is not None and name not in sections:
-        known = ", ".join(sections) or "no key at all"
-        raise Exit(CONFIG, f"there is no [email.dkim.{name}]; the config has {known}")
-    signer = Signer([], Secrets(secret_folders(config)))
+async def _filled_in(row: Any, data: dict[str, Any], size_max: int) -> dict[str, Any]:
+    worker = Templates()
     try:
-        return {title: signer.key(one) for title, one in sections.items() if name in (None, title)}
-    except NoKey as error:
-        raise Exit(CONFIG, str(error.args[0])) from error
+        wanted = EmailArgs(to=NOBODY, template=row["name"], data=data)
+        filled = await filled_in(wanted, template_of(row), {}, worker, size_max)
+    except BadTemplate as error:
+        raise Exit(FAILED, f"{error.code}: {error}") from None
+    except TemplatesAway:
+        raise Exit(FAILED, "no process for templates can be started here") from None
+    finally:
+        await worker.close()
+    said = msgspec.to_builtins(filled)
+    return {key: said[key] for key in ("from", "reply_to", "subject", "text", "html")}
 
 
-async def _published(config: Config, keys: dict[str, SigningKey]) -> dict[str, str]:
-    resolver = Resolver(config.dns)
-    answers = await asyncio.gather(*(resolver.query(key.host, "TXT") for key in keys.values()))
-    await resolver.close()
-    return {title: _judged(key, answer) for (title, key), answer in zip(keys.items(), answers, strict=True)}
-
-
-def _judged(key: SigningKey, answer: Answer) -> str:
-    if key.public in {_tag(text, "p") for text in answer.values}:
-        return PUBLISHED
-    if answer.values:
-        return "DNS has another key under this selector"
-    return f"not in DNS: {answer.reason or answer.outcome}"
-
-
-def _tag(record: str, name: str) -> str:
-    tags = dict(part.partition("=")[::2] for part in "".join(record.split()).split(";"))
-    return tags.get(name, "")
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"is no JSON: {error}", param_hint="--data") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter('is no JSON object like {"name": "Ann"}', param_hint="--data")
+    return found

@@ -13,6 +13,7 @@ from jobs.email.address import wire_domain
 from jobs.email.decide import decide
 from jobs.email.dkim import NoKey
 from jobs.email.dkim_keys import SigningKey
+from jobs.email.draft import NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
@@ -42,7 +43,10 @@ def lane(args: EmailArgs) -> str | None:
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
-        message = _signed(compose(args, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC)), ctx)
+        draft = await drafted(args, ctx, {})
+        message = _signed(compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC)), ctx)
+    except NoDraft as nothing:
+        return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
     except NoKey as error:

@@ -1,79 +1,44 @@
-"""`jobsd email`: the records of the keys, whether DNS has them, and what is wrong with a key."""
+"""`jobsd email`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from tests.jobs.dns.server import DnsServer
-from tests.jobs.email.dkim_keys import ed25519_pem, rsa_pem
 from tests.life.cli_terminal import Terminal, opened
 
 
 @pytest.fixture
-def terminal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Terminal]:
-    """Two keys, one of them behind a reference; there is no database, and none is needed."""
-    (tmp_path / "rsa.pem").write_text(rsa_pem())
-    monkeypatch.setenv("JOBSD_SECRET_DKIM_2026", ed25519_pem())
-    for terminal in opened(capfd, monkeypatch, "postgresql://127.0.0.1:1/nowhere", tmp_path):
-        terminal.configure(
-            f"""
-            [email.dkim.old]
-            domain = "shop.example"
-            selector = "s2025"
-            private_key_file = "{tmp_path}/rsa.pem"
-            [email.dkim.new]
-            domain = "shop.example"
-            selector = "s2026"
-            private_key = "secret://dkim-2026"
-            signs = false
-            """
-        )
-        yield terminal
+def terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database: str, tmp_path: Path
+) -> Iterator[Terminal]:
+    yield from opened(capfd, monkeypatch, database, tmp_path)
 
 
-async def test_records_are_printed_as_a_zone_file_has_them(terminal: Terminal) -> None:
-    old, new = (await terminal.ok("email", "dkim")).out.splitlines()
-    assert old.startswith('s2025._domainkey.shop.example. 3600 IN TXT "v=DKIM1; k=rsa; p=')
-    assert new.startswith('s2026._domainkey.shop.example. 3600 IN TXT "v=DKIM1; k=ed25519; p=')
-    assert (await terminal.ok("email", "dkim", "new")).out.splitlines() == [new]
-    [shown] = (await terminal.ok("email", "dkim", "new", "--json")).json
-    assert (shown["host"], shown["signs"], shown["published"]) == ("s2026._domainkey.shop.example", False, None)
-    assert "PRIVATE" not in old + new
-
-
-async def test_dns_is_asked_whether_it_has_them(terminal: Terminal) -> None:
-    old, new = (await terminal.ok("email", "dkim")).out.splitlines()
-    async with DnsServer(zone="shop.example.") as server:
-        terminal.configure(terminal.file.read_text() + f'[dns]\nresolvers = ["{server.place}"]\n')
-        server.add(old, new.replace("; p=", "; p=AAAA"))
-        said = await terminal("email", "dkim", "--check")
-        assert said.code == 1
-        assert said.out.splitlines()[1::2] == [
-            "; old: published",
-            "; new: DNS has another key under this selector",
-        ]
-        assert (await terminal.ok("email", "dkim", "old", "--check")).code == 0
-        server.fault = "servfail"
-        assert "not in DNS: servfail" in (await terminal("email", "dkim", "old", "--check")).out
-
-
-async def test_what_is_wrong_with_a_key_is_said_with_its_place(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.req("OR-01")
+async def test_a_template_is_listed_and_tried_before_anybody_gets_a_mail(
+    terminal: Terminal, pool: asyncpg.Pool
 ) -> None:
-    said = await terminal("email", "dkim", "newest")
-    assert (said.code, said.err) == (78, "jobsd: there is no [email.dkim.newest]; the config has old, new\n")
-    monkeypatch.delenv("JOBSD_SECRET_DKIM_2026")
-    said = await terminal("email", "dkim")
-    assert said.code == 78
-    assert "s2026._domainkey.shop.example: no secret named 'dkim-2026'" in said.err
-    said = await terminal("doctor", "--json")
-    [found] = [row for row in said.json if row["check"] == "dkim"]
-    assert (found["verdict"], "cannot be signed" in found["says"]) == ("fail", True)
-    (tmp_path / "rsa.pem").write_text("rubbish")
-    said = await terminal("config", "check")
-    assert said.code == 78
-    assert "email.dkim.old.private_key: it is no private key in PEM; make one with: openssl" in said.err
-    assert str(terminal.file) in said.err
+    await pool.execute(
+        """insert into email_templates (org_id, name, subject, text, html, sender) values
+               (null, 'welcome', 'Hello {{ name }}', 'Dear {{ name }}', '<b>{{ name }}</b>', 'news@shop.example'),
+               ('acme', 'welcome', 'Acme says hello', 'Dear {{ nmae }}', null, null),
+               ('globex', 'welcome', 'Globex', 'x', null, null)"""
+    )
+    listed = (await terminal.ok("email", "templates", "list", "--org", "acme", "--json")).json
+    assert [(row["name"], row["org_id"], row["html"]) for row in listed] == [
+        ("welcome", None, True),
+        ("welcome", "acme", False),
+    ]
+    name = ("--data", '{"name": "<Ann>"}')
+    said = (await terminal.ok("email", "templates", "try", "welcome", *name)).out
+    assert said == "From: news@shop.example\nSubject: Hello <Ann>\n\nDear <Ann>\n\n<b>&lt;Ann&gt;</b>\n"
+    broken = await terminal("email", "templates", "try", "welcome", "--org", "acme", *name)
+    assert broken.code == 1
+    assert "template_error: template 'welcome' of acme: text: line 1: 'nmae' is undefined" in broken.err
+    assert "no template other" in (await terminal("email", "templates", "try", "other")).err
+    assert (await terminal("email", "templates", "try", "welcome", "--data", "[]")).code == 2
+    assert await pool.fetchval("select count(*) from jobs") == 0

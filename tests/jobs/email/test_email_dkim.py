@@ -24,7 +24,7 @@ from jobs.values import Secret
 from tests.jobs.email.dkim_keys import Dns, dns_of, ed25519_pem, pem, rsa_pem
 from tests.jobs.email.mail import NOW, SECRETS, mail, message
 from tests.jobs.email.peer import Peer
-from tests.jobs.email.test_email_handler import Row
+from tests.jobs.email.row import Row
 
 pytestmark = pytest.mark.req("OR-01")
 
