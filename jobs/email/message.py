@@ -77,7 +77,12 @@ class Message:
 
     @property
     def needs_smtputf8(self) -> bool:
-        return any(m.needs_smtputf8 for m in (self.sender, *self.recipients)) or not self.wire.isascii()
+        return any(m.needs_smtputf8 for m in (self.sender, *self.recipients)) or self.is_8bit
+
+    @property
+    def is_8bit(self) -> bool:
+        """A body is always encoded; what is left of 8 bits is an address in the header."""
+        return not self.wire.isascii()
 
 
 def compose(args: EmailArgs, settings: EmailSettings, *, identity: str, now: datetime) -> Message:

@@ -158,7 +158,7 @@ async def test_a_retry_goes_only_to_those_who_have_nothing_yet(pool: Pool) -> No
 
 async def test_a_snoozed_row_remembers_who_was_served(pool: Pool) -> None:
     clock = Clock()
-    async with Peer({"RCPT TO:<u1@x.example>": ["421 4.3.2 closing"]}) as peer:
+    async with Peer({"RCPT TO:<u1@x.example>": ["421 4.3.2 closing"] * 2}) as peer:
         out = mail(peer.settings(recipients_per_message=1), clock=clock)
         row = Row(out, pool, to=["u0@x.example", "u1@x.example", "u2@x.example"])
         assert isinstance(await row.run(), Snooze)
