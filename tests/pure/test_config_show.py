@@ -151,7 +151,6 @@ EXCLUSIVE = {
     "password": {"password_file"},
     "private_key": {"private_key_file"},
     "proxy": {"proxy_file"},
-    "private_key": {"private_key_file"},
 }
 
 
