@@ -1,4 +1,4 @@
-"""`jobsd email`: templates of mails, tried before anybody gets one; and who gets none."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; who gets none; and what signs them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 import msgspec
 
 import sql
+from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
@@ -28,12 +29,13 @@ LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
 NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="E-mail: templates, and who is not written to.")
+@click.group(short_help="E-mail: templates, who is not written to, and keys that sign.")
 def email() -> None:
-    """What mails say, and who gets none."""
+    """What mails say, who gets none, and who signs them."""
 
 
 email.add_command(suppressions)
+email.add_command(dkim)
 
 
 @email.group(short_help="Templates: list and try them.")

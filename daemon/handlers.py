@@ -16,6 +16,7 @@ BUILT_IN = (
     "jobs.email.handler",
     "jobs.email.bounce",
     "jobs.email.unsubscribe",
+    "jobs.push.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",
 )

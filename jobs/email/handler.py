@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.context import Context, Ledger
-from jobs.email.address import Mailbox, mailbox
+from jobs.email.address import Mailbox, mailbox, wire_domain
 from jobs.email.decide import decide
+from jobs.email.dkim import NoKey
+from jobs.email.dkim_keys import SigningKey
 from jobs.email.draft import AGAIN_S, AWAY, NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.keyring import NoKeys, tokens
@@ -33,6 +36,9 @@ LEDGER = Ledger("email_deliveries")
 
 NOTHING = DeliveryReport("", ())
 
+KEY_S = 60.0
+"""Until mail that cannot be signed is looked at again: the fault is ours."""
+
 
 def lane(args: EmailArgs) -> str | None:
     """The relay's name.  None for one that would stand in the lane of somebody's endpoint: there is no such relay."""
@@ -49,8 +55,10 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
         return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
+    except NoKey as error:
+        return Snooze(f"it cannot be signed: {error.args[0]}", after=KEY_S, code="dkim_key_missing")
     if ctx.dry_run:
-        return Done(_would_send(message, args))
+        return Done(_would_send(message, args, ctx.mail.signer.keys(wire_domain(message.sender.domain))))
     past = await _past(ctx, message)
     pending = past.pending(message.recipients)
     if not pending:
@@ -85,7 +93,8 @@ async def _written(args: EmailArgs, ctx: Context) -> tuple[Message, Mailbox]:
     secrets = tokens(ctx) if settings.bounce_domain or args.list_ else None
     leave = link(args, org_id, settings.unsubscribe_url, secrets)
     draft = await drafted(args, ctx, {} if leave is None else {"unsubscribe_url": leave})
-    message = compose(draft, settings, identity=_identity(ctx.job), now=datetime.now(UTC), more=headers(leave))
+    now, more = datetime.now(UTC), headers(leave)
+    message = _signed(compose(draft, settings, identity=_identity(ctx.job), now=now, more=more), ctx)
     if settings.bounce_domain is None or secrets is None:
         return message, message.sender
     return message, mailbox(f"{secrets.bounce_name(ctx.job.id)}@{settings.bounce_domain}")
@@ -101,6 +110,13 @@ async def _known(ctx: Context, args: EmailArgs, pending: Sequence[Mailbox]) -> d
 def _left_out(pending: Sequence[Mailbox], known: Mapping[str, Suppression]) -> dict[str, Verdict]:
     found = {m.address: known[m.address] for m in pending if m.address in known}
     return {address: verdict_of(one) for address, one in found.items() if one.reason is not None}
+
+
+def _signed(message: Message, ctx: Context) -> Message:
+    """With its DKIM signatures, if there is a key for the domain of From."""
+    return replace(
+        message, wire=ctx.mail.signer.signed(message.wire, wire_domain(message.sender.domain), datetime.now(UTC))
+    )
 
 
 def _identity(job: Job) -> str:
@@ -185,11 +201,12 @@ def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> d
     }
 
 
-def _would_send(message: Message, args: EmailArgs) -> dict[str, Any]:
+def _would_send(message: Message, args: EmailArgs, keys: Sequence[SigningKey]) -> dict[str, Any]:
     return {
         "message_id": message.message_id,
         "from": message.sender.address,
         "recipients": [r.address for r in message.recipients],
         "relay": args.relay or MAIN,
         "bytes": len(message.wire),
+        "dkim": [key.host for key in keys],
     }

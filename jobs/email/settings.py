@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jobs.email.address import mailbox, wire_domain
+from jobs.email.dkim_settings import DkimSettings
 from jobs.values import Duration, Rate, Secret, Size, key
 
 _URL = re.compile(r"https://[A-Za-z0-9.:\[\]-]+(?:/[!$-;=@-Z_a-z~]*)?")  # neither query nor fragment
@@ -96,7 +97,11 @@ class EmailSettings:
         (), "Secrets, or secret://NAME, that those addresses are signed with: the first signs, all are believed."
     )
     max_size: Size = key(Size(10 * 1024**2), "Largest message, encoded, that is handed to a relay.", minimum=1024)
+    dkim_unsigned: tuple[str, ...] = key(
+        (), 'Headers that signatures leave out, since the relay rewrites them; Amazon SES: ["Date", "Message-ID"].'
+    )
     relays: dict[str, RelaySettings] = key(factory=dict, doc="The relays by name; `main` is for mail that names none.")
+    dkim: dict[str, DkimSettings] = key(factory=dict, doc="Keys that sign mail by DKIM, each under a name of its own.")
 
     def __post_init__(self) -> None:
         try:
@@ -119,6 +124,11 @@ class EmailSettings:
         if not self.token_secrets and (self.bounce_domain or self.unsubscribe_url):
             which = "bounce_domain" if self.bounce_domain else "unsubscribe_url"
             raise ValueError(f"{which}: nothing could be signed without token_secrets")
+        places = [(one.domain.lower(), one.selector.lower()) for one in self.dkim.values()]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise ValueError(f"dkim: two keys have the selector {twice[1]!r} of {twice[0]!r}; give each one its own")
+        if "from" in {name.lower() for name in self.dkim_unsigned}:
+            raise ValueError("dkim_unsigned: a signature without From is none")
         if self.relays and MAIN not in self.relays:
             raise ValueError(f"relays: none is called {MAIN!r}; mail that names no relay goes through that one")
         for name, relay in self.relays.items():

@@ -181,8 +181,13 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
-    } | {"email_suppressions": ((_SAID_OF_RECIPIENTS,), {"email_suppressions_recipient"})},
+        name: (("'[]'",), set())
+        for name in (
+            *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
+            *("domain_checks", "job_logs"),
+        )
+    }
+    | {"email_suppressions": ((_SAID_OF_RECIPIENTS,), {"email_suppressions_recipient"})},
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
         "events": ((IDS, "1"), set()),
@@ -225,6 +230,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget_suppressions": (("2592000", "1000"), {"email_suppressions_expired"}),
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 
