@@ -64,8 +64,6 @@ UNCLAIMABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 UNCLAIMABLE_S = 5.0
 """How long a (queue, gate) is left alone when a row in it cannot be claimed: a try costs a transaction and a line."""
 
-import os
-G_SHARE = float(os.environ.get("G_SHARE", "2")); G_MAX = float(os.environ.get("G_MAX", "0.008")); G_ON = os.environ.get("G_ON", "1") == "1"
 LINGER_S = 0.002
 """With most slots taken, wait so long for more to come free: claims of one row cost as much as claims of many."""
 
@@ -83,9 +81,6 @@ class Claimer:
         self._beat = beat
         self._wake = asyncio.Event()
         self._closing = False
-        self._claim_s = 0.0
-        self._enough: dict[str, int] = {}
-        self._room = asyncio.Event()
         self._echo_at: float | None = None
         self._puzzled = False  # a hint came, and the queues we know are empty: it may be for a new one
         self._puzzled_at = 0.0
@@ -184,33 +179,12 @@ class Claimer:
         self._sources.suspect_runs = self._suspect_runs()
         asks = self._sources.wanted(monotonic(), self._slots, BATCH_MAX)
         got = await self._claim(asks, worker_id) if asks else 0
-        if got and not self._sources.more and G_ON:
-            await self._gather()
         if got or self._sources.more:  # places that gave nothing are not asked again; those that were left out are next
             return 0.0
         if self._puzzled and now >= self._puzzled_at:
             self._puzzled, self._puzzled_at = False, now + PUZZLED_S
             self.scout.look_again()
         return self._sleep_s()
-
-    async def _gather(self) -> None:
-        config, busy = self._runner.setup.config, self._runner.busy
-        enough = {}
-        for queue in self._sources.crowded:
-            limit = config.queue(queue).concurrency
-            enough[queue] = limit - min(limit // 2, BATCH_MAX)
-            if busy[queue] <= enough[queue]:
-                return
-        if not enough or self._closing:
-            return
-        self._room.clear()
-        self._enough = enough
-        try:
-            async with asyncio.timeout(min(G_SHARE * self._claim_s, G_MAX)):
-                await self._room.wait()
-        except TimeoutError:
-            pass
-        self._enough = {}
 
     def _ask_all(self) -> None:
         """Rows may stand in any queue."""
@@ -227,8 +201,7 @@ class Claimer:
             return 1  # two claimers saw an ordering key differently; the next claim sees what was committed
         except UNCLAIMABLE as error:
             return await self._claim_apart(asks, worker_id, error)
-        self._claim_s = perf_counter() - started
-        self._observer.claimed(len(rows), self._claim_s)
+        self._observer.claimed(len(rows), perf_counter() - started)
         self._puzzled = self._puzzled and not rows
         self._sources.claimed(asks, rows)
         self.scout.wake()
@@ -338,10 +311,6 @@ class Claimer:
         if running.buckets:
             self.admission.freed(running)
         self._wake.set()
-        if self._enough:
-            queue = running.job.queue
-            if self._runner.busy[queue] <= self._enough.get(queue, -1):
-                self._room.set()
 
     def _slots(self, queue: str) -> Slots:
         limit = self._runner.setup.config.queue(queue).concurrency

@@ -15,8 +15,6 @@ from daemon.settle import Transition
 from daemon.statements import AWAY
 from daemon.store import Store
 
-import os
-F_MAX = float(os.environ.get("F_MAX", "0.005"))
 BATCH_MAX = 1000
 BACKLOG_MAX = 20_000
 """Results kept in memory; beyond it nothing more is claimed, so that memory is bounded while Postgres is away."""
@@ -89,11 +87,8 @@ class Finisher:
                 was_full = self.full
                 batch, self._pending = self._pending[:BATCH_MAX], self._pending[BATCH_MAX:]
                 self._writing = batch
-                b = perf_counter()
                 await self._write(batch)
                 self._writing = []
-                if F_MAX and not self._closing and len(self._pending) < BATCH_MAX:
-                    await asyncio.sleep(min(perf_counter() - b, F_MAX))
                 self._beat()
                 if was_full and not self.full:
                     self.on_room()

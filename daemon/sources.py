@@ -141,7 +141,6 @@ class Sources:
         self.suspect_runs = False
         self.passing: Callable[[str], int] = lambda gate: MOST
         """How many rows of a limit's gate may be claimed now; more would be claimed only to be put back."""
-        self.crowded: set[str] = set()
         self.more = False  # a ripe place was not asked, since the claim had no room for it
         self.serve(patterns, names, kinds)
 
@@ -315,7 +314,6 @@ class Sources:
                     self.arrived(job.queue, job.gate, job.priority, job.run_at)
             else:
                 got.setdefault((job.queue, job.gate), []).append(job)
-        self.crowded = set()
         for place, each in asks.items():
             state = self._states.get(place)
             if state is None:
@@ -327,8 +325,6 @@ class Sources:
             elif place[1] not in ("", RETRY_GATE) and jobs:
                 state.fails = any(job.is_retry for job in jobs)
             state.full = given >= max(ask.slots for ask in each)  # of one place some may have asked for the same rows
-            if state.full:
-                self.crowded.add(place[0])
             if each[0].org_id is None:
                 state.ripe = state.full
                 state.marks.claimed(jobs)

@@ -32,7 +32,7 @@ declare
     patterns text[] := case when starts_with(event, 'jobsd.') then array[event] else array['*', event] end;
     words text[] := string_to_array(event, '.');
 begin
-    for n in 1 .. cardinality(words) - 1 loop
+    for n in 1 .. coalesce(cardinality(words), 0) - 1 loop
         patterns := patterns || (array_to_string(words[:n], '.') || '.*');
     end loop;
     return patterns;
