@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -15,16 +16,18 @@ WORKERS = 2
 TEXT_MAX = 64 * 1024
 DATA_MAX = 1024 * 1024
 _LOST_S = 5.0  # by the clock: the worker's own limits count CPU time, so this is for a machine that stands still
+_Answer = tuple[str, list[str], int]  # what was rendered; or code, reason, and which part it was
 _FATAL = {-signal.SIGPROF, -signal.SIGVTALRM, -signal.SIGSEGV}
 
 
 class BadTemplate(ValueError):
     """It cannot be rendered, now or later.  `code`: template_error, template_timeout or template_too_large; the text is
-    for the template's author."""
+    for the template's author.  `part`: which of several texts it was, counted from 0."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, part: int = 0) -> None:
         super().__init__(reason)
         self.code = code
+        self.part = part
 
 
 class TemplatesAway(Exception):
@@ -44,16 +47,23 @@ class Templates:
     async def render(self, text: str, data: bytes, *, escape: bool = False, size_max: int = DATA_MAX) -> str:
         """`text` with the members of the JSON object `data` as its variables; `escape`: for HTML.  BadTemplate,
         TemplatesAway.  An undefined variable is an error, not an empty text."""
-        if len(text) > TEXT_MAX:
-            raise BadTemplate("template_too_large", f"the template is longer than {TEXT_MAX} characters")
+        [rendered] = await self.render_all([(text, escape)], data, size_max=size_max)
+        return rendered
+
+    async def render_all(
+        self, parts: Sequence[tuple[str, bool]], data: bytes, *, size_max: int = DATA_MAX
+    ) -> list[str]:
+        """Several texts, each with whether it is escaped, as `render` does it; they share one time limit."""
+        for n, (text, _escape) in enumerate(parts):
+            if len(text) > TEXT_MAX:
+                raise BadTemplate("template_too_large", f"the template is longer than {TEXT_MAX} characters", n)
         if len(data) > DATA_MAX:
             raise BadTemplate("template_too_large", f"the template's data is more than {DATA_MAX} bytes")
-        options = msgspec.json.encode([escape, size_max])[1:-1]
-        question = b"[%s,%s,%s]" % (msgspec.json.encode(text), data, options)
+        question = b"[%s,%s,%d]" % (msgspec.json.encode(parts), data, size_max)
         async with self._places:
-            code, answer = await self._ask(question)
+            code, answer, part = await self._ask(question)
         if code:
-            raise BadTemplate(code, answer)
+            raise BadTemplate(code, answer[0], part)
         return answer
 
     async def close(self) -> None:
@@ -61,7 +71,7 @@ class Templates:
             await _end(worker)
         self._idle.clear()
 
-    async def _ask(self, question: bytes) -> tuple[str, str]:
+    async def _ask(self, question: bytes) -> _Answer:
         try:
             worker = self._idle.pop() if self._idle else await _start()
         except OSError as error:
@@ -92,20 +102,21 @@ async def _start() -> Process:
     )
 
 
-async def _exchange(worker: Process, question: bytes) -> tuple[str, str]:
+async def _exchange(worker: Process, question: bytes) -> _Answer:
     asked, answers = worker.stdin, worker.stdout
     assert asked is not None  # noqa: S101  both are pipes
     assert answers is not None  # noqa: S101
     asked.write(len(question).to_bytes(4, "big") + question)
     await asked.drain()
     size = int.from_bytes(await answers.readexactly(4), "big")
-    return msgspec.json.decode(await answers.readexactly(size), type=tuple[str, str])
+    answer: _Answer = msgspec.json.decode(await answers.readexactly(size), type=_Answer)
+    return answer
 
 
-async def _last_words(worker: Process) -> tuple[str, str]:
+async def _last_words(worker: Process) -> _Answer:
     """What a worker died of that did not answer."""
     if await worker.wait() in _FATAL:
-        return "template_timeout", "the template takes too long, in one step"
+        return "template_timeout", ["the template takes too long, in one step"], 0
     raise TemplatesAway
 
 

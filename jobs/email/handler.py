@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.context import Context, Ledger
 from jobs.email.decide import decide
+from jobs.email.draft import NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
@@ -34,7 +35,10 @@ def lane(args: EmailArgs) -> str | None:
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
-        message = compose(args, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+        draft = await drafted(args, ctx, {})
+        message = compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+    except NoDraft as nothing:
+        return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
     if ctx.dry_run:
@@ -48,6 +52,7 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
     verdicts = {answer.recipient: judge(answer) for answer in report.answers}
+    _alert(ctx, report)
     _record(ctx, message, report, verdicts, past)
     return decide(
         _before(past, message) | verdicts,
@@ -83,21 +88,32 @@ def _before(past: Past, message: Message) -> dict[str, Verdict]:
     return verdicts
 
 
+def _alert(ctx: Context, report: DeliveryReport) -> None:
+    for alert in report.alerts:
+        if alert.off:
+            ctx.log.error("email_relay_off", relay=alert.relay, cause=alert.code, why=alert.why)
+        else:
+            ctx.log.warning("email_relay_on", relay=alert.relay, cause=alert.code)
+
+
 def _record(ctx: Context, message: Message, report: DeliveryReport, verdicts: dict[str, Verdict], past: Past) -> None:
+    for answer in report.passed:
+        if answer.phase != "queue":
+            ctx.record(LEDGER, _row(answer, judge(answer), message.message_id, again=False))
     for answer in report.answers:
         if answer.phase == "queue":
             continue  # nothing was tried, and rows that wait may wait a hundred times
         again = past.unknown[answer.recipient] > 0 or ctx.job.crashes > 0
         if again:
             ctx.log.warning("email_possible_duplicate", recipient=answer.recipient, message_id=message.message_id)
-        ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], report.relay, message.message_id, again))
+        ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], message.message_id, again=again))
 
 
-def _row(answer: Answer, verdict: Verdict, relay: str, message_id: str, again: bool) -> dict[str, Any]:
+def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> dict[str, Any]:
     reply = answer.reply
     return {
         "recipient": answer.recipient,
-        "relay": relay,
+        "relay": answer.relay,
         "message_id": message_id,
         "outcome": verdict.result,
         "code": verdict.code,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,6 +34,9 @@ class RelaySettings:
     helo: str | None = key(None, "Name given in EHLO; the host's own by default.")
     connections: int = key(5, "Connections held to this relay at most.", minimum=1, maximum=1000)
     messages_per_connection: int = key(100, "Messages after which a connection is renewed.", minimum=1)
+    pipelining: bool = key(
+        True, "Whether commands are sent together where the relay offers it (RFC 2920): several times the speed."
+    )
     recipients_per_message: int = key(
         50, "Recipients handed over at once; more are sent in several turns.", minimum=1, maximum=1000
     )
@@ -53,6 +57,10 @@ class RelaySettings:
     )
     rate: Rate | None = key(None, "Messages this relay takes; each hand-over counts as one.")
     burst: int | None = key(None, "How many of `rate` may go at once; by default all of one period.", minimum=1)
+    fallback: tuple[str, ...] = key(
+        (),
+        "Relays that take its mail, in this order, while it cannot be reached, refuses the login or has no quota left.",
+    )
 
     def __post_init__(self) -> None:
         if not self.host or any(c.isspace() or not c.isprintable() for c in self.host):
@@ -92,7 +100,20 @@ class EmailSettings:
             raise ValueError(f"message_id_domain: {error}") from None
         if self.relays and MAIN not in self.relays:
             raise ValueError(f"relays: none is called {MAIN!r}; mail that names no relay goes through that one")
+        for name, relay in self.relays.items():
+            _check_fallback(name, relay, self.relays)
         _check_bounds(self)
+
+
+def _check_fallback(name: str, relay: RelaySettings, relays: Collection[str]) -> None:
+    for number, other in enumerate(relay.fallback):
+        if other == name:
+            raise ValueError(f"relays: {name}.fallback names the relay itself")
+        if other not in relays:
+            known = ", ".join(sorted(relays))
+            raise ValueError(f"relays: {name}.fallback names {other!r}, and no relay is called that; there are {known}")
+        if other in relay.fallback[:number]:
+            raise ValueError(f"relays: {name}.fallback names {other!r} twice")
 
 
 def _check_bounds(settings: Any) -> None:

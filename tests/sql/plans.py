@@ -39,6 +39,9 @@ insert into webhook_deliveries (job_id, attempt, org_id, endpoint_id, event_id, 
 select n, 1, 'o7', 7 + n % 100, 20000 + n, 'a.b', '', case n % 9 when 0 then 'dead' else 'ok' end,
     now() - (20001 - n) * interval '1 ms'
 from generate_series(1, 20000) as n;"""
+_MAIL = """
+insert into email_templates (org_id, name, subject, text)
+select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;"""
 _OTHERS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -89,6 +92,7 @@ async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, fin
     await conn.execute(_HISTORY, finished)
     await conn.execute(ENDPOINTS_AND_EVENTS)
     await conn.execute(_DELIVERIES)
+    await conn.execute(_MAIL)
     await conn.execute(_OTHERS)
     await conn.execute("set session_replication_role = origin")
 

@@ -22,6 +22,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "email_orders.sql",
     "endpoints.sql",
     "holds.sql",
     "migrate.sql",
@@ -57,6 +58,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "events"),
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
+    ("email.sql", "templates"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -205,7 +207,10 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
     },
-    "email.sql": {"delivered": (("7",), set())},
+    "email.sql": {
+        "delivered": (("7",), set()),
+        "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
+    },
 }  # fmt: skip
 
 

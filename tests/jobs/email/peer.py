@@ -21,6 +21,8 @@ HANG = "hang"
 STALL = "stall"
 """Say nothing and read nothing."""
 
+PIPELINING = ("SIZE 10000000", "8BITMIME", "SMTPUTF8", "PIPELINING")
+
 _DEFAULTS = {
     "MAIL": "250 2.1.0 ok",
     "RCPT": "250 2.1.5 ok",
@@ -47,6 +49,7 @@ class Peer:
 
     Steps are GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (after 1,000 bytes of the message), DOT, RSET
     and QUIT; a whole command line counts before its verb.  A 421 leaves the connection open, to show who closes it.
+    An answer may have several replies in it.  `pieces`: how many bytes go at once, for who must put replies together.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class Peer:
         offers: Sequence[str] = ("SIZE 10000000", "8BITMIME", "SMTPUTF8"),
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
+        pieces: int | None = None,
     ) -> None:
+        self.pieces = pieces
         self.script = {step: list(answers) for step, answers in (script or {}).items()}
         self.received: list[Received] = []
         self.commands: list[str] = []
@@ -82,7 +87,11 @@ class Peer:
         await self._server.wait_closed()
 
     def settings(self, **changes: Any) -> RelaySettings:
-        given: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "tls": "none"}
+        return self.at(self.port, **changes)
+
+    @staticmethod
+    def at(port: int, **changes: Any) -> RelaySettings:
+        given: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tls": "none"}
         return RelaySettings(**given | changes)
 
     def count(self, verb: str) -> int:
@@ -148,10 +157,13 @@ class _Conversation:
                     offers.append("STARTTLS")
                 await self._say(line, "".join(f"250-{o}\r\n" for o in ["peer.example", *offers]) + "250 HELP", verb)
             case "DATA":
-                if (await self._say(line, _DEFAULTS[verb], verb)).startswith("354"):
+                default = _DEFAULTS[verb] if self._recipients else "554 5.5.1 no valid recipients"
+                if (await self._say(line, default, verb)).endswith("354 go ahead"):
                     await self._take_message()
             case "AUTH":
                 await self._say(line, "235 2.7.0 welcome", verb)
+            case "RCPT" if not self._sender:
+                await self._say(line, "503 5.5.1 MAIL first", verb)
             case _:
                 said = await self._say(line, _DEFAULTS.get(verb, "500 5.5.1 what?"), verb)
                 if said.startswith("2"):
@@ -165,7 +177,9 @@ class _Conversation:
                 assert self._peer._tls is not None
                 await self._writer.start_tls(self._peer._tls)
             case "MAIL":
-                self._sender, self._recipients = _path(line), []
+                self._sender, self._recipients = line, []
+            case "RSET":
+                self._sender, self._recipients = "", []
             case "RCPT":
                 self._recipients.append(_path(line))
 
@@ -176,7 +190,10 @@ class _Conversation:
         lines: list[bytes] = []
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line.removeprefix(b"."))
-        received = Received(self._number, self._sender, tuple(self._recipients), b"".join(lines))
+        received = Received(
+            self._number, _path(self._sender) if self._sender else "", tuple(self._recipients), b"".join(lines)
+        )
+        self._sender, self._recipients = "", []
         self._peer.commands.append(".")
         await self._peer._note()
         said = await self._say("DOT", _DEFAULTS["DOT"])
@@ -198,8 +215,13 @@ class _Conversation:
             case "hang":
                 await self._reader.read()  # until the client gives up
                 raise _Gone
-        self._writer.write(answer.encode("utf-8", "surrogateescape") + b"\r\n")
-        await self._writer.drain()
+        raw = answer.encode("utf-8", "surrogateescape") + b"\r\n"
+        step = self._peer.pieces or len(raw)
+        for start in range(0, len(raw), step):
+            self._writer.write(raw[start : start + step])
+            await self._writer.drain()
+            if self._peer.pieces:
+                await asyncio.sleep(0)  # another turn of the loop: another segment
         return answer
 
 
