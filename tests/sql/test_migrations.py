@@ -37,6 +37,7 @@ async def test_every_step_is_applied_once(empty: str) -> None:
 
 
 async def test_steps_are_numbered_in_their_order_and_no_number_is_given_twice() -> None:
+async def test_steps_are_numbered_in_their_order_and_no_number_comes_twice() -> None:
     numbers = [step.number for step in sql.migrations()]
     assert numbers == sorted(set(numbers))
     assert all(step.script.startswith(("-- pre\n", "-- post\n")) for step in sql.migrations())
