@@ -246,10 +246,10 @@ class _PoolOf:
     def __init__(self, conn: Any) -> None:
         self._conn = conn
 
-    async def acquire(self, *, timeout: float) -> Any:
+    async def acquire(self, **_limits: float) -> Any:
         return self._conn
 
-    async def release(self, conn: Any, *, timeout: float) -> None:
+    async def release(self, conn: Any, **_limits: float) -> None:
         assert conn is self._conn
 
 

@@ -36,7 +36,6 @@ async def test_every_step_is_applied_once(empty: str) -> None:
     assert await plan(empty, "fresh") == migrating.Plan((), len(NAMES))
 
 
-async def test_steps_are_numbered_in_their_order_and_no_number_is_given_twice() -> None:
 async def test_steps_are_numbered_in_their_order_and_no_number_comes_twice() -> None:
     numbers = [step.number for step in sql.migrations()]
     assert numbers == sorted(set(numbers))

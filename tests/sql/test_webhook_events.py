@@ -46,9 +46,7 @@ async def fanned(pool: Pool) -> list[tuple[int, int]]:
 
 
 async def test_an_event_may_be_asked_for_by_each_of_its_beginnings(pool: Pool) -> None:
-    named = await pool.fetch(
-        "select webhook_patterns(event) from unnest(array['a', 'a.b.c', 'jobsd.x', '', null]) with ordinality as t (event, n) order by n"
-    )
+    named = await pool.fetch("select webhook_patterns(unnest(array['a', 'a.b.c', 'jobsd.x', '', null]))")
     assert [row[0] for row in named] == [
         ["*", "a"],
         ["*", "a.b.c", "a.*", "a.b.*"],
