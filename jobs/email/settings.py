@@ -93,8 +93,8 @@ class EmailSettings:
     unsubscribe_url: str | None = key(
         None, 'https:// address that takes people off a list, by a POST with "?token=…" after it.'
     )
-    token_secrets: tuple[Secret, ...] = key(
-        (), "Secrets, or secret://NAME, that those addresses are signed with: the first signs, all are believed."
+    token_secrets: tuple[Secret, ...] | None = key(
+        None, "Secrets, or secret://NAME, that those addresses are signed with: the first signs, all are believed."
     )
     max_size: Size = key(Size(10 * 1024**2), "Largest message, encoded, that is handed to a relay.", minimum=1024)
     dkim_unsigned: tuple[str, ...] = key(
