@@ -1,4 +1,4 @@
-"""`jobsd email`: templates of mails, tried before anybody gets one."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; who gets none; and what signs them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import click
 import msgspec
 
 import sql
+from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.cli_suppressions import suppressions
 from daemon.exits import FAILED, Exit
 from daemon.operator_store import Row
 from jobs.email.draft import filled_in
@@ -27,9 +29,13 @@ LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
 NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="E-mail: templates.")
+@click.group(short_help="E-mail: templates, who is not written to, and keys that sign.")
 def email() -> None:
-    """What mails say."""
+    """What mails say, who gets none, and who signs them."""
+
+
+email.add_command(suppressions)
+email.add_command(dkim)
 
 
 @email.group(short_help="Templates: list and try them.")
