@@ -205,6 +205,7 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "profile_unknown": lambda o: o.profile_unknown("patient", "endpoint:7"),
     "lane_probed": lambda o: o.lane_probed("example.com", "well"),
     "lane_opened": lambda o: o.lane_opened("example.com"),
+    "relay_throttled": lambda o: o.relay_throttled("relay:main", "main", 0.5, "454 Throttling failure"),
     "limited": lambda o: o.limited("example_com", 5, 1.5),
     "parked": lambda o: o.parked("thumbnail", "default", 4),
     "held": lambda o: o.held("lane:example.com", "default", 4),
@@ -244,6 +245,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_listening": lambda o: o.life.admin_listening(["127.0.0.1:1"]),
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
+    "limit_day",
+    "limit_share",
 SILENT = {
     "hint",
     "pool",
@@ -423,6 +426,8 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
     heard.observer.life.admin_answered("/metrics", 200)
     heard.observer.delivered("push", "hard", "gone", 1)
+    heard.observer.limit_day("relay_day:main", 800, 200)
+    heard.observer.limit_share("relay:main", 0.5)
     heard.observer.refresh()
     text, content_type = heard.observer.metrics.render(accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")

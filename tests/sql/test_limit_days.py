@@ -17,6 +17,7 @@ from tests.sql.test_limits import age, lease
 DAY_S, SLOT_S = 86_400.0, 900.0
 ROLLING = Bucket("day", "", None, 10, None, day=-1, at_call=True)
 FAST = Bucket("fast", "", 0.01, 20, None, at_call=True)
+MINUTES = Bucket("minutes", "", 60.0, 20, None, at_call=True)
 SINGLE = Bucket("single", "", 0.5, 1, None, at_call=True)
 
 
@@ -169,16 +170,16 @@ async def test_a_slowed_bucket_is_empty_and_its_tokens_are_as_far_apart_as_it_sa
 
 
 async def test_slow_tokens_that_come_back_are_lent_no_closer_than_they_were(pool: Pool, limits: LimitStore) -> None:
-    await lease(limits, FAST, 1)
-    await limits.slow(FAST, 0.0)
-    await age(pool, 1)
-    mine, others = await lease(limits, FAST, 4), await lease(limits, FAST, 2)
+    await lease(limits, MINUTES, 1)
+    await limits.slow(MINUTES, 0.0)
+    await age(pool, 3000)
+    mine, others = await lease(limits, MINUTES, 4), await lease(limits, MINUTES, 2)
     assert mine.counts
     assert others.counts
     pieces = zip(mine.froms, mine.counts, strict=True)
-    await limits.give_back(1, [Return(FAST, from_s=s, count=n, step_s=mine.step_s) for s, n in pieces])
+    await limits.give_back(1, [Return(MINUTES, from_s=s, count=n, step_s=mine.step_s) for s, n in pieces])
     assert await pool.fetchval("select spare_s from job_limits") == []
     (count,) = others.counts
-    await limits.give_back(1, [Return(FAST, from_s=others.froms[0], count=count, step_s=others.step_s)])
-    again = await lease(limits, FAST, 2)
+    await limits.give_back(1, [Return(MINUTES, from_s=others.froms[0], count=count, step_s=others.step_s)])
+    again = await lease(limits, MINUTES, 2)
     assert again.froms[0] == pytest.approx(others.froms[0], abs=1e-4), "the last ones are as if never lent"
