@@ -245,9 +245,9 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_listening": lambda o: o.life.admin_listening(["127.0.0.1:1"]),
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
+SILENT = {
     "limit_day",
     "limit_share",
-SILENT = {
     "hint",
     "pool",
     "sampled",
