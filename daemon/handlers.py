@@ -15,6 +15,7 @@ BUILT_IN = (
     "jobs.webhook.replay",
     "jobs.email.handler",
     "jobs.push.handler",
+    "jobs.sms.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",
 )

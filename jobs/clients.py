@@ -16,6 +16,8 @@ from jobs.loads import Loads
 from jobs.push.client import Push
 from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
+from jobs.sms.client import Sms
+from jobs.sms.settings import SmsSettings
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.health import Health
@@ -31,6 +33,7 @@ class Wanted:
     email: EmailSettings
     dns: DnsSettings
     push: PushSettings = field(default_factory=PushSettings)
+    sms: SmsSettings = field(default_factory=SmsSettings)
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Clients:
     events: Loads[int, Event]
     health: Health
     push: Push
+    sms: Sms
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -94,4 +98,18 @@ def open_clients(
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
     push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
-    return Clients(wanted, db, http, mail, dns, secrets, templates, email_templates, endpoints, events, health, push)
+    return Clients(
+        wanted,
+        db,
+        http,
+        mail,
+        dns,
+        secrets,
+        templates,
+        email_templates,
+        endpoints,
+        events,
+        health,
+        push,
+        Sms(wanted.sms, secrets),
+    )
