@@ -106,7 +106,7 @@ class Config:
 
     @property
     def all_limits(self) -> dict[str, LimitSettings]:
-        """[limits.*], and the rate of each relay and provider: what these take counts over all daemons, not for each."""
+        """[limits.*], and the rate of each relay and provider: what they take counts over all daemons, not for each."""
         relays = {
             f"relay:{name}": LimitSettings(kind="email", lane=name, rate=relay.rate, burst=relay.burst)
             for name, relay in self.email.relays.items()

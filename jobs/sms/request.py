@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from jobs.secrets import PREFIX as SECRET_REFERENCE
 from jobs.sms.settings import PLACEHOLDER, ProviderSettings
 from jobs.webhook.attempt import Message
 from jobs.webhook.headers import check
@@ -25,21 +26,20 @@ def request(
     target: Callable[[str], Target],
     user_agent: str,
 ) -> Message:
-    """`message` has a value for each placeholder; `target` judges a URL.  ValueError for a header that cannot be sent."""
+    """`message` has a value for each placeholder; `target` judges a URL.  BadHeader for one that cannot be sent."""
 
     def filled(text: str) -> str:
-        """In one pass: what a text says is no placeholder."""
-        return PLACEHOLDER.sub(lambda match: message[match[1]], secret(text))
+        """In one pass: what a text or a secret says is no placeholder."""
+        if text.startswith(SECRET_REFERENCE):
+            return secret(text)
+        return PLACEHOLDER.sub(lambda match: message[match[1]], text)
 
     headers = {"user-agent": user_agent, "accept": "application/json", "accept-encoding": "identity"}
     given = {name.lower(): filled(value) for name, value in provider.headers.items()}
     if given:
         check(given)
-    if provider.token is not None:
-        headers["authorization"] = f"Bearer {secret(provider.token)}"
-    elif provider.username is not None and provider.password is not None:
-        pair = f"{secret(provider.username)}:{secret(provider.password)}".encode()
-        headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    if provider.password is not None:
+        headers["authorization"] = _authorization(provider.username, secret(provider.password))
     url, body = provider.url, b""
     if provider.json is not None:
         headers["content-type"] = "application/json"
@@ -52,6 +52,12 @@ def request(
             headers["content-type"] = "application/x-www-form-urlencoded"
             body = form.encode()
     return Message(target(url), headers | given, body, method=provider.method, once=not provider.may_repeat)
+
+
+def _authorization(username: str | None, password: str) -> str:
+    if username is None:
+        return f"Bearer {password}"
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def _everywhere(value: Any, filled: Callable[[str], str]) -> Any:

@@ -15,8 +15,8 @@ MAIN = "main"
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PLACES = frozenset(["to", "digits", "text", "from", "id", "type"])
-"""What a provider can be told: the number with and without its plus, the text, the sender, what is the same at each attempt,
-and `text` or `unicode`."""
+"""What a provider can be told: the number with and without its plus, the text, the sender, an id of the row that stays
+for all attempts, and `text` or `unicode`."""
 
 MOST_AT_ONCE = 1_000_000
 _PATH = re.compile(r"[^.]+(\.[^.]+)*")
@@ -33,9 +33,8 @@ class ProviderSettings:
     )
     json: str | None = key(None, "The body as JSON, in whose texts the same may stand; instead of `form`.")
     headers: dict[str, str] = key(factory=dict, doc='Headers, as "Idempotency-Key" = "{id}".')
-    username: str | None = key(None, "For HTTP Basic, with password.")
-    password: Secret | None = key(None, "For HTTP Basic; or secret://NAME.")
-    token: Secret | None = key(None, "A bearer token instead; or secret://NAME.")
+    username: str | None = key(None, "Account, for HTTP Basic; none: the password is a bearer token.")
+    password: Secret | None = key(None, "Its password, or the token; or secret://NAME.")
     from_: str | None = key(None, "Sender of messages that name none: a number or a name.", name="from")
     id_path: str | None = key(None, "Where the answer has the message's id: data.id, messages.0.message-id.")
     code_path: str | None = key(None, "Where the answer has a code of its own.")
@@ -69,10 +68,8 @@ class ProviderSettings:
             raise ValueError(f"{self._body}: {{text}}, and {{to}} or {{digits}}, stand nowhere in it")
         if self.idempotent and not any("{id}" in text for text in [*sent, *self.headers.values()]):
             raise ValueError("idempotent: {id} stands nowhere, so the provider cannot know a message again")
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username: HTTP Basic takes both a username and a password")
-        if self.token is not None and self.username is not None:
-            raise ValueError("token: it is set together with username; keep one of them")
+        if self.username is not None and self.password is None:
+            raise ValueError("username: HTTP Basic takes a password too")
         for name in ("id_path", "code_path"):
             path = getattr(self, name)
             if path is not None and not _PATH.fullmatch(path):

@@ -149,6 +149,7 @@ EXCLUSIVE = {
     "password": {"password_file"},
     "proxy": {"proxy_file"},
     "private_key": {"private_key_file"},
+    "form": {"json"},
 }
 
 
@@ -157,6 +158,7 @@ def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path
     text = switched_on(render_template()).replace("/etc/jobsd/database-url", str(tmp_path / "dsn"))
     text = text.replace("/etc/jobsd/egress-proxy", str(tmp_path / "proxy"))
     text = text.replace("/etc/jobsd/vapid.pem", str(tmp_path / "vapid"))
+    text = text.replace("/etc/jobsd/sms-password", str(tmp_path / "vapid"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
     (tmp_path / "vapid").write_text("a key")
