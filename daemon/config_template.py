@@ -64,7 +64,7 @@ EXAMPLES = {
     "push.subject": '"mailto:ops@shop.example"',
     "sms.providers.NAME.url": '"https://sms.example/messages"',
     "sms.providers.NAME.form": '{ to = "{to}", from = "{from}", text = "{text}", ref = "{id}" }',
-    "sms.providers.NAME.json": ''''{"to": "{to}", "from": "{from}", "text": "{text}", "ref": "{id}"}'''',
+    "sms.providers.NAME.json": """'{"to": "{to}", "from": "{from}", "text": "{text}"}'""",
     "sms.providers.NAME.headers": '{ "Idempotency-Key" = "{id}" }',
     "sms.providers.NAME.username": '"shop"',
     "sms.providers.NAME.password": '"secret://sms-password"',

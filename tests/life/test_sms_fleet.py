@@ -1,4 +1,4 @@
-"""Text messages through real daemons: nobody gets one twice, whoever is killed, and a provider's rate is for all of them."""
+"""Text messages through real daemons: nobody gets one twice, whoever is killed, and a provider's rate holds for all."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def test_json_is_filled_in_and_stays_json() -> None:
         await w.send(text=TRICKY)
         await w.send(text="other")
     first, second, third = server.requests
-    says = {"to": [TO[1:]], "body": {"text": TRICKY, "n": 1, "type": "unicode"}, "from": "Shop"}
+    says: dict[str, Any] = {"to": [TO[1:]], "body": {"text": TRICKY, "n": 1, "type": "unicode"}, "from": "Shop"}
     assert json.loads(first.body) == says
     assert json.loads(third.body)["body"]["type"] == "text"
     assert (first.headers["authorization"], first.headers["x-key"]) == ("Bearer t0ken", "{k}")
@@ -82,7 +82,7 @@ async def test_a_message_that_is_taken_is_logged_with_its_parts_and_a_masked_num
         outcome = await w.send(text="ł" * 71)
     assert isinstance(outcome, Done)
     assert outcome.result == {"status": 201, "message_id": "SM1"}
-    shown = {"channel": "sms", "outcome": "delivered", "code": "http_201", "service": "main", "message_id": "SM1"}
+    shown: dict[str, Any] = {"channel": "sms", "outcome": "delivered", "code": "http_201", "service": "main", "message_id": "SM1"}
     shown |= {"parts": 2, "recipient": "+447*******23", "reply": None}
     assert {name: w.record[name] for name in shown} == shown
 
