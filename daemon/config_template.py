@@ -73,6 +73,10 @@ EXAMPLES = {
     "sms.providers.NAME.id_path": '"messages.0.id"',
     "sms.providers.NAME.code_path": '"messages.0.status"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.dkim.NAME.domain": '"shop.example"',
+    "email.dkim.NAME.selector": '"s2026"',
+    "email.dkim.NAME.private_key": '"secret://dkim-shop"',
+    "email.dkim.NAME.private_key_file": '"/etc/jobsd/dkim-shop.pem"',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
@@ -83,6 +87,7 @@ NAMES = {
     "limits": "example_com",
     "lanes": "*.example.com",
     "relays": "main",
+    "dkim": "shop",
     "providers": "main",
     "profiles": "patient",
 }
@@ -113,6 +118,7 @@ def env_template() -> str:
         ("lanes",),
         ("webhook", "profiles"),
         ("email", "relays"),
+        ("email", "dkim"),
         ("sms", "providers"),
     ):
         names.put((*section, "name"), Table(DEFAULT))

@@ -93,7 +93,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
             (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
-             "1", "'{1,2}'"),
+             "1", "'{1,2}'", "'[]'", "true"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
         "put_back": (

@@ -82,7 +82,13 @@ async def test_a_message_that_is_taken_is_logged_with_its_parts_and_a_masked_num
         outcome = await w.send(text="ł" * 71)
     assert isinstance(outcome, Done)
     assert outcome.result == {"status": 201, "message_id": "SM1"}
-    shown: dict[str, Any] = {"channel": "sms", "outcome": "delivered", "code": "http_201", "service": "main", "message_id": "SM1"}
+    shown: dict[str, Any] = {
+        "channel": "sms",
+        "outcome": "delivered",
+        "code": "http_201",
+        "service": "main",
+        "message_id": "SM1",
+    }
     shown |= {"parts": 2, "recipient": "+447*******23", "reply": None}
     assert {name: w.record[name] for name in shown} == shown
 
