@@ -21,6 +21,7 @@ from tests.jobs.webhook.world import sockets_made
 pytestmark = pytest.mark.req("JP-03")
 
 TAKEN = responds(201, body=b'{"sid": "SM1"}')
+SENDER: dict[str, Any] = {"from": "+15550100"}
 TRICKY = 'A & B = {to} "{x}" %00 é €\n😀'
 
 
@@ -29,7 +30,7 @@ async def test_a_form_is_filled_in_and_says_no_more_than_its_fields() -> None:
         Server(TAKEN) as server,
         messages(server.url(), username="AC7", password="secret://twilio", secrets={"twilio": "pa:ss{to}"}) as w,
     ):
-        assert isinstance(await w.send(text=TRICKY, **{"from": "+15550100"}), Done)
+        assert isinstance(await w.send(text=TRICKY, **SENDER), Done)
     (request,) = server.requests
     assert parse_qsl(request.body.decode()) == [("To", TO), ("From", "+15550100"), ("Body", TRICKY)]
     assert base64.b64decode(request.headers["authorization"].removeprefix("Basic ")) == b"AC7:pa:ss{to}"
