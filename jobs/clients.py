@@ -10,6 +10,8 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.email.suppressions import Key as SuppressionKey
+from jobs.email.suppressions import Suppression, open_suppressions
 from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
@@ -48,6 +50,7 @@ class Clients:
     secrets: Secrets
     templates: Templates
     email_templates: Loads[TemplateKey, Template]
+    suppressions: Loads[SuppressionKey, Suppression]
     endpoints: Loads[int, Endpoint]
     events: Loads[int, Event]
     health: Health
@@ -70,6 +73,7 @@ class Clients:
             await self.templates.close()
         if kept_by is None:
             self.email_templates.close()
+            self.suppressions.close()
             self.endpoints.close()
             self.events.close()
 
@@ -88,6 +92,7 @@ def open_clients(
     Whatever cannot be opened raises here, before anything is replaced.
     """
     email_templates = before.email_templates if before else open_templates(reads or db)
+    suppressions = before.suppressions if before else open_suppressions(reads or db)
     endpoints = before.endpoints if before else open_endpoints(reads or db)
     events = before.events if before else open_events(reads or db)
     health = before.health if before else Health()
@@ -107,6 +112,7 @@ def open_clients(
         secrets,
         templates,
         email_templates,
+        suppressions,
         endpoints,
         events,
         health,
