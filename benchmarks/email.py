@@ -1,4 +1,4 @@
-"""W7: messages handed to a relay, beside aiosmtplib alone over as many connections, in turns in the same run.
+"""W10: messages handed to a relay, beside aiosmtplib alone over as many connections, in turns in the same run.
 
 `python -m benchmarks.email [MESSAGES] [ROUNDS]`
 
@@ -46,10 +46,10 @@ async def main(messages: int = 15_000, rounds: int = 5) -> bool:
                 await send(at.port, count * OURS_MORE, "ours", ours)
                 await send(at.port, count, "aiosmtplib", theirs)
         away = f"at {delay_s * 1000:.0f} ms"
-        print(f"W7, {away}, {CONNECTIONS} connections, {rounds} rounds, medians")
+        print(f"W10, {away}, {CONNECTIONS} connections, {rounds} rounds, medians")
         print(f"     ours: {ours.told()}; aiosmtplib alone: {theirs.told()}")
         faster = ratio(median(ours.per_s), median(theirs.per_s))
-        fine.append(verdict(f"W7 to aiosmtplib {away}", faster, "×", bar, at_least=True))
+        fine.append(verdict(f"W10 to aiosmtplib {away}", faster, "×", bar, at_least=True))
     return all(fine)
 
 

@@ -190,6 +190,13 @@ class Handover:
                 if answer is None:
                     self._answer(number, phase, reply, fault)
 
+    def break_off(self, phase: Phase, reply: Reply | None = None, fault: Fault | None = None) -> None:
+        """The connection ends here.  Of what was said together nothing counts yet: whether each reply was read for what
+        it was shows only when the relay asks for the message, or has done RSET."""
+        if not (self.plain or self.go_ahead or self.over):
+            self.distrust()
+        self.settle(phase, reply, fault)
+
     def end(self) -> None:
         """Nothing more comes: whoever waits for it may go on."""
         self.over = True

@@ -167,13 +167,13 @@ class Session(asyncio.Protocol):
         front = self._row[0]
         is_unasked = self._may_speak or self._unsent is not None
         if reply.code == _CLOSING:  # the relay closes the connection, and so do we (RFC 5321, 3.8)
-            front.settle(front.phase, reply)
+            front.break_off(front.phase, reply)
             return self._fail("lost")
         if is_unasked or not front.hear(reply):
             return self._misunderstood(front)
-        if front.over:
+        if front.over and len(self._row) > 1 and self._row[1].begun:
             return self._go_on(front)
-        if front.plain or front.go_ahead or front.resetting:
+        if front.over or front.plain or front.go_ahead or front.resetting:
             self._may_speak = True
             return None
         return self._within(self._limit(front))
@@ -219,6 +219,8 @@ class Session(asyncio.Protocol):
         self._may_speak = False
         if self._partial or self._lines:
             self._misunderstood(front)
+        elif front.over:
+            self._go_on(front)
         elif front.go_ahead:
             self._send_message(front)
         elif front.resetting:
@@ -289,7 +291,7 @@ class Session(asyncio.Protocol):
         if self._probe is not None and not self._probe.done():
             self._probe.set_result(False)
         for handover in row:
-            handover.settle(handover.phase, fault=fault if handover is row[0] else "lost")
+            handover.break_off(handover.phase, fault=fault if handover is row[0] else "lost")
             handover.end()
 
     def _end(self) -> None:
