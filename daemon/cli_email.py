@@ -1,4 +1,4 @@
-"""`jobsd email`: templates of mails, tried before anybody gets one."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; and what signs them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 import msgspec
 
 import sql
+from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
@@ -27,9 +28,12 @@ LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
 NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="E-mail: templates.")
+@click.group(short_help="E-mail: templates, and keys that sign.")
 def email() -> None:
-    """What mails say."""
+    """What mails say, and who signs them."""
+
+
+email.add_command(dkim)
 
 
 @email.group(short_help="Templates: list and try them.")

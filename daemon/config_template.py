@@ -59,7 +59,14 @@ EXAMPLES = {
     "email.relays.NAME.password": '"secret://relay-password"',
     "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
     "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
+    "push.private_key": '"secret://vapid"',
+    "push.private_key_file": '"/etc/jobsd/vapid.pem"',
+    "push.subject": '"mailto:ops@shop.example"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.dkim.NAME.domain": '"shop.example"',
+    "email.dkim.NAME.selector": '"s2026"',
+    "email.dkim.NAME.private_key": '"secret://dkim-shop"',
+    "email.dkim.NAME.private_key_file": '"/etc/jobsd/dkim-shop.pem"',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
@@ -70,6 +77,7 @@ NAMES = {
     "limits": "example_com",
     "lanes": "*.example.com",
     "relays": "main",
+    "dkim": "shop",
     "profiles": "patient",
 }
 """What the example of a named section is called."""
@@ -99,6 +107,7 @@ def env_template() -> str:
         ("lanes",),
         ("webhook", "profiles"),
         ("email", "relays"),
+        ("email", "dkim"),
     ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):

@@ -158,6 +158,7 @@ class Retention:
             "domain_checks": keep.domain_checks,
             "job_logs": keep.job_logs,
             "webhook_events": keep.webhook_events,
+            "notification_deliveries": keep.notification_deliveries,
         }
         tables = await self._days(keeps)
         amiss = [table for table in tables if table.days <= keep.partitions_ahead or table.rows or table.over]

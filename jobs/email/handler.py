@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.context import Context, Ledger
+from jobs.email.address import wire_domain
 from jobs.email.decide import decide
+from jobs.email.dkim import NoKey
+from jobs.email.dkim_keys import SigningKey
 from jobs.email.draft import NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
@@ -15,7 +20,7 @@ from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
 from jobs.email.reply import Answer, DeliveryReport
 from jobs.email.settings import MAIN
-from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry
+from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry, Snooze
 from jobs.registry import job
 from jobs.webhook.endpoints import LANE as ENDPOINT_LANE
 
@@ -23,6 +28,9 @@ RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
 """Eight attempts over some 41 hours; RFC 5321 4.5.4.1 asks for patience of days, readers of a notification do not."""
 
 LEDGER = Ledger("email_deliveries")
+
+KEY_S = 60.0
+"""Until mail that cannot be signed is looked at again: the fault is ours."""
 
 
 def lane(args: EmailArgs) -> str | None:
@@ -36,13 +44,15 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
         draft = await drafted(args, ctx, {})
-        message = compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC))
+        message = _signed(compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC)), ctx)
     except NoDraft as nothing:
         return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
+    except NoKey as error:
+        return Snooze(f"it cannot be signed: {error.args[0]}", after=KEY_S, code="dkim_key_missing")
     if ctx.dry_run:
-        return Done(_would_send(message, args))
+        return Done(_would_send(message, args, ctx.mail.signer.keys(wire_domain(message.sender.domain))))
     past = await _past(ctx, message)
     pending = past.pending(message.recipients)
     if not pending:
@@ -60,6 +70,13 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
         after_s=report.after_s,
         asked_before=past.unknown,
         dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
+    )
+
+
+def _signed(message: Message, ctx: Context) -> Message:
+    """With its DKIM signatures, if there is a key for the domain of From."""
+    return replace(
+        message, wire=ctx.mail.signer.signed(message.wire, wire_domain(message.sender.domain), datetime.now(UTC))
     )
 
 
@@ -126,11 +143,12 @@ def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> d
     }
 
 
-def _would_send(message: Message, args: EmailArgs) -> dict[str, Any]:
+def _would_send(message: Message, args: EmailArgs, keys: Sequence[SigningKey]) -> dict[str, Any]:
     return {
         "message_id": message.message_id,
         "from": message.sender.address,
         "recipients": [r.address for r in message.recipients],
         "relay": args.relay or MAIN,
         "bytes": len(message.wire),
+        "dkim": [key.host for key in keys],
     }

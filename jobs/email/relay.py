@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs.email.address import Mailbox
+from jobs.email.dkim import Signer
 from jobs.email.handover import Handover, Sendable
 from jobs.email.handshake import RelayFault, open_session, tls_context
 from jobs.email.health import Health, passes_on
@@ -40,6 +41,7 @@ class Mail:
     ) -> None:
         """ValueError or OSError if a relay's certificates cannot be read; nothing is connected yet."""
         self.settings = settings
+        self.signer = Signer(list(settings.dkim.values()), secrets, unsigned=settings.dkim_unsigned)
         self._relays = {name: Relay(name, relay, secrets, clock) for name, relay in settings.relays.items()}
 
     async def send(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jobs.email.address import mailbox, wire_domain
+from jobs.email.dkim_settings import DkimSettings
 from jobs.values import Duration, Rate, Secret, Size, key
 
 MAIN = "main"
@@ -85,7 +86,11 @@ class EmailSettings:
     from_: str | None = key(None, 'Sender of mail that names none: "Shop <no-reply@shop.example>".', name="from")
     message_id_domain: str | None = key(None, "Right side of the Message-ID; by default the sender's domain.")
     max_size: Size = key(Size(10 * 1024**2), "Largest message, encoded, that is handed to a relay.", minimum=1024)
+    dkim_unsigned: tuple[str, ...] = key(
+        (), 'Headers that signatures leave out, since the relay rewrites them; Amazon SES: ["Date", "Message-ID"].'
+    )
     relays: dict[str, RelaySettings] = key(factory=dict, doc="The relays by name; `main` is for mail that names none.")
+    dkim: dict[str, DkimSettings] = key(factory=dict, doc="Keys that sign mail by DKIM, each under a name of its own.")
 
     def __post_init__(self) -> None:
         try:
@@ -98,6 +103,11 @@ class EmailSettings:
                 wire_domain(self.message_id_domain)
         except ValueError as error:
             raise ValueError(f"message_id_domain: {error}") from None
+        places = [(one.domain.lower(), one.selector.lower()) for one in self.dkim.values()]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise ValueError(f"dkim: two keys have the selector {twice[1]!r} of {twice[0]!r}; give each one its own")
+        if "from" in {name.lower() for name in self.dkim_unsigned}:
+            raise ValueError("dkim_unsigned: a signature without From is none")
         if self.relays and MAIN not in self.relays:
             raise ValueError(f"relays: none is called {MAIN!r}; mail that names no relay goes through that one")
         for name, relay in self.relays.items():

@@ -93,7 +93,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
             (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
-             "1", "'{1,2}'"),
+             "1", "'{1,2}'", "'[]'", "true"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
         "put_back": (
@@ -175,7 +175,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+        name: (("'[]'",), set())
+        for name in (
+            *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
+            *("domain_checks", "job_logs"),
+        )
     },
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
@@ -211,6 +215,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "delivered": (("7",), set()),
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 
