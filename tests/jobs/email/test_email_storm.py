@@ -101,7 +101,7 @@ async def test_nothing_is_lost_and_only_what_was_in_doubt_comes_twice(pool: Pool
 
         async def work(turns: Iterator[Row]) -> None:
             for row in turns:
-                ended[f"row {row.job_id}"] = (row, await to_its_end(row, clock))
+                ended[f"row {row.id}"] = (row, await to_its_end(row, clock))
 
         turns = iter(waiting)
         await asyncio.gather(*(work(turns) for _ in range(AT_ONCE)))
