@@ -25,6 +25,8 @@ from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
 from jobs.push.settings import PushSettings
+from jobs.sms.args import LANE
+from jobs.sms.settings import SmsSettings
 from jobs.values import key
 from jobs.webhook.settings import WebhookSettings
 
@@ -73,6 +75,7 @@ class Config:
     webhook: WebhookSettings = key(doc="Webhooks, and the HTTP client that handlers get.")
     email: EmailSettings = key(doc="E-mail.")
     push: PushSettings = key(doc="Push messages to browsers.")
+    sms: SmsSettings = key(doc="Text messages.")
     dns: DnsSettings = key(doc="DNS checks.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 
@@ -104,8 +107,13 @@ class Config:
 
     @property
     def all_limits(self) -> dict[str, LimitSettings]:
-        """[limits.*], and what each relay takes: over all daemons, not from each."""
-        return {**self.limits, **relay_limits(self.email.relays)}
+        """[limits.*], and what each relay and provider takes: over all daemons, not from each."""
+        providers = {
+            f"provider:{name}": LimitSettings(kind="sms", lane=LANE + name, rate=provider.rate, burst=provider.burst)
+            for name, provider in self.sms.providers.items()
+            if provider.rate is not None
+        }
+        return {**self.limits, **relay_limits(self.email.relays), **providers}
 
     def kind(self, name: str) -> KindSettings | None:
         return self.kinds.get(name)

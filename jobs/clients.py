@@ -19,6 +19,8 @@ from jobs.loads import Loads
 from jobs.push.client import Push
 from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
+from jobs.sms.client import Sms
+from jobs.sms.settings import SmsSettings
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.health import Health
@@ -34,6 +36,7 @@ class Wanted:
     email: EmailSettings
     dns: DnsSettings
     push: PushSettings = field(default_factory=PushSettings)
+    sms: SmsSettings = field(default_factory=SmsSettings)
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Clients:
     health: Health
     turns: Turns
     push: Push
+    sms: Sms
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -117,4 +121,5 @@ def open_clients(
         health,
         turns,
         push,
+        Sms(wanted.sms, secrets),
     )

@@ -9,7 +9,7 @@ from functools import partial
 
 from jobs.email.address import Mailbox
 from jobs.email.dkim import Signer
-from jobs.email.handover import Handover, Sendable, unfit
+from jobs.email.handover import Handover, Sendable
 from jobs.email.handshake import RelayFault, open_session, tls_context
 from jobs.email.health import Health, passes_on
 from jobs.email.judge import judge
@@ -25,8 +25,8 @@ WAIT_S = 5.0
 
 NOBODY = Asker()
 
-_GOES = 3
-"""Connections that one message may find to have ended in the meantime."""
+_GOES_MORE = 2
+"""How often one message may find that its connection has ended meanwhile, and go through another one."""
 
 _UNFIT: tuple[Fault, ...] = ("smtputf8", "8bit", "size")
 
@@ -154,15 +154,16 @@ class Relay:
         A connection that the other side closed meanwhile, or that ended with somebody else's message, costs another
         one: nothing was handed over yet.
         """
-        answers, pending, wait_s = dict[str, Answer](), recipients, 0.0
-        for go in range(_GOES):
-            handover = Handover(message, pending, sender, relay=self._name, plain=go > 0)
-            found, wait_s = await self._go(handover, asker, fresh=go > 0)
-            answers |= {answer.recipient: answer for answer in found}
-            pending = handover.undecided()
-            if not pending:
+        handover = Handover(message, recipients, sender, relay=self._name)
+        told, wait_s = await self._go(handover, asker, fresh=False)
+        for _ in range(_GOES_MORE):
+            if not (pending := handover.undecided()):
                 break
-        told = [self._dated(answers[recipient.address]) for recipient in recipients]
+            handover = Handover(message, pending, sender, relay=self._name, plain=True)
+            found, wait_s = await self._go(handover, asker, fresh=True)
+            news = {answer.recipient: answer for answer in found}
+            told = [news.get(answer.recipient, answer) for answer in told]
+        told = [self._dated(answer) for answer in told]
         self._health.note(told, self._clock())
         return told, wait_s or self._health.left_s(self._clock())
 
@@ -177,11 +178,9 @@ class Relay:
             said = None if fault.reply else fault.fault
             return self._all(recipients, fault.phase, said, fault.note, fault.reply), 0.0
         try:
-            if (fault_of_ours := unfit(handover.message, session.extensions, session.largest_message)) is not None:
+            if (fault_of_ours := handover.unfit(session.extensions, session.largest_message)) is not None:
                 return self._all(recipients, "hello", fault_of_ours), 0.0
-            if self._is_limited:
-                await session.ready(plain=handover.plain)
-            if wait_s := await self._turns.take(self._name, asker, WAIT_S):
+            if wait_s := await self._await_turn(session, handover, asker):
                 return self._all(recipients, "queue", "rate"), wait_s
             await session.hand_over(handover)
         finally:
@@ -193,6 +192,14 @@ class Relay:
         if self._health.left_s(self._clock()):
             raise RelayFault("queue", "resting", "")
         return await self._open()
+
+    async def _await_turn(self, session: Session, handover: Handover, asker: Asker) -> float:
+        """0.0 when the message may go now, and will begin at once; else how long it would have to wait."""
+        if not self._is_limited:
+            return await self._turns.take(self._name, asker, WAIT_S)
+        async with session.turn:
+            await session.ready(plain=handover.plain)
+            return await self._turns.take(self._name, asker, WAIT_S)
 
     def _slow_down(self, answers: Sequence[Answer], age_s: float) -> bool:
         """Whether it found this too much, and has a rate that is lowered now."""
