@@ -52,3 +52,8 @@ insert into job_logs (job_id, attempt, fence, n, org_id, at, level, event, field
 select job_id, attempt, fence, n, org_id, least(greatest(to_timestamp(said_at), date_trunc('day', now(), 'UTC')), now()), level,
     event, fields::jsonb
 from said;
+
+-- name: email_forwards
+-- What attempts came to for forwards: their bytes go, and whoever should know is told, in the commit that ends the attempt.
+-- index email_forwards_pkey
+select email_forwards_said($1::text::jsonb);
