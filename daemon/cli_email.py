@@ -14,6 +14,7 @@ from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.cli_srs import srs
 from daemon.exits import FAILED, Exit
 from daemon.operator_store import Row
 from jobs.email.draft import filled_in
@@ -34,6 +35,7 @@ def email() -> None:
 
 
 email.add_command(dkim)
+email.add_command(srs)
 
 
 @email.group(short_help="Templates: list and try them.")

@@ -10,7 +10,15 @@ from pathlib import Path
 from daemon.pattern import matches
 from jobs.registry import KINDS, Kind
 
-BUILT_IN = ("jobs.webhook.handler", "jobs.webhook.replay", "jobs.email.handler", "jobs.email.forward", "jobs.dns.handler", "jobs.heartbeat")
+BUILT_IN = (
+    "jobs.webhook.handler",
+    "jobs.webhook.replay",
+    "jobs.email.handler",
+    "jobs.email.forward",
+    "jobs.push.handler",
+    "jobs.dns.handler",
+    "jobs.heartbeat",
+)
 
 
 class HandlerError(Exception):

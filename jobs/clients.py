@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -13,6 +13,8 @@ from jobs.email.settings import EmailSettings
 from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
+from jobs.push.client import Push
+from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
@@ -28,6 +30,7 @@ class Wanted:
     webhook: WebhookSettings
     email: EmailSettings
     dns: DnsSettings
+    push: PushSettings = field(default_factory=PushSettings)
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Clients:
     endpoints: Loads[int, Endpoint]
     events: Loads[int, Event]
     health: Health
+    push: Push
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -89,4 +93,5 @@ def open_clients(
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
-    return Clients(wanted, db, http, mail, dns, secrets, templates, email_templates, endpoints, events, health)
+    push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
+    return Clients(wanted, db, http, mail, dns, secrets, templates, email_templates, endpoints, events, health, push)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobs.email.template import Key as TemplateKey
     from jobs.email.template import Template
     from jobs.loads import Loads
+    from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
@@ -64,6 +65,8 @@ class Tools(Protocol):
     def events(self) -> Loads[int, Event]: ...
     @property
     def health(self) -> Health: ...
+    @property
+    def push(self) -> Push: ...
 
 
 class Progress(Protocol):

@@ -37,4 +37,5 @@ select (select max(id) from page) as last, (select count(*) from page)::int as l
 delete from email_forwards
 where ctid = any (array(
     select ctid from email_forwards where created_at < now() - $1::float8 * interval '1 second' and state <> 'waiting'
-    order by created_at limit $2 for update skip locked));
+    order by created_at limit $2 for update skip locked))
+returning id;

@@ -23,6 +23,26 @@ from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, 
     recipient text, relay text, message_id text, outcome text, code text, smtp_code int, enhanced text, reply text,
     phase text, duration_ms real, possible_duplicate boolean, retry_in_s float8);
 
+-- name: notification_deliveries
+insert into notification_deliveries (job_id, attempt, org_id, correlation_id, channel, recipient, service, message_id, outcome,
+    code, status, reply, parts, phases, duration_ms, request_bytes, possible_duplicate, started_at, next_attempt_at)
+select job_id, attempt, org_id, correlation_id, channel, recipient, service, message_id, outcome, code, status, reply, parts,
+    phases, duration_ms, request_bytes, coalesce(possible_duplicate, false), to_timestamp(began_at),
+    now() + retry_in_s * interval '1 second'
+from json_to_recordset($1::text::json) as r (job_id bigint, attempt smallint, org_id text, correlation_id text, channel text,
+    recipient text, service text, message_id text, outcome text, code text, status int, reply text, parts smallint, phases jsonb,
+    duration_ms real, request_bytes int, possible_duplicate boolean, began_at float8, retry_in_s float8);
+
+-- name: push_gone
+-- No log of its own: an event for whoever keeps subscriptions, the operator and the row's organisation, in the commit that
+-- buries the row.  Its deliveries are new rows of `jobs`, for which nothing is waited for.
+insert into webhook_events (org_id, event, payload, correlation_id)
+select org, 'jobsd.push_gone',
+    json_build_object('endpoint', endpoint, 'status', status, 'job_id', job_id, 'org_id', org_id), correlation_id
+from json_to_recordset($1::text::json) as r (job_id bigint, org_id text, correlation_id text, endpoint text, status int),
+    unnest(array[null, org_id]) with ordinality as to_whom (org, n)
+where org is not null or n = 1;
+
 -- name: domain_checks
 insert into domain_checks (job_id, attempt, org_id, correlation_id, domain, verdict, records, servers, duration_ms,
     next_attempt_at)

@@ -1,4 +1,4 @@
-"""The job kind `email_forward`: one message to where it is forwarded, byte for byte, until it is there or its time is over."""
+"""The job kind `email_forward`: one message on its way, byte for byte, until it is there or its time is over."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def _sent(message: Forwarded, args: ForwardArgs, ctx: Context, envelope: E
 
 
 def by_age(outcome: Outcome, failing_s: float, settings: ForwardSettings) -> Outcome:
-    """A retry at the next age since the first failure, `failing_s` ago; dead when there is none.  Others as they are."""
+    """A retry at the next age since the first failure, `failing_s` ago; dead if there is none.  Others as they are."""
     if not isinstance(outcome, Retry):
         return outcome
     soon = settings.greylist_ages if outcome.code in _SOON else ()

@@ -34,8 +34,6 @@ class ForwardSettings:
                 wire_domain(self.domain)
         except ValueError as error:
             raise ValueError(f"domain: {error}") from None
-        if self.domain is not None and not self.srs_secrets:
-            raise ValueError("srs_secrets: give one, like secret://srs; make it with: openssl rand -base64 32")
         if any(not secret for secret in self.srs_secrets):
             raise ValueError("srs_secrets: one of them is empty")
         for name, ages in (("ages", self.ages), ("greylist_ages", self.greylist_ages)):

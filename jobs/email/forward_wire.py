@@ -1,8 +1,8 @@
-"""The bytes of a forwarded message: as they came, with two lines before them.  Nothing of it is parsed and written again.
+"""The bytes of a forwarded message: as they came, behind two lines of ours.  Nothing of it is parsed and written again.
 
-SMTP has lines that end in CRLF, and no CR or LF beside them (RFC 5321, 2.3.8): that is the one thing that may have to change.
-A lone LF is an end of line that lost its CR, and gets it back, as Postfix does; signatures are over lines, and hold.  A lone CR
-may be anything, so such a message is not sent.
+SMTP has lines that end in CRLF, and no CR or LF beside them (RFC 5321, 2.3.8): that is the one thing that may have to
+change.  A lone LF is an end of line that lost its CR, and gets it back, as Postfix does; signatures are over lines, and
+hold.  A lone CR may be anything, so such a message is not sent.
 """
 
 from __future__ import annotations

@@ -49,10 +49,12 @@ class Mail:
         self._relays = {name: Relay(name, relay, secrets, clock) for name, relay in settings.relays.items()}
 
     def srs(self) -> Srs:
-        """What rewrites the senders of forwards; SecretMissing if the settings, or a secret they name, are not there."""
+        """What rewrites the senders of forwards; SecretMissing if a setting, or a secret it names, is not there."""
         forward = self.settings.forward
         if forward.domain is None:
             raise SecretMissing("email.forward.domain is not set")
+        if not forward.srs_secrets:
+            raise SecretMissing("email.forward.srs_secrets is empty; make one with: openssl rand -base64 32")
         return Srs(forward.domain, [self._secrets.resolve(secret) for secret in forward.srs_secrets])
 
     async def send(

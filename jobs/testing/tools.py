@@ -15,6 +15,7 @@ from jobs.email.relay import Mail
 from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
+from jobs.push.client import Push
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
@@ -44,6 +45,7 @@ class Tools:
     _email_templates: Loads[TemplateKey, Template] | None = None
     _endpoints: Loads[int, Endpoint] | None = None
     _events: Loads[int, Event] | None = None
+    _push: Push | None = None
 
     def __post_init__(self) -> None:
         self.fake_mail = FakeMail(self.wanted.email)
@@ -82,6 +84,12 @@ class Tools:
     @property
     def webhook(self) -> WebhookSettings:
         return self.wanted.webhook
+
+    @property
+    def push(self) -> Push:
+        if self._push is None:
+            self._push = Push(self.wanted.push, self.secrets)
+        return self._push
 
     @property
     def email_templates(self) -> Loads[TemplateKey, Template]:

@@ -160,8 +160,10 @@ def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path
     text = text.replace("/etc/jobsd/egress-proxy", str(tmp_path / "proxy"))
     text = text.replace("/etc/jobsd/dkim-shop.pem", str(tmp_path / "dkim"))
     (tmp_path / "dkim").write_text(ed25519_pem())
+    text = text.replace("/etc/jobsd/vapid.pem", str(tmp_path / "vapid"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
+    (tmp_path / "vapid").write_text("a key")
     (tmp_path / "proxy").write_text("http://proxy.internal:4750\n")
     parse("\n".join(line for line in text.splitlines() if line.split(" = ")[0] not in left_out))
 

@@ -59,6 +59,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
     ("email.sql", "templates"),
+    ("forwards.sql", "adrift"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -175,7 +176,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
+        name: (("'[]'",), set())
+        for name in (
+            *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
+            *("domain_checks", "job_logs"),
+        )
     },
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
@@ -207,10 +212,17 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
     },
+    "forwards.sql": {
+        "forward": (("7",), {"email_forwards_pkey"}),
+        "forward_raw": (("7",), {"email_forwards_pkey"}),
+        "adrift": (("0", "1000", "604800"), {"email_forwards_waiting"}),
+        "forget_forwards": (("604800", "1000"), {"email_forwards_age"}),
+    },
     "email.sql": {
         "delivered": (("7",), set()),
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 

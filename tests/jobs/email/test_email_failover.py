@@ -17,7 +17,7 @@ from jobs.model import Dead, Done, Retry, Snooze
 from jobs.values import rate
 from tests.jobs.email.mail import PASSWORD, SECRETS, SENDER, Clock, only, send
 from tests.jobs.email.peer import DROP, HANG, Peer
-from tests.jobs.email.test_email_handler import Row
+from tests.jobs.email.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
