@@ -22,8 +22,8 @@ from jobs.secrets import SecretMissing, Secrets
 @config_option
 @json_option
 def srs(address: str, config_file: Path | None, as_json: bool) -> None:
-    """Prints the address that was rewritten to ADDRESS, by [email.forward]. Exit code 1 if that is forged, or older than
-    21 days."""
+    """Prints the address that [email.forward] rewrote to ADDRESS. Exit code 1 if that is forged, or older than 21
+    days."""
     config = load(config_file)
     try:
         found = Mail(config.email, Secrets(secret_folders(config))).srs().reverse(address, time())

@@ -26,8 +26,9 @@ create table email_forwards (
         check (sender = '' or octet_length(sender) <= 320 and sender ~ '^[^\x01-\x20\x7f<>]+@[^\x01-\x20\x7f<>@]+$'),
     constraint email_forwards_recipients_are_addresses
         check (cardinality(recipients) between 1 and 100 and array_position(recipients, null) is null
-               and octet_length(array_to_string(recipients, ' ')) <= 25600
-               and array_to_string(recipients, ' ') ~ '^[^\x01-\x20\x7f<>@]+@[^\x01-\x20\x7f<>@]+( [^\x01-\x20\x7f<>@]+@[^\x01-\x20\x7f<>@]+)*$'),
+               and octet_length(array_to_string(recipients, E'\x1f')) <= 25600
+               and array_to_string(recipients, E'\x1f')
+                   ~ '^[^\x01-\x20\x7f<>@]+@[^\x01-\x20\x7f<>@]+(\x1f[^\x01-\x20\x7f<>@]+@[^\x01-\x20\x7f<>@]+)*$'),
     constraint email_forwards_raw_at_most_50_mib check (octet_length(raw) between 1 and 52428800),
     constraint email_forwards_raw_is_there check (raw is not null or state <> 'waiting'),
     constraint email_forwards_relay_is_a_name
@@ -35,7 +36,7 @@ create table email_forwards (
     constraint email_forwards_notify_is_an_address
         check (octet_length(notify) <= 254 and notify ~ '^[^\x01-\x20\x7f,;<>()"@]+@[^\x01-\x20\x7f,;<>()"@]+$'),
     constraint email_forwards_notify_is_no_recipient
-        check (not lower(notify) = any (string_to_array(lower(array_to_string(recipients, ' ')), ' ')))
+        check (not lower(notify) = any (string_to_array(lower(array_to_string(recipients, E'\x1f')), E'\x1f')))
 );
 alter table email_forwards alter column raw set storage external; -- compressing a mail costs more than it saves
 
@@ -110,10 +111,10 @@ begin
         end if;
     end loop;
     with lost as (
-        select (one ->> 'id')::bigint as id, one ->> 'org_id' as org_id, one ->> 'notify' as notify, one ->> 'sender' as sender,
-               one ->> 'reason' as reason, one ->> 'created_at' as received_at, recipient,
-               concat_ws(E'\x1f', one ->> 'org_id', lower(recipient), to_char(now() at time zone 'UTC', 'YYYYMMDD')) as key
-        from jsonb_array_elements(untold) as one cross join jsonb_array_elements_text(one -> 'failed') as recipient
+        select (item ->> 'id')::bigint as id, item ->> 'org_id' as org_id, item ->> 'notify' as notify, item ->> 'sender' as sender,
+               item ->> 'reason' as reason, item ->> 'created_at' as received_at, recipient,
+               concat_ws(E'\x1f', item ->> 'org_id', lower(recipient), to_char(now() at time zone 'UTC', 'YYYYMMDD')) as key
+        from jsonb_array_elements(untold) as item cross join jsonb_array_elements_text(item -> 'failed') as recipient
     ), told as (
         insert into job_keys (kind, key, job_id)
         select 'email_forwards', key, min(id) from lost group by key order by key

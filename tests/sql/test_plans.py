@@ -179,7 +179,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         name: (("'[]'",), set())
         for name in (
             *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
-            *("domain_checks", "job_logs"),
+            *("domain_checks", "job_logs", "email_forwards"),
         )
     },
     "webhooks.sql": {

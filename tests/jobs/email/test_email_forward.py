@@ -1,4 +1,4 @@
-"""A forward from its insert to its end: delivered once, or given up and told once, and its bytes kept no longer than that."""
+"""A forward from its insert to its end: delivered once, or given up and told once, and kept no longer than that."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ async def test_what_is_given_up_is_told_once_by_another_way(queue: Queue, peer: 
 
 @pytest.mark.parametrize(
     "machine",
-    [b"Auto-Submitted: auto-replied", b"auto-submitted:\r\n auto-generated", b"List-Id: <l.x.example>", b"PRECEDENCE: Bulk",
-     b"Precedence: list", b"Precedence: junk"],
+    [b"Auto-Submitted: auto-replied", b"auto-submitted:\r\n auto-generated", b"List-Id: <l.x.example>",
+     b"PRECEDENCE: Bulk", b"Precedence: list", b"Precedence: junk"],
 )  # fmt: skip
 async def test_of_what_a_machine_sent_nobody_is_mailed(machine: bytes, queue: Queue) -> None:
     for raw in (
@@ -155,8 +155,9 @@ async def test_of_what_a_machine_sent_nobody_is_mailed(machine: bytes, queue: Qu
 
 
 async def test_people_are_told_from_machines_by_the_head_alone(queue: Queue) -> None:
-    for raw in (RAW, b"Auto-Submitted: no\r\n\r\n", b"Auto-Submitted: No (really)\r\n\r\n", b"A: 1\r\n\r\nList-Id: x\r\n",
-                b"Precedence: first-class\r\n\r\n", b"X: \x00\xff\r\n\r\n", b"X-List-Id: x\r\n\r\n"):  # fmt: skip
+    for raw in (RAW, b"Auto-Submitted: no\r\n\r\n", b"Auto-Submitted: No (really)\r\n\r\n",
+                b"A: 1\r\n\r\nList-Id: x\r\n", b"Precedence: first-class\r\n\r\n",
+                b"X: \x00\xff\r\n\r\n", b"X-List-Id: x\r\n\r\n"):  # fmt: skip
         assert not await queue.pool.fetchval("select email_is_automatic('jane@x.example', $1)", raw)
     assert await queue.pool.fetchval("select email_is_automatic('', $1)", RAW)
 
@@ -254,7 +255,7 @@ async def test_a_forward_without_a_job_or_too_old_is_given_up_by_upkeep(queue: Q
         ({"sender": "jane@x.example>\r\nRCPT TO:<all@x.example"}, "sender_is_an_address"),
         ({"recipients": []}, "recipients_are_addresses"),
         ({"recipients": ["a@b", "c"]}, "recipients_are_addresses"),
-        ({"recipients": ["a@b c@d"]}, "raw_is_there|recipients_are_addresses|notify"),
+        ({"recipients": ["a@b c@d"]}, "recipients_are_addresses"),
         ({"recipients": ["a@b.example"], "notify": "A@b.example"}, "notify_is_no_recipient"),
         ({"raw": b""}, "raw_at_most_50_mib"),
         ({"raw": None}, "raw_is_there"),
