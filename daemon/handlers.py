@@ -15,6 +15,8 @@ BUILT_IN = (
     "jobs.webhook.replay",
     "jobs.email.handler",
     "jobs.email.forward",
+    "jobs.email.bounce",
+    "jobs.email.unsubscribe",
     "jobs.push.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",

@@ -48,11 +48,19 @@ def record(ctx: Context, message_id: str, report: DeliveryReport, verdicts: Mapp
         ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], message_id, again=again))
 
 
+def record_left_out(ctx: Context, message_id: str, left_out: Mapping[str, Verdict], past: Past) -> None:
+    """Once for each: rows are tried again for the sake of others."""
+    for address, verdict in left_out.items():
+        if address not in past.left_out:
+            answer = Answer(address, "queue", note=verdict.why)
+            ctx.record(LEDGER, _row(answer, verdict, message_id, again=False))
+
+
 def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> dict[str, Any]:
     reply = answer.reply
     return {
         "recipient": answer.recipient,
-        "relay": answer.relay,
+        "relay": answer.relay or None,
         "message_id": message_id,
         "outcome": verdict.result,
         "code": verdict.code,

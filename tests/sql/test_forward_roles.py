@@ -38,9 +38,13 @@ async def test_each_login_may_do_what_it_is_for_and_no_more(roles: str, pool: Po
     for org in ("globex", None):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await acme.fetchval(INSERT, org)
-    for statement in ("select raw from email_forwards", "delete from email_forwards", "update email_forwards set state = 'failed'",
-                      f"select email_forwards_said('{SAID % forward}')",
-                      "insert into email_forwards (sender, recipients, raw, state) values ('', '{a@b}', 'x', 'delivered')"):  # fmt: skip
+    for statement in (
+        "select raw from email_forwards",
+        "delete from email_forwards",
+        "update email_forwards set state = 'failed'",
+        f"select email_forwards_said('{SAID % forward}')",
+        "insert into email_forwards (sender, recipients, raw, state) values ('', '{a@b}', 'x', 'delivered')",
+    ):
         for login in (acme, operator, reader):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await login.execute(statement)
