@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 # Processes that run tests.  Tests wait about as long as they compute: two cores have room for three.
 JOBS ?= 3
 ARGS ?=
+# Bytecode is kept, whatever the shell says: else every process that a test starts would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
