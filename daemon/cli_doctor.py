@@ -26,8 +26,11 @@ from daemon.handlers import HandlerError, load_kinds
 from daemon.manifest import manifest
 from daemon.migrate import SchemaError, look
 from daemon.operator_store import OperatorStore
+from daemon.outfit import secret_folders
 from daemon.role_store import seen
 from daemon.settings import EMBEDDED
+from jobs.email.dkim import unusable_keys
+from jobs.secrets import Secrets
 from jobs.webhook.profiles import names
 
 _SQL = sql.load("doctor.sql")
@@ -72,6 +75,7 @@ def _settings(config: Config) -> list[Finding]:
         load_kinds(config.daemon.handlers, config.daemon.kinds)
     except HandlerError as error:
         found.append(Finding("handlers", "fail", str(error), "mend the module, or take it out of daemon.handlers"))
+    found += judge.dkim(unusable_keys(config.email.dkim.values(), Secrets(secret_folders(config))))
     return found or [Finding("config", "ok", config.source)]
 
 

@@ -23,6 +23,7 @@ from daemon.work_settings import KindSettings, LaneSettings, LimitSettings, Queu
 from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
+from jobs.push.settings import PushSettings
 from jobs.values import key
 from jobs.webhook.settings import WebhookSettings
 
@@ -70,6 +71,7 @@ class Config:
     )
     webhook: WebhookSettings = key(doc="Webhooks, and the HTTP client that handlers get.")
     email: EmailSettings = key(doc="E-mail.")
+    push: PushSettings = key(doc="Push messages to browsers.")
     dns: DnsSettings = key(doc="DNS checks.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,12 +55,22 @@ EXAMPLES = {
     "webhook.proxy_file": '"/etc/jobsd/egress-proxy"',
     "email.from": '"Shop <no-reply@shop.example>"',
     "email.message_id_domain": '"shop.example"',
+    "email.bounce_domain": '"bounces.shop.example"',
+    "email.unsubscribe_url": '"https://shop.example/unsubscribe"',
+    "email.token_secrets": '["secret://mail-tokens"]',
     "email.relays.NAME.host": '"relay.example"',
     "email.relays.NAME.username": '"shop"',
     "email.relays.NAME.password": '"secret://relay-password"',
     "email.relays.NAME.password_file": '"/etc/jobsd/relay-password"',
     "email.relays.NAME.ca_file": '"/etc/ssl/certs/relay.pem"',
+    "push.private_key": '"secret://vapid"',
+    "push.private_key_file": '"/etc/jobsd/vapid.pem"',
+    "push.subject": '"mailto:ops@shop.example"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.dkim.NAME.domain": '"shop.example"',
+    "email.dkim.NAME.selector": '"s2026"',
+    "email.dkim.NAME.private_key": '"secret://dkim-shop"',
+    "email.dkim.NAME.private_key_file": '"/etc/jobsd/dkim-shop.pem"',
     "email.relays.NAME.helo": '"mail.shop.example"',
 }
 """For keys without a default that would show how to write them.  Those of named sections stand under NAME."""
@@ -70,6 +81,7 @@ NAMES = {
     "limits": "example_com",
     "lanes": "*.example.com",
     "relays": "main",
+    "dkim": "shop",
     "profiles": "patient",
 }
 """What the example of a named section is called."""
@@ -99,6 +111,7 @@ def env_template() -> str:
         ("lanes",),
         ("webhook", "profiles"),
         ("email", "relays"),
+        ("email", "dkim"),
     ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):
@@ -185,6 +198,8 @@ def _env_text(key: Key, path: str) -> str:
     match key.shape:
         case Array(item) if value is not None:
             text = ",".join(_unquoted(item.text(element)) for element in value)
+        case Array() if path in EXAMPLES:
+            text = ",".join(tomllib.loads(f"example = {EXAMPLES[path]}")["example"])
         case Dictionary():
             text = json.dumps(value or {})
         case _:

@@ -89,6 +89,7 @@ attempts = "2d"
 webhook_deliveries = "2d"
 webhook_events = "2d"
 email_deliveries = "2d"
+notification_deliveries = "2d"
 domain_checks = "2d"
 """)
 

@@ -104,6 +104,12 @@ def clock(skew_s: float, doubt_s: float) -> Finding:
     return Finding("clock", "ok", f"{skew_s:+.3f} s from the database's")
 
 
+def dkim(unusable: Sequence[str]) -> list[Finding]:
+    """Keys that should sign mail and cannot be had."""
+    fix = "give the daemon the secret; `jobsd email dkim` shows the keys it has"
+    return [Finding("dkim", "fail", f"mail waits, since it cannot be signed: {why}", fix) for why in unusable]
+
+
 def partitions(missing: Mapping[str, int]) -> Finding:
     """`missing`: of today's and tomorrow's partition, how many are not there, by table."""
     without = [table for table, count in missing.items() if count]

@@ -10,7 +10,16 @@ from pathlib import Path
 from daemon.pattern import matches
 from jobs.registry import KINDS, Kind
 
-BUILT_IN = ("jobs.webhook.handler", "jobs.webhook.replay", "jobs.email.handler", "jobs.dns.handler", "jobs.heartbeat")
+BUILT_IN = (
+    "jobs.webhook.handler",
+    "jobs.webhook.replay",
+    "jobs.email.handler",
+    "jobs.email.bounce",
+    "jobs.email.unsubscribe",
+    "jobs.push.handler",
+    "jobs.dns.handler",
+    "jobs.heartbeat",
+)
 
 
 class HandlerError(Exception):

@@ -21,6 +21,8 @@ PREFIX = "jobsd_"
 
 LABELS: dict[str, str] = {
     "notice": "`warned` or `disabled`",
+    "channel": "`webhook`, `email`, `push` or `sms`",
+    "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps), `deferred`, `suppressed`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",
     "kind": "the row's kind; the first 500 of them, the rest is `other`",
     "outcome": "`done`, `retry`, `snooze`, `dead`, `cancelled`, `handed_back`, `parked`",
@@ -116,6 +118,13 @@ class Metrics:
         self.lanes_closed = self._counts("lane_closings_total", "Times this daemon closed a destination.", "cause")
         self.lane_probes = self._counts("lane_probes_total", "Rows that tried a closed destination.", "result")
 
+        self.deliveries = self._counts(
+            "deliveries_total",
+            "Attempts to deliver, one for each recipient of a mail, as the delivery logs have them.",
+            "channel",
+            "class",
+            "code",
+        )
         self.endpoint_notices = self._counts(
             "webhook_endpoint_notices_total", "Webhook endpoints that this daemon warned of or disabled.", "notice"
         )

@@ -23,6 +23,7 @@ PARTITIONED = (
     "domain_checks",
     "job_logs",
     "webhook_events",
+    "notification_deliveries",
 )
 DAYS_AHEAD = 3
 

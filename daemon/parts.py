@@ -13,6 +13,7 @@ from daemon.claimer import Claimer
 from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
+from daemon.deliveries import Deliveries
 from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import Finisher
 from daemon.keeper import Keeper
@@ -90,6 +91,7 @@ class Parts:
         )
         tallies = Tallies(lambda: self.membership.lease.worker_id)
         self.finisher.on_written.append(tallies.ended)
+        self.finisher.on_written.append(Deliveries(observer).written)
         self.keeper = Keeper(
             UpkeepStore(pool, timeout_s=answer_s),
             observer,

@@ -62,6 +62,7 @@ class Scheduler:
                 sleep_s = await self._step()
             except AWAY as error:
                 self._observer.keeper_failed("schedules", error)
+                self._refresh_at = 0.0
                 sleep_s = 1.0
             try:
                 async with asyncio.timeout(sleep_s):
@@ -72,8 +73,8 @@ class Scheduler:
     async def _step(self) -> float:
         """Insert what is due; the seconds until something else is."""
         if time() >= self._refresh_at:  # without schedules it asks nothing, but forgets those taken away
+            self._refresh_at = time() + REFRESH_S  # before: a reload meanwhile asks for another
             await self._refresh()
-            self._refresh_at = time() + REFRESH_S
         now = self._now()
         for name, clock in self._clocks.items():
             if not clock.paused:

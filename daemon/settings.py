@@ -195,6 +195,9 @@ class RetentionSettings:
         duration("30d"), "Events, in webhook_events; a delivery that is still to be made then is dead.", minimum=0
     )
     email_deliveries: Duration = key(duration("30d"), "The log of e-mail attempts.", minimum=0)
+    notification_deliveries: Duration = key(
+        duration("30d"), "The log of attempts at push messages and text messages.", minimum=0
+    )
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
     job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
     batches: Duration = key(duration("30d"), "Batches that are over, in job_batches.", minimum=0)

@@ -44,7 +44,7 @@ class TermsBook:
     their names."""
 
     def __init__(self, store: TermsStore) -> None:
-        self._loads: Loads[Own] = Loads(store.of_endpoints, most=KNOWN_MAX, stale_s=STALE_S)
+        self._loads: Loads[int, Own] = Loads(store.of_endpoints, most=KNOWN_MAX, stale_s=STALE_S)
         self._limiting = False
 
     @property

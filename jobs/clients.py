@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -10,7 +10,13 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.email.suppressions import Key as SuppressionKey
+from jobs.email.suppressions import Suppression, open_suppressions
+from jobs.email.template import Key as TemplateKey
+from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
+from jobs.push.client import Push
+from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
@@ -26,6 +32,7 @@ class Wanted:
     webhook: WebhookSettings
     email: EmailSettings
     dns: DnsSettings
+    push: PushSettings = field(default_factory=PushSettings)
 
 
 @dataclass(slots=True)
@@ -39,9 +46,12 @@ class Clients:
     dns: Resolver
     secrets: Secrets
     templates: Templates
-    endpoints: Loads[Endpoint]
-    events: Loads[Event]
+    email_templates: Loads[TemplateKey, Template]
+    suppressions: Loads[SuppressionKey, Suppression]
+    endpoints: Loads[int, Endpoint]
+    events: Loads[int, Event]
     health: Health
+    push: Push
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -58,6 +68,8 @@ class Clients:
         if kept_by is None or self.templates is not kept_by.templates:
             await self.templates.close()
         if kept_by is None:
+            self.email_templates.close()
+            self.suppressions.close()
             self.endpoints.close()
             self.events.close()
 
@@ -71,10 +83,12 @@ def open_clients(
     reads: asyncpg.Pool | None = None,
 ) -> Clients:
     """Clients for these settings; those whose settings are as they were `before` are kept, with their connections.
-    `reads`: connections for what deliveries look up, which leaves nothing behind in a session; else those of `db`.
+    `reads`: connections for what attempts look up, which leaves nothing behind in a session; else those of `db`.
 
     Whatever cannot be opened raises here, before anything is replaced.
     """
+    email_templates = before.email_templates if before else open_templates(reads or db)
+    suppressions = before.suppressions if before else open_suppressions(reads or db)
     endpoints = before.endpoints if before else open_endpoints(reads or db)
     events = before.events if before else open_events(reads or db)
     health = before.health if before else Health()
@@ -84,4 +98,7 @@ def open_clients(
     mail = before.mail if before and before.wanted.email == wanted.email else Mail(wanted.email, secrets)
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
-    return Clients(wanted, db, http, mail, dns, secrets, templates, endpoints, events, health)
+    push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
+    return Clients(
+        wanted, db, http, mail, dns, secrets, templates, email_templates, suppressions, endpoints, events, health, push
+    )

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.email.suppressions import Key as SuppressionKey
+    from jobs.email.suppressions import Suppression
+    from jobs.email.template import Key as TemplateKey
+    from jobs.email.template import Template
     from jobs.loads import Loads
+    from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
@@ -53,13 +58,19 @@ class Tools(Protocol):
     @property
     def templates(self) -> Templates: ...
     @property
+    def email_templates(self) -> Loads[TemplateKey, Template]: ...
+    @property
+    def suppressions(self) -> Loads[SuppressionKey, Suppression]: ...
+    @property
     def webhook(self) -> WebhookSettings: ...
     @property
-    def endpoints(self) -> Loads[Endpoint]: ...
+    def endpoints(self) -> Loads[int, Endpoint]: ...
     @property
-    def events(self) -> Loads[Event]: ...
+    def events(self) -> Loads[int, Event]: ...
     @property
     def health(self) -> Health: ...
+    @property
+    def push(self) -> Push: ...
 
 
 class Progress(Protocol):

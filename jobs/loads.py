@@ -1,16 +1,17 @@
-"""Values out of the database by id, remembered for a while; many that are asked for at once are one question."""
+"""Values out of the database by key, remembered for a while; many that are asked for at once are one question."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from time import monotonic
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 A_TURN = 20
@@ -28,7 +29,7 @@ class _Known(Generic[V]):
     used_at: float
 
 
-class Loads(Generic[V]):
+class Loads(Generic[K, V]):
     """`load` answers for many ids; one that its answer lacks is None.  `stale_s`: so old may an answer be; `most`: so
     much weight is remembered, the longest unused goes first.
 
@@ -38,7 +39,7 @@ class Loads(Generic[V]):
 
     def __init__(
         self,
-        load: Callable[[Sequence[int]], Awaitable[Mapping[int, V]]],
+        load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
         *,
         most: int,
         stale_s: float = inf,
@@ -50,12 +51,12 @@ class Loads(Generic[V]):
         self._stale_s = stale_s
         self._weigh = weigh
         self._clock = clock
-        self._known: OrderedDict[int, _Known[V]] = OrderedDict()
+        self._known: OrderedDict[K, _Known[V]] = OrderedDict()
         self._weight = 0
-        self._waiting: dict[int, list[asyncio.Future[V | None]]] = {}
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def get(self, key: int) -> V | None:
+    async def get(self, key: K) -> V | None:
         """Raises what `load` raised."""
         now = self._clock()
         known = self._known.get(key)
@@ -65,14 +66,18 @@ class Loads(Generic[V]):
             return known.value
         return await self._ask(key)
 
-    async def have(self, keys: Sequence[int]) -> None:
+    async def anew(self, key: K) -> V | None:
+        """Asked for now, whatever is remembered.  Raises what `load` raised."""
+        return await self._ask(key)
+
+    async def have(self, keys: Sequence[K]) -> None:
         """Let `peek` know these."""
         now = self._clock()
         missing = [self._ask(key) for key in keys if (known := self._known.get(key)) is None or self._old(known, now)]
         if missing:
             await asyncio.gather(*missing)
 
-    def peek(self, key: int) -> V | None:
+    def peek(self, key: K) -> V | None:
         """What is remembered, however old."""
         known = self._known.get(key)
         if known is None:
@@ -94,7 +99,7 @@ class Loads(Generic[V]):
         if self._task is not None:
             self._task.cancel()
 
-    def _ask(self, key: int) -> asyncio.Future[V | None]:
+    def _ask(self, key: K) -> asyncio.Future[V | None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[V | None] = loop.create_future()
         self._waiting.setdefault(key, []).append(future)
@@ -103,7 +108,7 @@ class Loads(Generic[V]):
         return future
 
     async def _run(self) -> None:
-        asked: dict[int, list[asyncio.Future[V | None]]] = {}
+        asked: dict[K, list[asyncio.Future[V | None]]] = {}
         try:
             while self._waiting:
                 asked = {key: self._waiting.pop(key) for key in list(islice(self._waiting, PAGE))}
@@ -121,11 +126,11 @@ class Loads(Generic[V]):
                     future.cancel()  # of one that is done it does nothing
             self._waiting.clear()
 
-    def _in_company(self, asked: Mapping[int, object]) -> list[int]:
+    def _in_company(self, asked: Mapping[K, object]) -> list[K]:
         """Those in use that will be stale soon: they are asked for together, and not one by one as each is needed."""
         if self._stale_s == inf:
             return []
-        now, found = self._clock(), list[int]()
+        now, found = self._clock(), list[K]()
         for key in reversed(self._known):
             known = self._known[key]
             if now - known.used_at > self._stale_s or len(asked) + len(found) >= PAGE:
@@ -135,7 +140,7 @@ class Loads(Generic[V]):
         return found
 
     async def _take_in(
-        self, asked: Mapping[int, list[asyncio.Future[V | None]]], found: Mapping[int, V], asked_at: float
+        self, asked: Mapping[K, list[asyncio.Future[V | None]]], found: Mapping[K, V], asked_at: float
     ) -> None:
         now = self._clock()
         for key in found.keys() - asked.keys():
@@ -149,7 +154,7 @@ class Loads(Generic[V]):
                 if not future.done():
                     future.set_result(value)
 
-    def _keep(self, key: int, value: V | None, at: float, used_at: float) -> None:
+    def _keep(self, key: K, value: V | None, at: float, used_at: float) -> None:
         if (before := self._known.pop(key, None)) is not None:
             self._weight -= before.weight
         if value is None and self._stale_s == inf:
@@ -165,7 +170,7 @@ class Loads(Generic[V]):
         return now - known.at >= self._stale_s
 
 
-def _fail(asked: Mapping[int, list[asyncio.Future[V | None]]], error: Exception) -> None:
+def _fail(asked: Mapping[K, list[asyncio.Future[V | None]]], error: Exception) -> None:
     for futures in asked.values():
         for future in futures:
             if not future.done():

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any, BinaryIO, TypeVar
 
@@ -70,12 +70,12 @@ def main() -> None:
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
     for escape in _ENVIRONMENTS:
         _rendered(_compiled(_FIRST, escape), {"first": [1]}, 100)
-    _say(answers, ("", "ready"))
+    _say(answers, ("", ["ready"], 0))
     while (question := _read(asked)) is not None:
         _say(answers, _answer(*json.loads(question)))
 
 
-def _say(answers: BinaryIO, said: tuple[str, str]) -> None:
+def _say(answers: BinaryIO, said: tuple[str, list[str], int]) -> None:
     answer = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
     answers.write(len(answer).to_bytes(4, "big") + answer)
     answers.flush()
@@ -86,13 +86,23 @@ def _read(asked: BinaryIO) -> bytes | None:
     return asked.read(int.from_bytes(head, "big")) if len(head) == 4 else None
 
 
-def _answer(text: str, data: dict[str, Any], escape: bool, size_max: int) -> tuple[str, str]:
-    """("", what was rendered) or (code, reason)."""
+def _answer(parts: list[tuple[str, bool]], data: dict[str, Any], size_max: int) -> tuple[str, list[str], int]:
+    """("", what was rendered, 0) or (code, [reason], which part it was).  All parts have the time of one."""
+    rendered: list[str] = []
+    templates: list[Template] = []
+
+    def render() -> None:
+        for template in templates:
+            rendered.append(_rendered(template, data, size_max))
+
     try:
-        template = _timed(COMPILE_S, lambda: _compiled(text, escape))
-        return "", _timed(RENDER_S, lambda: _rendered(template, data, size_max))
+        for text, escape in parts:
+            templates.append(_timed(COMPILE_S, partial(_compiled, text, escape)))
+        _timed(RENDER_S, render)
     except _Refused as refused:
-        return refused.args[0], refused.args[1]
+        at = len(rendered) if len(templates) == len(parts) else len(templates)
+        return refused.args[0], [refused.args[1]], at
+    return "", rendered, 0
 
 
 def _timed(seconds: float, work: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -18,16 +19,18 @@ _LOST_S = 5.0  # by the clock: the worker's own limits count CPU time, so this i
 _START_S = 30.0
 """A worker's start takes 0.2 s; where a machine has other work for that long, no template is to blame."""
 
+_Answer = tuple[str, list[str], int]  # what was rendered; or code, reason, and which part it was
 _FATAL = {-signal.SIGPROF, -signal.SIGVTALRM, -signal.SIGSEGV}
 
 
 class BadTemplate(ValueError):
     """It cannot be rendered, now or later.  `code`: template_error, template_timeout or template_too_large; the text is
-    for the template's author."""
+    for the template's author.  `part`: which of several texts it was, counted from 0."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, part: int = 0) -> None:
         super().__init__(reason)
         self.code = code
+        self.part = part
 
 
 class TemplatesAway(Exception):
@@ -47,16 +50,23 @@ class Templates:
     async def render(self, text: str, data: bytes, *, escape: bool = False, size_max: int = DATA_MAX) -> str:
         """`text` with the members of the JSON object `data` as its variables; `escape`: for HTML.  BadTemplate,
         TemplatesAway.  An undefined variable is an error, not an empty text."""
-        if len(text) > TEXT_MAX:
-            raise BadTemplate("template_too_large", f"the template is longer than {TEXT_MAX} characters")
+        [rendered] = await self.render_all([(text, escape)], data, size_max=size_max)
+        return rendered
+
+    async def render_all(
+        self, parts: Sequence[tuple[str, bool]], data: bytes, *, size_max: int = DATA_MAX
+    ) -> list[str]:
+        """Several texts, each with whether it is escaped, as `render` does it; they share one time limit."""
+        for n, (text, _escape) in enumerate(parts):
+            if len(text) > TEXT_MAX:
+                raise BadTemplate("template_too_large", f"the template is longer than {TEXT_MAX} characters", n)
         if len(data) > DATA_MAX:
             raise BadTemplate("template_too_large", f"the template's data is more than {DATA_MAX} bytes")
-        options = msgspec.json.encode([escape, size_max])[1:-1]
-        question = b"[%s,%s,%s]" % (msgspec.json.encode(text), data, options)
+        question = b"[%s,%s,%d]" % (msgspec.json.encode(parts), data, size_max)
         async with self._places:
-            code, answer = await self._ask(question)
+            code, answer, part = await self._ask(question)
         if code:
-            raise BadTemplate(code, answer)
+            raise BadTemplate(code, answer[0], part)
         return answer
 
     async def close(self) -> None:
@@ -64,7 +74,7 @@ class Templates:
             await _end(worker)
         self._idle.clear()
 
-    async def _ask(self, question: bytes) -> tuple[str, str]:
+    async def _ask(self, question: bytes) -> _Answer:
         try:
             worker = self._idle.pop() if self._idle else await _start()
         except (OSError, asyncio.IncompleteReadError) as error:
@@ -102,7 +112,7 @@ async def _start() -> Process:
     return worker
 
 
-async def _exchange(worker: Process, question: bytes) -> tuple[str, str]:
+async def _exchange(worker: Process, question: bytes) -> _Answer:
     asked = worker.stdin
     assert asked is not None  # noqa: S101  it is a pipe
     asked.write(len(question).to_bytes(4, "big") + question)
@@ -110,17 +120,18 @@ async def _exchange(worker: Process, question: bytes) -> tuple[str, str]:
     return await _answer(worker)
 
 
-async def _answer(worker: Process) -> tuple[str, str]:
+async def _answer(worker: Process) -> _Answer:
     answers = worker.stdout
     assert answers is not None  # noqa: S101  it is a pipe
     size = int.from_bytes(await answers.readexactly(4), "big")
-    return msgspec.json.decode(await answers.readexactly(size), type=tuple[str, str])
+    answer: _Answer = msgspec.json.decode(await answers.readexactly(size), type=_Answer)
+    return answer
 
 
-async def _last_words(worker: Process) -> tuple[str, str]:
+async def _last_words(worker: Process) -> _Answer:
     """What a worker died of that did not answer."""
     if await worker.wait() in _FATAL:
-        return "template_timeout", "the template takes too long, in one step"
+        return "template_timeout", ["the template takes too long, in one step"], 0
     raise TemplatesAway
 
 

@@ -134,6 +134,9 @@ select channel, row from (
     (select 'email', ended_at, to_jsonb(email_deliveries)
      from email_deliveries where job_id = $1 order by ended_at limit 100)
     union all
+    (select channel, ended_at, to_jsonb(notification_deliveries)
+     from notification_deliveries where job_id = $1 order by ended_at limit 100)
+    union all
     (select 'dns_check', ended_at, to_jsonb(domain_checks)
      from domain_checks where job_id = $1 order by ended_at limit 100)
 ) as logged

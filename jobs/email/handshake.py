@@ -56,7 +56,7 @@ async def open_session(relay: RelaySettings, context: ssl.SSLContext | None, sec
         transport = client.transport
         if transport is None or transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("closed right after the login")
-        return Session(cast(asyncio.Transport, transport), dict(client.esmtp_extensions))
+        return Session(cast(asyncio.Transport, transport), dict(client.esmtp_extensions), relay)
     except RelayFault:
         client.close()
         raise

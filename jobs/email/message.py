@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from jobs.email.settings import EmailSettings
 MOST_RECIPIENTS = 500
 MOST_HEADERS = 64
 LONGEST_HEADER = 8 * 1024
+LONGEST_SUBJECT = 2000
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 _RESERVED = re.compile(
@@ -34,13 +35,16 @@ Mailboxes = Annotated[str, msgspec.Meta(min_length=1)] | tuple[str, ...]
 
 
 class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One message.  `to`, `cc`, `bcc`: a mailbox or a list of them; `text`, `html` or both; `relay`: a name out of
-    `[email.relays]`, `main` if there is none."""
+    """One message.  `to`, `cc`, `bcc`: a mailbox or a list of them; `subject` and `text`, `html` or both, or instead of
+    them a `template` and its `data`; `relay`: a name out of `[email.relays]`, `main` if there is none.  `list`: what
+    its recipient may unsubscribe from; `security`: it goes to those who are suppressed too."""
 
     to: Mailboxes
-    subject: Annotated[str, msgspec.Meta(max_length=2000)]
+    subject: Annotated[str, msgspec.Meta(max_length=LONGEST_SUBJECT)] | None = None
     text: str | None = None
     html: str | None = None
+    template: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    data: dict[str, Any] = {}
     from_: str | None = msgspec.field(default=None, name="from")
     reply_to: str | None = None
     cc: Mailboxes = ()
@@ -48,6 +52,21 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     headers: dict[str, str] = {}
     attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=50)] = ()
     relay: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    list_: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = msgspec.field(
+        default=None, name="list"
+    )
+    security: bool = False
+
+    def __post_init__(self) -> None:
+        if self.template is None:
+            if self.subject is None:
+                raise ValueError("there is no `subject`, and no `template` that has one")
+            if self.data:
+                raise ValueError("`data` is for a `template`, and there is none")
+        elif (self.subject, self.text, self.html) != (None, None, None):
+            raise ValueError("a `template` says subject, text and html: the row gives either it or them")
+        if self.security and self.list_ is not None:
+            raise ValueError("`security` mail is of no `list`: nobody can unsubscribe from it")
 
 
 class Unsendable(ValueError):
@@ -65,22 +84,31 @@ class Message:
 
     @property
     def needs_smtputf8(self) -> bool:
-        return any(m.needs_smtputf8 for m in (self.sender, *self.recipients)) or not self.wire.isascii()
+        return any(m.needs_smtputf8 for m in (self.sender, *self.recipients)) or self.is_8bit
+
+    @property
+    def is_8bit(self) -> bool:
+        """A body is always encoded; what is left of 8 bits is an address in the header."""
+        return not self.wire.isascii()
 
 
-def compose(args: EmailArgs, settings: EmailSettings, *, identity: str, now: datetime) -> Message:
-    """The message of a row; Unsendable, with a reason for people, if there is none.
+def compose(
+    args: EmailArgs, settings: EmailSettings, *, identity: str, now: datetime, more: Mapping[str, str] | None = None
+) -> Message:
+    """The message of a row; Unsendable, with a reason for people, if there is none.  `more`: headers beside the row's.
 
     `identity` decides the Message-ID and the boundaries: whoever sends a row again sends the same Message-ID, by which
     mail programs know a duplicate.
     """
     try:
-        return _compose(args, settings, uuid.uuid5(_IDENTITY, identity), now)
+        return _compose(args, settings, uuid.uuid5(_IDENTITY, identity), now, more or {})
     except ValueError as error:
         raise Unsendable(str(error)) from error
 
 
-def _compose(args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now: datetime) -> Message:
+def _compose(
+    args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now: datetime, more: Mapping[str, str]
+) -> Message:
     sender = _sender(args, settings)
     to, cc, bcc = (_mailboxes(list_) for list_ in (args.to, args.cc, args.bcc))
     if not to:
@@ -94,11 +122,12 @@ def _compose(args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now:
     people = {"From": [sender], "To": to, "Cc": cc, "Reply-To": _mailboxes(args.reply_to or ())}
     people = {name: mailboxes for name, mailboxes in people.items() if mailboxes}
     texts = {
-        "Subject": args.subject,
+        "Subject": args.subject or "",
         "Date": format_datetime(now),
         "Message-ID": message_id,
         "Auto-Submitted": "auto-generated",
         **dict(_custom(args.headers)),
+        **more,
     }
     head = [header.list_line(name, [m.header for m in mailboxes]) for name, mailboxes in people.items()]
     head += [header.line(name, text) for name, text in texts.items()]

@@ -8,19 +8,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs.email.address import Mailbox
-from jobs.email.handover import hand_over
+from jobs.email.dkim import Signer
+from jobs.email.handover import Handover, Sendable
 from jobs.email.handshake import RelayFault, open_session, tls_context
-from jobs.email.message import Message
-from jobs.email.pace import Pace, Rest
+from jobs.email.health import Health, passes_on
+from jobs.email.pace import Pace
 from jobs.email.pool import Busy, Pool
 from jobs.email.reply import Answer, DeliveryReport, Fault, Phase, Reply
+from jobs.email.session import Session
 from jobs.email.settings import MAIN, EmailSettings, RelaySettings
 from jobs.secrets import Secrets
 
 WAIT_S = 5.0
 """A message that cannot go within this time gives its slot back and comes again."""
 
-_LOGIN_REFUSED = (530, 534, 535, 538)
+_GOES_MORE = 2
+"""How often one message may find that its connection has ended meanwhile, and go through another one."""
+
+_UNFIT: tuple[Fault, ...] = ("smtputf8", "8bit", "size")
 
 
 class UnknownRelay(LookupError):
@@ -36,19 +41,29 @@ class Mail:
     ) -> None:
         """ValueError or OSError if a relay's certificates cannot be read; nothing is connected yet."""
         self.settings = settings
+        self.signer = Signer(list(settings.dkim.values()), secrets, unsigned=settings.dkim_unsigned)
         self._relays = {name: Relay(name, relay, secrets, clock) for name, relay in settings.relays.items()}
 
     async def send(
-        self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox, relay: str | None = None
+        self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None, relay: str | None = None
     ) -> DeliveryReport:
         """Hand `message` to `relay` (`main` if None) for each of `recipients`; UnknownRelay if there is none such.
+        `sender` None is the null path `<>`.
 
-        Nothing that a relay does is raised: it is in the report.
+        Nothing that a relay does is raised: it is in the report.  Those whom the relay does not serve, for reasons of
+        its own and before it was given the message, are offered to those it falls back to.
         """
         name = relay or MAIN
         if name not in self._relays:
             raise UnknownRelay(f"no relay is called {name!r}; the config has {', '.join(self._relays) or 'none'}")
-        return await self._relays[name].send(message, recipients, sender)
+        route = [self._relays[name], *(self._relays[other] for other in self._relays[name].fallback)]
+        report = await route[0].send(message, recipients, sender, spare=len(route) > 1)
+        for number, other in enumerate(route[1:], start=2):
+            left = [r for r, answer in zip(recipients, report.answers, strict=True) if passes_on(answer)]
+            if not left:
+                break
+            report = _joined(report, await other.send(message, left, sender, spare=number < len(route)))
+        return report
 
     async def close(self) -> None:
         """Close the connections that are idle; the others follow when their messages are through."""
@@ -56,62 +71,101 @@ class Mail:
             relay.close()
 
 
+def _joined(before: DeliveryReport, after: DeliveryReport) -> DeliveryReport:
+    """What two relays said, one after the other.  One that could never take the message decides nothing: the other
+    takes it when it is well again."""
+    news = {answer.recipient: answer for answer in after.answers if answer.fault not in _UNFIT}
+    rests = [report.after_s for report in (before, after) if report.after_s]
+    return DeliveryReport(
+        before.relay,
+        tuple(news.get(answer.recipient, answer) for answer in before.answers),
+        min(rests, default=0.0),
+        (*before.passed, *(answer for answer in before.answers if answer.recipient in news)),
+        (*before.alerts, *after.alerts),
+    )
+
+
 class Relay:
     """One relay: its sessions, its pace, and its rest when it fails."""
 
     def __init__(self, name: str, settings: RelaySettings, secrets: Secrets, clock: Callable[[], float]) -> None:
+        self.fallback = settings.fallback
         self._name = name
         self._settings = settings
         self._clock = clock
-        self._pool = Pool(settings, partial(open_session, settings, tls_context(settings), secrets), clock)
+        self._health = Health(name)
+        self._open = partial(open_session, settings, tls_context(settings), secrets)
+        self._pool = Pool(settings, self._open_if_well, clock)
         self._pace = Pace(settings.rate, settings.burst) if settings.rate else None
         self._turn = asyncio.Lock()
-        self._rest = Rest()
 
-    async def send(self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox) -> DeliveryReport:
+    async def send(
+        self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None, *, spare: bool = False
+    ) -> DeliveryReport:
+        """`spare`: another relay takes what this one does not."""
         answers: list[Answer] = []
         after_s = 0.0
         most = self._settings.recipients_per_message
         for start in range(0, len(recipients), most):
             turn = recipients[start : start + most]
+            spare_s = self._settings.connect_timeout if spare else 0.0
+            if left_s := self._health.left_s(self._clock(), spare_s=spare_s):
+                answers += self._all(turn, "queue", "resting")
+                after_s = max(after_s, left_s)
+                continue
             found, wait_s = await self._send_turn(message, turn, sender)
             answers += found
             after_s = max(after_s, wait_s)
-        return DeliveryReport(self._name, tuple(answers), after_s)
+        return DeliveryReport(self._name, tuple(answers), after_s, (), self._health.alerts())
 
     def close(self) -> None:
         self._pool.close()
 
     async def _send_turn(
-        self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox
+        self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None
     ) -> tuple[Sequence[Answer], float]:
-        """The answers for recipients that are handed over together, and how long the relay should be left alone."""
-        if left_s := self._rest.left_s(self._clock()):
-            return _all(recipients, "queue", "resting"), left_s
-        try:
-            async with self._pool.place(WAIT_S):
-                return await self._in_place(message, recipients, sender)
-        except Busy:
-            return _all(recipients, "queue", "busy"), WAIT_S
-        except RelayFault as fault:
-            self._rest.failed(self._clock(), login=fault.phase == "auth")
-            answers = _all(recipients, fault.phase, None if fault.reply else fault.fault, fault.note, fault.reply)
-            return answers, self._rest.left_s(self._clock())
+        """The answers for recipients that are handed over together, and how long the relay should be left alone.
 
-    async def _in_place(
-        self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox
-    ) -> tuple[Sequence[Answer], float]:
-        """Once with a session that was used before, if there is one; when that turns out to have been closed by the
-        other side, once more with a new one: nothing was handed over yet."""
-        for fresh in (False, True):
-            async with self._pool.session(fresh=fresh) as session:
-                if wait_s := await self._await_turn():
-                    return _all(recipients, "queue", "rate"), wait_s
-                was_used = session.messages > 0
-                answers = await hand_over(session, self._settings, message, recipients, sender)
-            if not (was_used and all(map(_was_stale, answers))):
+        A connection that the other side closed meanwhile, or that ended with somebody else's message, costs another
+        one: nothing was handed over yet.
+        """
+        handover = Handover(message, recipients, sender, relay=self._name)
+        told, wait_s = await self._go(handover, fresh=False)
+        for _ in range(_GOES_MORE):
+            if not (pending := handover.undecided()):
                 break
-        return answers, self._note_health(answers)
+            handover = Handover(message, pending, sender, relay=self._name, plain=True)
+            found, wait_s = await self._go(handover, fresh=True)
+            news = {answer.recipient: answer for answer in found}
+            told = [news.get(answer.recipient, answer) for answer in told]
+        self._health.note(told, self._clock())
+        return told, wait_s or self._health.left_s(self._clock())
+
+    async def _go(self, handover: Handover, *, fresh: bool) -> tuple[Sequence[Answer], float]:
+        """Once through one session, and how long to wait if it cannot go now for reasons of ours."""
+        recipients = handover.recipients
+        try:
+            session = await self._pool.take(WAIT_S, fresh=fresh)
+        except Busy:
+            return self._all(recipients, "queue", "busy"), WAIT_S
+        except RelayFault as fault:
+            said = None if fault.reply else fault.fault
+            return self._all(recipients, fault.phase, said, fault.note, fault.reply), 0.0
+        try:
+            if (fault_of_ours := handover.unfit(session.extensions, session.largest_message)) is not None:
+                return self._all(recipients, "hello", fault_of_ours), 0.0
+            if wait_s := await self._await_turn():
+                return self._all(recipients, "queue", "rate"), wait_s
+            await session.hand_over(handover)
+        finally:
+            self._pool.put(session)
+        return handover.answers, 0.0
+
+    async def _open_if_well(self) -> Session:
+        """Whoever waited for a connection while another one's failed does not try again."""
+        if self._health.left_s(self._clock()):
+            raise RelayFault("queue", "resting", "")
+        return await self._open()
 
     async def _await_turn(self) -> float:
         """0 when the message may go now; else how long it would have to wait, which is too long."""
@@ -125,24 +179,12 @@ class Relay:
             self._pace.spend(self._clock())
         return 0.0
 
-    def _note_health(self, answers: Sequence[Answer]) -> float:
-        """A relay that closes its door or wants another login is left alone; any other answer shows it is well."""
-        codes = {answer.reply.code for answer in answers if answer.reply}
-        silent = all(answer.phase == "mail" and answer.reply is None for answer in answers)
-        if silent or codes.intersection((421, *_LOGIN_REFUSED)):
-            self._rest.failed(self._clock(), login=bool(codes.intersection(_LOGIN_REFUSED)))
-        else:
-            self._rest.worked()
-        return self._rest.left_s(self._clock())
-
-
-def _was_stale(answer: Answer) -> bool:
-    """Whether the connection ended before the relay had said anything about this message."""
-    closing = answer.reply is not None and answer.reply.code == 421
-    return answer.phase == "mail" and (closing or answer.fault == "lost")
-
-
-def _all(
-    recipients: Sequence[Mailbox], phase: Phase, fault: Fault | None, note: str = "", reply: Reply | None = None
-) -> tuple[Answer, ...]:
-    return tuple(Answer(r.address, phase, reply, fault, note) for r in recipients)
+    def _all(
+        self,
+        recipients: Sequence[Mailbox],
+        phase: Phase,
+        fault: Fault | None,
+        note: str = "",
+        reply: Reply | None = None,
+    ) -> tuple[Answer, ...]:
+        return tuple(Answer(r.address, phase, reply, fault, note, relay=self._name) for r in recipients)

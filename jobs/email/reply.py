@@ -13,7 +13,8 @@ Phase = Literal["queue", "connect", "tls", "hello", "auth", "mail", "rcpt", "dat
 Fault = Literal[
     "resting", "rate", "busy",  # queue: the relay failed a moment ago; its rate is spent; its connections are
     "lost", "timeout", "garbled", "refused",  # connection lost; silence; no SMTP; not to be reached
-    "tls", "auth", "smtputf8", "size",  # no TLS, no login, no SMTPUTF8 to be had; the relay's SIZE is smaller
+    "tls", "auth",  # no TLS, no login to be had
+    "smtputf8", "8bit", "size",  # no SMTPUTF8, no 8BITMIME to be had; the relay's SIZE is smaller
 ]  # fmt: skip
 """Why there is no reply."""
 
@@ -48,7 +49,7 @@ def reply_text(raw: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How far the hand-over of one recipient came.  Either `reply`, the one that decided it, or the `fault` that kept
-    it away; `note` adds to a fault what people should know."""
+    it away; `note` adds to a fault what people should know; `relay` is the one it was handed to."""
 
     recipient: str
     phase: Phase
@@ -56,12 +57,26 @@ class Answer:
     fault: Fault | None = None
     note: str = ""
     duration_ms: float = 0.0
+    relay: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A relay that an operator must look at (`off`), or that is well again: said once each by a process."""
+
+    relay: str
+    off: bool
+    code: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """One answer for each recipient.  `after_s`: how long the relay should be left alone, 0 if it is well."""
+    """One answer for each recipient.  `after_s`: how long the relay, and those it falls back to, should be left alone,
+    0 if one of them is well.  `passed`: answers of relays after which another one was tried."""
 
     relay: str
     answers: Sequence[Answer]
     after_s: float = 0.0
+    passed: Sequence[Answer] = ()
+    alerts: Sequence[Alert] = ()

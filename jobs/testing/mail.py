@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from email.policy import default
 
 from jobs.email.address import Mailbox
-from jobs.email.message import Message
+from jobs.email.handover import Sendable
 from jobs.email.relay import Mail
 from jobs.email.reply import Answer, DeliveryReport, Reply
 from jobs.email.settings import MAIN, EmailSettings
@@ -23,7 +23,7 @@ ACCEPTED = Reply(250, "2.0.0 ok")
 
 @dataclass(frozen=True, slots=True)
 class Mailed:
-    """One message that a relay was handed, and what it said."""
+    """One message that a relay was handed, and what it said.  `sender` is empty for the null path `<>`."""
 
     relay: str
     sender: str
@@ -48,7 +48,7 @@ class FakeMail(Mail):
         self.outbox.clear()
 
     async def send(
-        self, message: Message, recipients: Sequence[Mailbox], sender: Mailbox, relay: str | None = None
+        self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None, relay: str | None = None
     ) -> DeliveryReport:
         await asyncio.sleep(0)  # where a worker may die with its message unsent
         said = self._replies.popleft() if self._replies else ACCEPTED
@@ -57,6 +57,6 @@ class FakeMail(Mail):
         to = tuple(mailbox.address for mailbox in recipients)
         parsed = email.message_from_bytes(message.wire, _class=EmailMessage, policy=default)
         name = relay or MAIN
-        self.outbox.append(Mailed(name, sender.address, to, parsed, said))
+        self.outbox.append(Mailed(name, sender.address if sender else "", to, parsed, said))
         await asyncio.sleep(0)  # and here with the relay's answer unread
-        return DeliveryReport(name, tuple(Answer(mailbox.address, "final", said) for mailbox in recipients))
+        return DeliveryReport(name, tuple(Answer(r.address, "final", said, relay=name) for r in recipients))

@@ -12,7 +12,12 @@ import httpx2
 from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
+from jobs.email.suppressions import Key as SuppressionKey
+from jobs.email.suppressions import Suppression, open_suppressions
+from jobs.email.template import Key as TemplateKey
+from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
+from jobs.push.client import Push
 from jobs.secrets import Secrets
 from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
@@ -39,8 +44,11 @@ class Tools:
     templates: Templates = field(default_factory=Templates)
     health: Health = field(default_factory=Health)
     _db: asyncpg.Pool | None = None
-    _endpoints: Loads[Endpoint] | None = None
-    _events: Loads[Event] | None = None
+    _email_templates: Loads[TemplateKey, Template] | None = None
+    _suppressions: Loads[SuppressionKey, Suppression] | None = None
+    _endpoints: Loads[int, Endpoint] | None = None
+    _events: Loads[int, Event] | None = None
+    _push: Push | None = None
 
     def __post_init__(self) -> None:
         self.fake_mail = FakeMail(self.wanted.email)
@@ -81,13 +89,31 @@ class Tools:
         return self.wanted.webhook
 
     @property
-    def endpoints(self) -> Loads[Endpoint]:
+    def push(self) -> Push:
+        if self._push is None:
+            self._push = Push(self.wanted.push, self.secrets)
+        return self._push
+
+    @property
+    def email_templates(self) -> Loads[TemplateKey, Template]:
+        if self._email_templates is None:
+            self._email_templates = open_templates(self.db)
+        return self._email_templates
+
+    @property
+    def suppressions(self) -> Loads[SuppressionKey, Suppression]:
+        if self._suppressions is None:
+            self._suppressions = open_suppressions(self.db)
+        return self._suppressions
+
+    @property
+    def endpoints(self) -> Loads[int, Endpoint]:
         if self._endpoints is None:
             self._endpoints = open_endpoints(self.db)
         return self._endpoints
 
     @property
-    def events(self) -> Loads[Event]:
+    def events(self) -> Loads[int, Event]:
         if self._events is None:
             self._events = open_events(self.db)
         return self._events
@@ -96,15 +122,16 @@ class Tools:
         """With a pool for the handlers; connected, so that a handler's first pause is for its own statement."""
         if self._db is None:
             self._db = await asyncpg.create_pool(self.dsn, min_size=1, max_size=CONNECTIONS)
-        if self._endpoints is not None:
-            self._endpoints.forget()  # a test may have changed one a moment ago
+        for loads in (self._endpoints, self._email_templates):
+            if loads is not None:
+                loads.forget()  # a test may have changed one a moment ago
         return self
 
     def cut_off(self) -> None:
         """What became of the handlers' connections when their process died: gone, and nothing committed."""
         if self._db is not None:
             self._db.terminate()
-            self._db = self._endpoints = self._events = None
+            self._db = self._endpoints = self._events = self._email_templates = self._suppressions = None
 
     def clear(self) -> None:
         """Forget what the fakes were told."""

@@ -21,12 +21,14 @@ _STALE_S = 1.0  # a dead pooled connection shows at once; what takes longer may 
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A POST ready to be written.  `tls` None: no client certificate."""
+    """A request ready to be written.  `tls` None: no client certificate.  `once`: never written a second time."""
 
     target: Target
     headers: Mapping[str, str]
     body: bytes
     tls: ssl.SSLContext | None = None
+    method: str = "POST"
+    once: bool = False
 
 
 @dataclass(slots=True)
@@ -65,16 +67,17 @@ async def post(
     """Send `message` and fill `into`.  Raises nothing but cancellation.
 
     When a connection out of the pool turns out to be dead before any byte of a response, the message goes out a second
-    time at once: the commonest false failure, and receivers know a repeated `webhook-id`.
+    time at once: the commonest false failure, and receivers know a repeated `webhook-id`.  One that may go out `once`
+    only takes no connection that lay idle.
     """
     began = monotonic()
     into.body_bytes = len(message.body)
     try:
         with transport.deadlines.within(timeout_s):
             try:
-                await _once(transport, message, settings, into, trips.begin())
+                await _once(transport, message, settings, into, trips.begin(), fresh=message.once)
             except Fault as fault:
-                if not _is_stale(into, fault):
+                if message.once or not _is_stale(into, fault):
                     raise
                 await _once(transport, message, settings, into, trips.begin(), fresh=True)
     except Fault as fault:
@@ -96,7 +99,9 @@ async def _once(
     fresh: bool = False,
 ) -> None:
     into.trip = trip
-    answer = await transport.post(message.target, message.headers, message.body, trip, message.tls, fresh=fresh)
+    answer = await transport.post(
+        message.target, message.headers, message.body, trip, message.tls, fresh=fresh, method=message.method
+    )
     try:
         into.status = answer.status
         into.headers = answer.headers

@@ -86,7 +86,7 @@ class Event:
     is_json: bool
 
 
-def open_endpoints(db: asyncpg.Pool) -> Loads[Endpoint]:
+def open_endpoints(db: asyncpg.Pool) -> Loads[int, Endpoint]:
     """By id."""
 
     async def load(ids: Sequence[int]) -> Mapping[int, Endpoint]:
@@ -95,7 +95,7 @@ def open_endpoints(db: asyncpg.Pool) -> Loads[Endpoint]:
     return Loads(load, most=ENDPOINTS_MAX, stale_s=STALE_S)
 
 
-def open_events(db: asyncpg.Pool) -> Loads[Event]:
+def open_events(db: asyncpg.Pool) -> Loads[int, Event]:
     """By id.  Most are young, so the partitions of the last day are looked at first."""
 
     async def load(ids: Sequence[int]) -> Mapping[int, Event]:

@@ -96,10 +96,11 @@ class Exchange:
         trip: Trip,
         *,
         fresh: bool,
+        method: str = "POST",
     ) -> Answer:
         """Raises what the connector and the parser raise; `trip` notes when the first byte leaves.  `fresh`: on a
         connection that is new, or was in use a moment ago."""
-        route = self._route(target.url, tls)
+        route = self._route(target.url, tls, method)
         if fresh:
             self._connector.drop_idle(route.key)
         message = _written(route.start, headers, body)
@@ -126,16 +127,16 @@ class Exchange:
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
-    def _make_route(self, url: URL, tls: ssl.SSLContext | None) -> _Route:
+    def _make_route(self, url: URL, tls: ssl.SSLContext | None, method: str) -> _Route:
         request = aiohttp.ClientRequest(
-            "POST",
+            method,
             url,
             loop=self._connector._loop,
             ssl=tls or True,
             proxy=None if self._proxy is None else self._proxy.url,
             proxy_headers=None if self._proxy is None else CIMultiDict(self._proxy.headers_for(url)),
         )
-        start = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+        start = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
         return _Route(request, request.connection_key, start)
 
 

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
-
 from jobs.context import Context
-from jobs.model import Done, Ladder, Outcome, Retry
+from jobs.model import Ladder, Outcome, Retry
 from jobs.registry import job
 from jobs.values import Duration
 from jobs.webhook import delivery
 from jobs.webhook.addressee import Addressed, NoAddressee, addressed
 from jobs.webhook.args import WebhookArgs, lane
-from jobs.webhook.attempt import Message, Reply, post
+from jobs.webhook.attempt import Reply, post
 from jobs.webhook.compose import Refused, compose
-from jobs.webhook.faults import Fault, fault_of
+from jobs.webhook.faults import Fault
 from jobs.webhook.judge import Gone, Verdict, judge_fault, judge_status
+from jobs.webhook.sending import guarded, rehearse, sent, silence
 from jobs.webhook.settings import WebhookSettings
-from jobs.webhook.transport import HttpClient, Transport
-from jobs.webhook.trip import Trip
 
 
 @job("webhook", args=WebhookArgs, retry=Ladder("1m", "5m", "30m", "2h"), timeout="5m", lane=lane)
 async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
     """POST the payload once and say what came of it."""
-    transport, settings, reply = _transport(ctx.http), ctx.tools.webhook, Reply()
+    transport, settings, reply = guarded(ctx.http), ctx.tools.webhook, Reply()
     try:
         to = await addressed(args, ctx)
     except NoAddressee as nobody:
@@ -40,22 +36,12 @@ async def webhook(args: WebhookArgs, ctx: Context) -> Outcome:
         ctx.log.warning("webhook_local_error", error=repr(error))
         return _finish(to, ctx, reply, judge_fault(Fault("local_error"), sent=False))
     if ctx.dry_run:
-        return await _rehearse(message, transport)
-    try:
-        await post(transport, message, settings, args.timeout_s(_longest(settings, to)), reply)
-    except asyncio.CancelledError:
-        if not reply.sent:
-            raise  # the row goes back as it was
+        return await rehearse(message, transport)
+    await sent(post(transport, message, settings, args.timeout_s(_longest(settings, to)), reply), reply)
     verdict = _judged(reply, settings, to.gone)
     if to.endpoint is not None:
         ctx.tools.health.note(to.endpoint, to.draft.message_id, verdict, settings.disable_after)
     return _finish(to, ctx, reply, verdict)
-
-
-def _transport(client: httpx2.AsyncClient) -> Transport:
-    if not isinstance(client, HttpClient):
-        raise TypeError("ctx.http was not made by open_http, so nothing would guard this request")
-    return client.guarded
 
 
 def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
@@ -63,25 +49,9 @@ def _longest(settings: WebhookSettings, to: Addressed) -> Duration:
 
 
 def _judged(reply: Reply, settings: WebhookSettings, gone: Gone) -> Verdict:
-    """Of an attempt that was stopped in mid-flight too: the receiver may have acted on it, so it counts."""
     if reply.status is None:
-        return judge_fault(reply.fault or Fault("interrupted"), sent=reply.sent)
+        return silence(reply)
     return judge_status(reply.status, reply.headers, settings, datetime.now(UTC), gone)
-
-
-async def _rehearse(message: Message, transport: Transport) -> Outcome:
-    """Everything but the connection."""
-    try:
-        found = await transport.guard.addresses(message.target)
-    except OSError as error:
-        return judge_fault(fault_of(error, Trip()), sent=False).outcome
-    return Done(
-        {
-            "would": f"POST {len(message.body)} bytes to {delivery.shown_url(str(message.target.url))}",
-            "headers": sorted(message.headers),
-            "addresses": len(found),
-        }
-    )
 
 
 def _unaddressed(args: WebhookArgs, ctx: Context, nobody: NoAddressee) -> Outcome:

@@ -70,7 +70,13 @@ def judge_status(
     if status in settings.permanent_statuses:
         refused = Dead(f"the receiver answered {status}", code=code, detail=detail, lane_fault=False)
         return Verdict("dead", code, refused)
-    after_s = retry_after_s(headers.get("retry-after"), now, settings.retry_after_max)
+    return judge_failure(status, headers, settings.retry_after_max, now)
+
+
+def judge_failure(status: int, headers: Mapping[str, str], longest_s: float, now: datetime) -> Verdict:
+    """Of an answer that is no success and may be another the next time.  `longest_s`: it may ask for no longer wait."""
+    code, detail = f"http_{status}", {"status": status}
+    after_s = retry_after_s(headers.get("retry-after"), now, longest_s)
     if 300 <= status <= 399:
         reason = f"{_REDIRECT}: {_host(headers.get('location', ''))}"
         moved = Retry(reason, after=after_s, code=_REDIRECT, detail=detail, lane_fault=False)

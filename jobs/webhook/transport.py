@@ -131,14 +131,15 @@ class Transport(httpx2.AsyncBaseTransport):
         tls: ssl.SSLContext | None,
         *,
         fresh: bool = False,
+        method: str = "POST",
     ) -> Answer:
-        """One POST, whole, with `headers` and no others but Host and Content-Length; Fault if no answer's head comes.
+        """One request, whole, with `headers` and none but Host and Content-Length beside; Fault if no answer comes.
 
         `trip` is this task's current one.  `tls` shows a client certificate, and only connections of the same context
         are used; `fresh`: not one that lay idle.  The caller bounds the time, reads the body and releases the answer.
         """
         try:
-            return await self._exchange.post(target, headers, body, tls, trip, fresh=fresh)
+            return await self._exchange.post(target, headers, body, tls, trip, fresh=fresh, method=method)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, TypeError) as error:
             raise self._fault(error, trip) from error
 

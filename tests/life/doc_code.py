@@ -18,6 +18,7 @@ from types import CodeType, ModuleType
 import asyncpg
 
 from daemon.config import parse
+from daemon.handlers import load_kinds
 from jobs.registry import KINDS
 from tests.life.nursery import born
 
@@ -76,6 +77,7 @@ class Reader:
         self._module = module
 
     async def follow(self, page: Path) -> None:
+        load_kinds((), ("*",))  # those of the house stay, also where a page is the first to ask for them
         before = dict(KINDS)
         try:
             for block in blocks(page):

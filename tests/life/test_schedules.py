@@ -12,7 +12,7 @@ import pytest
 
 from daemon.cron import stagger_s
 from daemon.schedule_store import Known, ScheduleStore, Tick
-from daemon.scheduler import Scheduler
+from daemon.scheduler import REFRESH_S, Scheduler
 from daemon.work_settings import ScheduleSettings
 from tests.life.fleet import Fleet, Row, ended, insert, observer_to, until, until_sql
 from tests.life.test_reload import reload
@@ -181,6 +181,25 @@ async def test_a_schedule_whose_row_is_refused_says_so_and_holds_up_nothing(flee
     await daemon.said("schedule_invalid")
     await daemon.said("schedule_ticked")
     assert await daemon.stop() == 0
+
+
+async def test_a_reload_while_the_schedules_are_read_is_not_forgotten(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    yearly, monthly = (ScheduleSettings(kind="note", cron=cron) for cron in ("0 0 1 1 *", "0 0 1 * *"))
+    adopted: list[str] = []
+
+    class Reloaded(ScheduleStore):
+        async def adopt(self, name: str, kind: str, cron: str, timezone: str) -> tuple[datetime, bool]:
+            adopted.append(cron)
+            if cron == yearly.cron:
+                scheduler.reload({"a": monthly})
+            return await super().adopt(name, kind, cron, timezone)
+
+    with observer_to(tmp_path / "log") as observer:
+        scheduler = Scheduler(Reloaded(pool), observer, {"a": yearly})
+        running = asyncio.create_task(scheduler.run())
+        await until(lambda: adopted == [yearly.cron, monthly.cron], lambda: str(adopted), within_s=REFRESH_S / 2)
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def test_a_schedule_that_is_known_is_read_and_written_only_when_it_changes(

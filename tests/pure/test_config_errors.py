@@ -100,7 +100,7 @@ config.toml:32: limits.nothing.rate: give rate, concurrency or both; this limits
 config.toml:34: limits.nobody.per: say which jobs: queue, kind, org_id, lane, "args.KEY", or per
 config.toml:37: limits.odd.per: 'host' is none of queue, kind, org_id, lane, "args.KEY"
 config.toml:39: jobs: unknown section; there are [database] [daemon] [admin] [log] [queues] [kinds] [schedules] \
-[limits] [lanes] [webhook] [email] [dns] [retention]
+[limits] [lanes] [webhook] [email] [push] [dns] [retention]
 config.toml:42: admin.listen: '9464' is no address; write one like "127.0.0.1:9464"
 config.toml:44: dns.resolvers: 'resolver.example' is not a resolver; write an address like "127.0.0.1:5353", \
 "9.9.9.9" or "[::1]:53"
@@ -223,7 +223,7 @@ true|0|-1|9999999999999999999999999|1e400|nan|[]|{}|[[]]|{a = 1}|2026-01-01|'|"\
 "99999999999d"|"1/s"|"0.00001ms"|"é"|"secret://"|"1""1"|"9999999999GiB"|"[::1]:1"|"unix:x"|"postgresql://[/"|"\\n"
 "* * * * *"|"@daily"|[[[[[[]]]]]]|["1s", "2s"]|{a = {b = [{}]}}|\'\'\'x\'\'\'|0x10|inf|07:32:00|"UTC"|"fixed"
 """
-NAMED = ("queues", "kinds", "schedules", "limits", "email.relays")
+NAMED = ("queues", "kinds", "schedules", "limits", "email.relays", "email.dkim")
 
 
 @st.composite
@@ -293,6 +293,7 @@ def problems_of(text: str, env: dict[str, str]) -> tuple[Problem, ...]:
 def test_every_line_of_the_env_template_can_be_switched_on_by_itself() -> None:
     companions = {
         "SCHEDULES": {"JOBSD_SCHEDULES__NAME__KIND": "x", "JOBSD_SCHEDULES__NAME__CRON": "* * * * *"},
+        "EMAIL": {"JOBSD_EMAIL__TOKEN_SECRETS": "secret://mail-tokens"},
         "LIMITS": {"JOBSD_LIMITS__NAME__RATE": "1/s", "JOBSD_LIMITS__NAME__PER": "lane"},
     }
     for line in env_template().splitlines():
@@ -301,7 +302,7 @@ def test_every_line_of_the_env_template_can_be_switched_on_by_itself() -> None:
             line.startswith("#")
             and not line.startswith("# ")
             and assigned
-            and "RELAYS" not in name
+            and not {"RELAYS", "DKIM"} & set(name.split("__"))
             and "_FILE" not in name
         ):
             section = name.removeprefix("JOBSD_").split("__")[0]

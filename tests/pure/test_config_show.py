@@ -18,6 +18,7 @@ from daemon.config_schema import keys_of
 from daemon.config_show import digest, entries, show
 from daemon.config_template import env_template, render_template
 from daemon.config_tree import DEFAULT, Table, dotted
+from tests.jobs.email.dkim_keys import ed25519_pem
 
 HOME = Path(__file__).parents[2]
 RICH = """
@@ -113,6 +114,7 @@ def test_every_key_stands_in_the_shipped_file_the_page_and_the_env_template() ->
         "schedules": "heartbeat",
         "limits": "example_com",
         "relays": "main",
+        "dkim": "shop",
     }
     shipped = tomllib.loads(switched_on(render_template()))
     for name, key, path in variables(Config, Table(DEFAULT, {section: name_table() for section in named})):
@@ -147,6 +149,7 @@ EXCLUSIVE = {
     "retry": {"backoff", "delay", "max_delay"},
     "dsn": {"dsn_file"},
     "password": {"password_file"},
+    "private_key": {"private_key_file"},
     "proxy": {"proxy_file"},
 }
 
@@ -155,8 +158,12 @@ EXCLUSIVE = {
 def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path: Path) -> None:
     text = switched_on(render_template()).replace("/etc/jobsd/database-url", str(tmp_path / "dsn"))
     text = text.replace("/etc/jobsd/egress-proxy", str(tmp_path / "proxy"))
+    text = text.replace("/etc/jobsd/dkim-shop.pem", str(tmp_path / "dkim"))
+    (tmp_path / "dkim").write_text(ed25519_pem())
+    text = text.replace("/etc/jobsd/vapid.pem", str(tmp_path / "vapid"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
+    (tmp_path / "vapid").write_text("a key")
     (tmp_path / "proxy").write_text("http://proxy.internal:4750\n")
     parse("\n".join(line for line in text.splitlines() if line.split(" = ")[0] not in left_out))
 

@@ -22,7 +22,7 @@ class Table:
         self.answering = asyncio.Event()
         self.answering.set()
         self.asking = asyncio.Event()
-        self.loads: Loads[str] = Loads(self._load, most=most, stale_s=stale_s, weigh=len, clock=lambda: self.now)
+        self.loads: Loads[int, str] = Loads(self._load, most=most, stale_s=stale_s, weigh=len, clock=lambda: self.now)
 
     async def _load(self, ids: Sequence[int]) -> Mapping[int, str]:
         self.asked.append(sorted(ids))

@@ -244,7 +244,17 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_listening": lambda o: o.life.admin_listening(["127.0.0.1:1"]),
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
-SILENT = {"hint", "pool", "sampled", "sampling_ended", "admin_answered", "configure", "watch_slots", "refresh"}
+SILENT = {
+    "hint",
+    "pool",
+    "sampled",
+    "sampling_ended",
+    "admin_answered",
+    "delivered",
+    "configure",
+    "watch_slots",
+    "refresh",
+}
 SEVERAL = {"ended", "log_for"}
 
 
@@ -412,6 +422,7 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.upkeep.sampled({"default": (1, 2, 3, 4.0)}, {"thumbnail": 1}, {"default": 1})
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
     heard.observer.life.admin_answered("/metrics", 200)
+    heard.observer.delivered("push", "hard", "gone", 1)
     heard.observer.refresh()
     text, content_type = heard.observer.metrics.render(accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")

@@ -39,6 +39,12 @@ insert into webhook_deliveries (job_id, attempt, org_id, endpoint_id, event_id, 
 select n, 1, 'o7', 7 + n % 100, 20000 + n, 'a.b', '', case n % 9 when 0 then 'dead' else 'ok' end,
     now() - (20001 - n) * interval '1 ms'
 from generate_series(1, 20000) as n;"""
+_MAIL = """
+insert into email_templates (org_id, name, subject, text)
+select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;
+insert into email_suppressions (org_id, recipient, reason, expires_at)
+select 'o' || n % 100, 'r' || n || '@x.example', 'bounce', now() - n * interval '1 h'
+from generate_series(1, 20000) as n;"""
 _CLAIMS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -92,7 +98,7 @@ async def seed(
     for index in indexes:
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
-    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _OTHERS) if others else ())):
+    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _OTHERS) if others else ())):
         await conn.execute(rows)
     await conn.execute("set session_replication_role = origin; analyze")
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import jobs.dns.handler
 import jobs.email.handler
-import jobs.webhook.handler  # noqa: F401  its kind is asked for by name, as those of the two above
+import jobs.push.handler
+import jobs.webhook.handler  # noqa: F401  its kind is asked for by name, as those of the three above
 from jobs.registry import KINDS
 from tests.sql.rows import Pool
 
@@ -99,6 +100,8 @@ DOMAINS = [
 ]
 RELAYS: list[Any] = [None, "main", "bulk", "", "x" * 64, "x" * 65, "Ünïcode", "a b", "a\tb", 5, ["main"], {}]
 
+PUSH_KEYS = {"p256dh": "B" + 86 * "A", "auth": 22 * "A"}
+
 PLAIN: dict[str, dict[str, Any]] = {
     "email": {"to": "a@example.com", "subject": "s", "text": "t"},
     "webhook": {"payload": 1},
@@ -141,6 +144,7 @@ def rows_of(urls: Sequence[str], domains: Sequence[str], relays: Sequence[Any]) 
     expect = [{"type": "TXT", "value": "v"}]
     return [
         *(("webhook", {**PLAIN["webhook"], "url": text}) for text in urls),
+        *(("push", {"subscription": {"endpoint": text, "keys": PUSH_KEYS}, "text": ""}) for text in urls),
         *(("dns_check", {"domain": domain, "expect": expect}) for domain in domains),
         *(("email", {**PLAIN["email"], "relay": relay}) for relay in relays),
         ("email", PLAIN["email"]),
@@ -158,12 +162,15 @@ async def check(pool: Pool | asyncpg.Connection, rows: Sequence[tuple[str, dict[
 
 async def test_sql_and_handlers_agree_on_what_people_write(pool: Pool) -> None:
     rows = rows_of(URLS, DOMAINS, RELAYS)
-    assert await check(pool, rows) > 30, "most ordinary ones are told in SQL"
+    assert await check(pool, rows) > 50, "most ordinary ones are told in SQL"
 
 
 async def test_sql_tells_the_lane_of_what_is_ordinary(pool: Pool) -> None:
     rows = rows_of(["https://hooks.example.com/a", "http://127.0.0.9:8080"], ["example.com"], ["bulk"])
-    assert await sql_lanes(pool, rows) == ["hooks.example.com", "127.0.0.9", "example.com", "bulk", "main"]
+    assert await sql_lanes(pool, rows) == [
+        *["hooks.example.com", "127.0.0.9"] * 2,
+        *("example.com", "bulk", "main"),
+    ]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -193,6 +200,18 @@ async def test_a_lane_that_is_given_counts_and_other_kinds_have_none(pool: Pool)
     told = await pool.fetchval("select job_lane('webhook', '{\"url\": \"http://a.com\"}', 'mine')")
     other = await pool.fetchval("select job_lane('noop', '{\"url\": \"http://a.com\"}', null)")
     assert (told, other) == ("mine", None)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        '{"subscription": []}',
+        '{"subscription": {"endpoint": 5}}',
+        '{"subscription": {"endpoint": {"https:": "//a.b/"}}}',
+    ],
+)
+async def test_what_is_no_subscription_has_no_lane(pool: Pool, args: str) -> None:
+    assert await pool.fetchval("select job_lane('push', $1::text::jsonb, null)", args) is None
 
 
 @pytest.mark.parametrize("args", ['{"url": 5}', '{"url": null}', '{"url": ["http://a.com"]}', "{}"])

@@ -50,6 +50,8 @@ select n, 1, 'noop', 'q1', now(), 'retry' from generate_series(1, 5000) as n;
 insert into webhook_deliveries (job_id, attempt, url, outcome) select n, 1, '', 'ok' from generate_series(1, 5000) as n;
 insert into email_deliveries (job_id, attempt, recipient, outcome)
 select n, 1, '', 'delivered' from generate_series(1, 5000) as n;
+insert into notification_deliveries (job_id, attempt, channel, recipient, outcome)
+select n, 1, 'push', '', 'delivered' from generate_series(1, 5000) as n;
 insert into domain_checks (job_id, attempt, domain, verdict, records)
 select n, 1, '', 'match', '[]' from generate_series(1, 5000) as n;
 insert into job_logs (job_id, attempt, fence, n, level, event)
@@ -58,7 +60,8 @@ insert into job_undo (operation_id, job_id, did, was)
 select o, id, (array['cancelled', 'retried', 'postponed'])[o - 6], to_jsonb(job_history) || '{"fence": 0}'
 from generate_series(7, 9) as o, job_history where id <= 5000;
 update jobs set cancel_asked = '{}' where id in (2, 5, 8);
-analyze job_attempts, webhook_deliveries, email_deliveries, domain_checks, job_logs, job_undo, jobs"""
+analyze job_attempts, webhook_deliveries, email_deliveries, notification_deliveries;
+analyze domain_checks, job_logs, job_undo, jobs"""
 UNBOUND = {
     "jobs",
     "job_undo",
@@ -68,6 +71,7 @@ UNBOUND = {
     "job_keys",
     "webhook_deliveries",
     "email_deliveries",
+    "notification_deliveries",
     "domain_checks",
     "job_logs",
     "job_batches",

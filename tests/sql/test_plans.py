@@ -24,6 +24,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "email_orders.sql",
     "endpoints.sql",
     "holds.sql",
     "migrate.sql",
@@ -59,6 +60,9 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "events"),
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
+    ("email.sql", "templates"),
+    ("email.sql", "suppressed"),
+    ("ledgers.sql", "email_suppressions"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -84,6 +88,10 @@ _ORGS = "array[" + ", ".join(f"'o{n % ORGS}'" for n in range(QUEUES)) + "]"
 CLAIM_BY_ORG = (_QUEUES, _GATES, _ORGS, *_ASKED, *_BY_WHOM)
 
 _FAILED = '"ok": false, "failures": 9, "messages": ["m"]'
+_SAID_OF_RECIPIENTS = """'[
+    {"org_id": "o7", "recipient": "r7@x.example", "said": "bounced"},
+    {"org_id": "o8", "recipient": "r8@x.example", "said": "delivered"}
+]'"""
 _SAID = "'[" + ", ".join(f'{{"id": {n}, {_FAILED}}}' for n in (14, 35, 56)) + "]'"
 
 # statement: its arguments, and the indexes of table jobs (or of the table it is about) that it must ride
@@ -93,7 +101,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
             (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
-             "1", "'{1,2}'"),
+             "1", "'{1,2}'", "'[]'", "true"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
         "put_back": (
@@ -175,8 +183,13 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "pass_over": (("'s'", "now()"), set()),
     },
     "ledgers.sql": {
-        name: (("'[]'",), set()) for name in ("webhook_deliveries", "email_deliveries", "domain_checks", "job_logs")
-    },
+        name: (("'[]'",), set())
+        for name in (
+            *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
+            *("domain_checks", "job_logs"),
+        )
+    }
+    | {"email_suppressions": ((_SAID_OF_RECIPIENTS,), {"email_suppressions_recipient"})},
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
         "events": ((IDS, "1"), set()),
@@ -207,7 +220,19 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
     },
-    "email.sql": {"delivered": (("7",), set())},
+    "email.sql": {
+        "delivered": (("7",), set()),
+        "suppressed": (
+            ("'{o7,\"\"}'", "'{r7@x.example,r8@x.example}'", "'{news,\"\"}'"),
+            {"email_suppressions_recipient"},
+        ),
+        "handed_over": (("7",), set()),
+        "bounced": (("7", "'{a@x}'", "'{c}'", "'{5.1.1}'", "'{w}'"), set()),
+        "unsubscribe": (("'o7'", "'r7@x.example'", "'news'"), set()),
+        "forget_suppressions": (("2592000", "1000"), {"email_suppressions_expired"}),
+        "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
+    },
+    "notifications.sql": {"first_tried": (("7",), set())},
 }  # fmt: skip
 
 

@@ -30,6 +30,8 @@ insert into webhook_deliveries (job_id, attempt, org_id, url, outcome)
 select 901, 1, org, 'https://' || org, 'ok' from unnest(array['acme', 'globex']) as org;
 insert into email_deliveries (job_id, attempt, org_id, recipient, outcome)
 select 901, 1, org, 'ann@' || org, 'delivered' from unnest(array['acme', 'globex']) as org;
+insert into notification_deliveries (job_id, attempt, org_id, channel, recipient, outcome)
+select 901, 1, org, 'push', org, 'delivered' from unnest(array['acme', 'globex']) as org;
 insert into webhook_endpoints (org_id, name, url, events)
 select org, 'main', 'https://' || org, '{other}' from unnest(array['acme', 'globex']) as org;
 insert into webhook_secrets (endpoint_id, secret) select id, 'globex' from webhook_endpoints where org_id = 'globex';
@@ -81,6 +83,7 @@ PRODUCER = {
     "attempts": "select job_id from job_attempts",
     "the webhooks' log": "select job_id from webhook_deliveries",
     "the mails' log": "select job_id from email_deliveries",
+    "the log of pushes": "select job_id from notification_deliveries",
     "events": "select id from webhook_events",
     "an event for another": "insert into webhook_events (org_id, event, payload) values ('globex', 'a', '1')",
     "endpoints": "select id from webhook_endpoints",
@@ -224,6 +227,7 @@ async def test_readers_and_operators_of_an_organisation_see_its_rows_and_no_othe
     assert {"jobs", "job_history", "job_attempts", "webhook_deliveries", "job_status"} <= seen.keys()
     assert [row for rows in seen.values() for row in rows if "globex" in row or "nobody" in row] == []
     own = ["jobs", "job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_orgs"]
+    own.append("notification_deliveries")
     own += ["webhook_endpoints", "webhook_events"]
     assert [table for table in own if not seen[table]] == []
 

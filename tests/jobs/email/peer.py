@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +18,12 @@ RESET = "reset"
 """The same with a TCP reset."""
 HANG = "hang"
 """Say nothing until the client gives up."""
+TAKEN = "taken"
+"""Of DOT: keep the message, and close the connection instead of saying so."""
 STALL = "stall"
 """Say nothing and read nothing."""
+
+PIPELINING = ("SIZE 10000000", "8BITMIME", "SMTPUTF8", "PIPELINING")
 
 _DEFAULTS = {
     "MAIL": "250 2.1.0 ok",
@@ -47,6 +51,8 @@ class Peer:
 
     Steps are GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (after 1,000 bytes of the message), DOT, RSET
     and QUIT; a whole command line counts before its verb.  A 421 leaves the connection open, to show who closes it.
+    An answer may have several replies in it.  `pieces`: how many bytes go at once, for who must put replies together.
+    `mood` is asked what to say to a step where the script is at its end.
     """
 
     def __init__(
@@ -56,7 +62,11 @@ class Peer:
         offers: Sequence[str] = ("SIZE 10000000", "8BITMIME", "SMTPUTF8"),
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
+        pieces: int | None = None,
+        mood: Callable[[str], str | None] = lambda step: None,
     ) -> None:
+        self.mood = mood
+        self.pieces = pieces
         self.script = {step: list(answers) for step, answers in (script or {}).items()}
         self.received: list[Received] = []
         self.commands: list[str] = []
@@ -82,7 +92,11 @@ class Peer:
         await self._server.wait_closed()
 
     def settings(self, **changes: Any) -> RelaySettings:
-        given: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "tls": "none"}
+        return self.at(self.port, **changes)
+
+    @staticmethod
+    def at(port: int, **changes: Any) -> RelaySettings:
+        given: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tls": "none"}
         return RelaySettings(**given | changes)
 
     def count(self, verb: str) -> int:
@@ -148,10 +162,13 @@ class _Conversation:
                     offers.append("STARTTLS")
                 await self._say(line, "".join(f"250-{o}\r\n" for o in ["peer.example", *offers]) + "250 HELP", verb)
             case "DATA":
-                if (await self._say(line, _DEFAULTS[verb], verb)).startswith("354"):
+                default = _DEFAULTS[verb] if self._recipients else "554 5.5.1 no valid recipients"
+                if (await self._say(line, default, verb)).endswith("354 go ahead"):
                     await self._take_message()
             case "AUTH":
                 await self._say(line, "235 2.7.0 welcome", verb)
+            case "RCPT" if not self._sender:
+                await self._say(line, "503 5.5.1 MAIL first", verb)
             case _:
                 said = await self._say(line, _DEFAULTS.get(verb, "500 5.5.1 what?"), verb)
                 if said.startswith("2"):
@@ -165,7 +182,9 @@ class _Conversation:
                 assert self._peer._tls is not None
                 await self._writer.start_tls(self._peer._tls)
             case "MAIL":
-                self._sender, self._recipients = _path(line), []
+                self._sender, self._recipients = line, []
+            case "RSET":
+                self._sender, self._recipients = "", []
             case "RCPT":
                 self._recipients.append(_path(line))
 
@@ -176,9 +195,13 @@ class _Conversation:
         lines: list[bytes] = []
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line.removeprefix(b"."))
-        received = Received(self._number, self._sender, tuple(self._recipients), b"".join(lines))
+        received = Received(
+            self._number, _path(self._sender) if self._sender else "", tuple(self._recipients), b"".join(lines)
+        )
+        self._sender, self._recipients = "", []
         self._peer.commands.append(".")
         await self._peer._note()
+        self._received = received
         said = await self._say("DOT", _DEFAULTS["DOT"])
         if said.startswith("250"):
             self._peer.received.append(received)
@@ -186,8 +209,11 @@ class _Conversation:
 
     async def _say(self, line: str, default: str, verb: str = "") -> str:
         answers = self._peer.script.get(line) or self._peer.script.get(verb)
-        answer = answers.pop(0) if answers else default
+        answer = answers.pop(0) if answers else self._peer.mood(verb or line) or default
         match answer:
+            case "taken":
+                self._peer.received.append(self._received)
+                raise _Gone
             case "drop":
                 raise _Gone
             case "reset":
@@ -198,8 +224,13 @@ class _Conversation:
             case "hang":
                 await self._reader.read()  # until the client gives up
                 raise _Gone
-        self._writer.write(answer.encode("utf-8", "surrogateescape") + b"\r\n")
-        await self._writer.drain()
+        raw = answer.encode("utf-8", "surrogateescape") + b"\r\n"
+        step = self._peer.pieces or len(raw)
+        for start in range(0, len(raw), step):
+            self._writer.write(raw[start : start + step])
+            await self._writer.drain()
+            if self._peer.pieces:
+                await asyncio.sleep(0)  # another turn of the loop: another segment
         return answer
 
 

@@ -82,7 +82,7 @@ async def test_a_refusal_at_any_step_leaves_the_connection_usable(
         answer = only(await send(out))
         assert (answer.phase, judge(answer).result) == (phase, result)
         assert only(await send(out)).phase == "final"
-        assert (peer.connections, peer.count("RSET")) == (1, 1)
+        assert (peer.connections, peer.count("RSET")) == (1, int(step != "DOT"))  # the dot ends it by itself
         await out.close()
 
 

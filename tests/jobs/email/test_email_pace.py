@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from jobs.email.pace import Pace, Rest
+from jobs.email.health import LOGIN_REST_S, Rest
+from jobs.email.pace import Pace
 from jobs.values import rate
 
 
@@ -69,5 +70,5 @@ def test_a_relay_that_keeps_failing_rests_longer_and_is_forgiven_at_once() -> No
 
 def test_a_refused_login_rests_longest_at_once() -> None:
     rest = Rest()
-    rest.failed(0.0, login=True)
-    assert rest.left_s(0.0) == Rest.LONGEST_S
+    rest.failed(0.0, at_least_s=LOGIN_REST_S)
+    assert rest.left_s(0.0) == LOGIN_REST_S

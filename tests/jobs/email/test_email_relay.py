@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import aiosmtpd.smtp
 import pytest
 
 from jobs.email.address import mailbox
+from jobs.email.judge import judge
 from jobs.email.relay import WAIT_S, UnknownRelay
+from jobs.email.session import dotted
 from jobs.email.settings import RelaySettings
 from jobs.values import duration, rate
 from tests.jobs.email.certificate import Certificate
 from tests.jobs.email.mail import PASSWORD, SENDER, Clock, mail, message, only, send
-from tests.jobs.email.peer import HANG, Peer
+from tests.jobs.email.peer import HANG, PIPELINING, Peer
 
 
 class Inbox:
@@ -200,6 +203,47 @@ async def test_a_message_that_the_relay_says_it_cannot_take_is_not_offered() -> 
         out = mail(peer.settings())
         assert only(await send(out, text="x" * 3000)).fault == "size"
         assert peer.count("MAIL") == 0
+        await out.close()
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A message that was not composed here."""
+
+    wire: bytes
+    needs_smtputf8: bool = False
+
+    @property
+    def is_8bit(self) -> bool:
+        return not self.wire.isascii()
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_raw_bytes_go_out_as_they_are_and_the_null_sender_too(pipelining: bool) -> None:
+    wire = b"Subject: \xff\r\n\r\n.\r\n..\r\n\xe4\xf6\xfc\0\r\n.end\r\n"
+    async with Peer(offers=PIPELINING) as peer:
+        out = mail(peer.settings(pipelining=pipelining))
+        assert only(await out.send(Raw(wire), [mailbox("a@x.example")], None)).phase == "final"
+        assert peer.received[0].wire == wire
+        assert f"MAIL FROM:<> SIZE={len(wire)} BODY=8BITMIME" in peer.commands
+        await out.close()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
+def test_no_line_of_a_message_ends_it_early(line_end: bytes) -> None:
+    wire = line_end.join([b"Subject: x", b"", b".", b"MAIL FROM:<evil@x.example>", b".", b""])
+    assert dotted(wire).count(line_end + b".." + line_end) == 2
+    assert dotted(wire).endswith(b"\r\n.\r\n")
+    assert dotted(b".") == b"..\r\n.\r\n"
+
+
+async def test_what_has_8_bits_is_offered_only_to_a_relay_that_takes_them() -> None:
+    async with Peer(offers=["SMTPUTF8"]) as peer:
+        out = mail(peer.settings())
+        report = await out.send(Raw(b"\r\n\xe4\r\n"), [mailbox("a@x.example")], None)
+        assert (only(report).fault, judge(only(report)).result) == ("8bit", "hard")
+        assert peer.count("MAIL") == 0
+        assert only(await send(out)).phase == "final"
         await out.close()
 
 

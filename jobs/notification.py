@@ -1,0 +1,75 @@
+"""What push and sms share: the mails' words for what came of an attempt, and one delivery log."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from jobs.context import Ledger
+from jobs.email.judge import Result
+from jobs.model import Outcome, Snooze
+from jobs.webhook import judge as webhook
+from jobs.webhook.attempt import Reply
+from jobs.webhook.delivery import clean
+
+LEDGER = Ledger("notification_deliveries")
+
+REPLY_MAX = 500
+
+Channel = Literal["push", "sms"]
+
+_RESULTS: dict[webhook.Word, Result] = {
+    "ok": "delivered",
+    "retry": "soft",
+    "dead": "hard",
+    "blocked": "hard",
+    "unknown": "unknown",
+}
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`outcome` goes to the engine; `result` and `code` go to the delivery log."""
+
+    result: Result
+    code: str
+    outcome: Outcome
+
+
+def translated(verdict: webhook.Verdict) -> Verdict:
+    """What was judged as a webhook, in the mails' words: what is put off through no fault of the row is deferred."""
+    deferred = isinstance(verdict.outcome, Snooze)
+    return Verdict("deferred" if deferred else _RESULTS[verdict.word], verdict.code, verdict.outcome)
+
+
+def row(
+    channel: Channel,
+    recipient: str,
+    service: str,
+    verdict: Verdict,
+    reply: Reply,
+    *,
+    message_id: str | None = None,
+    words: str = "",
+    parts: int | None = None,
+    again: bool = False,
+) -> dict[str, Any]:
+    """The delivery log's.  `recipient` is nothing that could be sent to; `words` are the service's own, `again`: the
+    message may have been sent before.  Phases and duration in milliseconds."""
+    phases_s = {} if reply.trip is None else reply.trip.phases_s
+    return {
+        "channel": channel,
+        "recipient": recipient,
+        "service": clean(service)[:255],
+        "message_id": None if message_id is None else clean(message_id)[:255],
+        "outcome": verdict.result,
+        "code": verdict.code,
+        "status": reply.status,
+        "reply": clean(" ".join(words.split()))[:REPLY_MAX] or None,
+        "parts": parts,
+        "phases": {name: round(seconds * 1000, 2) for name, seconds in phases_s.items()},
+        "duration_ms": round(reply.duration_s * 1000, 2),
+        "request_bytes": reply.request_bytes,
+        "possible_duplicate": again,
+        "began_at": reply.began_at,
+    }
