@@ -9,7 +9,7 @@ from functools import partial
 
 from jobs.email.address import Mailbox
 from jobs.email.dkim import Signer
-from jobs.email.handover import Handover, Sendable, unfit
+from jobs.email.handover import Handover, Sendable
 from jobs.email.handshake import RelayFault, open_session, tls_context
 from jobs.email.health import Health, passes_on
 from jobs.email.pace import Pace
@@ -22,8 +22,8 @@ from jobs.secrets import Secrets
 WAIT_S = 5.0
 """A message that cannot go within this time gives its slot back and comes again."""
 
-_GOES = 3
-"""Connections that one message may find to have ended in the meantime."""
+_GOES_MORE = 2
+"""How often one message may find that its connection has ended meanwhile, and go through another one."""
 
 _UNFIT: tuple[Fault, ...] = ("smtputf8", "8bit", "size")
 
@@ -129,15 +129,15 @@ class Relay:
         A connection that the other side closed meanwhile, or that ended with somebody else's message, costs another
         one: nothing was handed over yet.
         """
-        answers, pending, wait_s = dict[str, Answer](), recipients, 0.0
-        for go in range(_GOES):
-            handover = Handover(message, pending, sender, relay=self._name, plain=go > 0)
-            found, wait_s = await self._go(handover, fresh=go > 0)
-            answers |= {answer.recipient: answer for answer in found}
-            pending = handover.undecided()
-            if not pending:
+        handover = Handover(message, recipients, sender, relay=self._name)
+        told, wait_s = await self._go(handover, fresh=False)
+        for _ in range(_GOES_MORE):
+            if not (pending := handover.undecided()):
                 break
-        told = [answers[recipient.address] for recipient in recipients]
+            handover = Handover(message, pending, sender, relay=self._name, plain=True)
+            found, wait_s = await self._go(handover, fresh=True)
+            news = {answer.recipient: answer for answer in found}
+            told = [news.get(answer.recipient, answer) for answer in told]
         self._health.note(told, self._clock())
         return told, wait_s or self._health.left_s(self._clock())
 
@@ -152,7 +152,7 @@ class Relay:
             said = None if fault.reply else fault.fault
             return self._all(recipients, fault.phase, said, fault.note, fault.reply), 0.0
         try:
-            if (fault_of_ours := unfit(handover.message, session.extensions, session.largest_message)) is not None:
+            if (fault_of_ours := handover.unfit(session.extensions, session.largest_message)) is not None:
                 return self._all(recipients, "hello", fault_of_ours), 0.0
             if wait_s := await self._await_turn():
                 return self._all(recipients, "queue", "rate"), wait_s
