@@ -17,6 +17,7 @@ BUILT_IN = (
     "jobs.email.bounce",
     "jobs.email.unsubscribe",
     "jobs.push.handler",
+    "jobs.sms.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",
 )
