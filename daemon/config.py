@@ -108,7 +108,7 @@ class Config:
     def all_limits(self) -> dict[str, LimitSettings]:
         """[limits.*], and the rate of each relay and provider: what they take counts over all daemons, not for each."""
         relays = {
-            f"relay:{name}": LimitSettings(kind="email", lane=name, rate=relay.rate, burst=relay.burst)
+            f"relay:{name}": LimitSettings(kind="email*", lane=name, rate=relay.rate, burst=relay.burst)
             for name, relay in self.email.relays.items()
             if relay.rate is not None
         }

@@ -77,6 +77,7 @@ EXAMPLES = {
     "sms.providers.NAME.id_path": '"messages.0.id"',
     "sms.providers.NAME.code_path": '"messages.0.status"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.forward.domain": '"fwd.shop.example"',
     "email.dkim.NAME.domain": '"shop.example"',
     "email.dkim.NAME.selector": '"s2026"',
     "email.dkim.NAME.private_key": '"secret://dkim-shop"',
