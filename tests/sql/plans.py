@@ -42,6 +42,9 @@ from generate_series(1, 20000) as n;"""
 _MAIL = """
 insert into email_templates (org_id, name, subject, text)
 select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;
+insert into email_digest_items (org_id, email, digest, job_id)
+select 'o7', '{"to": "x", "template": "t"}', 'd' || n % 100, case when n % 3 = 0 then n end
+from generate_series(1, 20000) as n;
 insert into email_suppressions (org_id, recipient, reason, expires_at)
 select 'o' || n % 100, 'r' || n || '@x.example', 'bounce', now() - n * interval '1 h'
 from generate_series(1, 20000) as n;
