@@ -79,6 +79,7 @@ EXAMPLES = {
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
     "email.relays.NAME.messages_per_day": "50000",
     "email.relays.NAME.day_starts": '"00:00"',
+    "email.forward.domain": '"fwd.shop.example"',
     "email.dkim.NAME.domain": '"shop.example"',
     "email.dkim.NAME.selector": '"s2026"',
     "email.dkim.NAME.private_key": '"secret://dkim-shop"',

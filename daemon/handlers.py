@@ -14,6 +14,7 @@ BUILT_IN = (
     "jobs.webhook.handler",
     "jobs.webhook.replay",
     "jobs.email.handler",
+    "jobs.email.forward",
     "jobs.email.bounce",
     "jobs.email.unsubscribe",
     "jobs.push.handler",

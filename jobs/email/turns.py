@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-RELAY_KINDS = frozenset({"email"})
+RELAY_KINDS = frozenset({"email", "email_forward"})
 """Kinds whose lane is a relay: their rows wait for its limits before they are claimed."""
 
 

@@ -69,6 +69,11 @@ def test_ordinary_mail_takes_from_its_part_of_the_day_and_security_mail_from_the
         assert set(named) == set(limits.buckets(job(), {"security": security}))
 
 
+def test_forwards_take_from_the_same_relay() -> None:
+    limits = Limits(parse(CONFIG).all_limits)
+    assert limits.buckets(job(kind="email_forward"), {}) == limits.buckets(job(), {})
+
+
 def test_rows_of_other_kinds_and_relays_are_not_counted() -> None:
     limits = Limits(parse(CONFIG).all_limits)
     assert limits.buckets(job(kind="webhook"), {}) == ()
