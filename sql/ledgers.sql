@@ -73,6 +73,11 @@ select job_id, attempt, fence, n, org_id, least(greatest(to_timestamp(said_at), 
     event, fields::jsonb
 from said;
 
+-- name: email_forwards
+-- What attempts came to for forwards: their bytes go, and whoever should know is told, in the commit that ends the attempt.
+-- index email_forwards_pkey
+select email_forwards_said($1::text::jsonb);
+
 -- name: email_suppressions
 -- What attempts, and bounces, have said of recipients: `bounced`, `full` (it counts when nobody tries again: `is_final`, or the
 -- attempt was the last) or `delivered`, which takes back what the other two did.  The first and second bounce in 30 days suppress
@@ -110,3 +115,9 @@ set (reason, detail, bounces, expires_at, updated_at) = (
     from (select array(select at from unnest(known.bounces) as at where at > now() - interval '30 days' order by at)
                  || excluded.bounces as now_known) as counted)
 where known.reason in ('bounce', 'mailbox_full') or known.expires_at <= now();
+
+-- name: email_digest_items
+-- Items that a mail has told of.  index email_digest_items_pkey
+delete from email_digest_items
+where id = any (array(
+    select jsonb_array_elements_text(ids)::bigint from jsonb_to_recordset($1::text::jsonb) as r (ids jsonb)));

@@ -15,9 +15,11 @@ from jobs.email.health import Health, passes_on
 from jobs.email.pace import Pace
 from jobs.email.pool import Busy, Pool
 from jobs.email.reply import Answer, DeliveryReport, Fault, Phase, Reply
+from jobs.email.room import Room
 from jobs.email.session import Session
 from jobs.email.settings import MAIN, EmailSettings, RelaySettings
-from jobs.secrets import Secrets
+from jobs.email.srs import Srs
+from jobs.secrets import SecretMissing, Secrets
 
 WAIT_S = 5.0
 """A message that cannot go within this time gives its slot back and comes again."""
@@ -42,7 +44,18 @@ class Mail:
         """ValueError or OSError if a relay's certificates cannot be read; nothing is connected yet."""
         self.settings = settings
         self.signer = Signer(list(settings.dkim.values()), secrets, unsigned=settings.dkim_unsigned)
+        self.room = Room(settings.forward.memory)
+        self._secrets = secrets
         self._relays = {name: Relay(name, relay, secrets, clock) for name, relay in settings.relays.items()}
+
+    def srs(self) -> Srs:
+        """What rewrites the senders of forwards; SecretMissing if a setting, or a secret it names, is not there."""
+        forward = self.settings.forward
+        if forward.domain is None:
+            raise SecretMissing("email.forward.domain is not set")
+        if not forward.srs_secrets:
+            raise SecretMissing("email.forward.srs_secrets is empty; make one with: openssl rand -base64 32")
+        return Srs(forward.domain, [self._secrets.resolve(secret) for secret in forward.srs_secrets])
 
     async def send(
         self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None, relay: str | None = None
