@@ -389,8 +389,8 @@ def test_roots_closed_folder_is_no_place_and_another_is_taken(
 
 
 async def test_a_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
-    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
-    async with Sinks(secret, tmp_path) as first, Sinks(secret, tmp_path) as second:
+    secret, dkim = f"whsec_{base64.b64encode(bytes(32)).decode()}", SigningKey("shop.example", "s", ed25519_key())
+    async with Sinks(secret, tmp_path, dkim) as first, Sinks(secret, tmp_path, dkim) as second:
         ours, others = first.ports(), second.ports()
         for port in (others.webhook, others.mail, others.dns):
             with socket.create_connection((HOST, port), timeout=5):
