@@ -66,7 +66,9 @@ async def bare_loop(place: Lab, conn: asyncpg.Connection, rows: int) -> float:
     ask = (["default"], [""], [None], [1], [BATCH], *[[-inf]] * 4, worker_id, ["bench_noop"], [], None, [0], [0])
     while claimed := await claim.fetch(*ask):
         claimed.sort(key=lambda row: row[0])
-        await finish.fetch([row[0] for row in claimed], [row[1] for row in claimed], *[None] * 7, worker_id, [])
+        await finish.fetch(
+            [row[0] for row in claimed], [row[1] for row in claimed], *[None] * 7, worker_id, [], None, False
+        )
     seconds = perf_counter() - started
     await conn.execute("delete from job_workers where id = $1", worker_id)
     return rows / seconds

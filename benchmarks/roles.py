@@ -160,7 +160,7 @@ async def _drain(conn: asyncpg.Connection, worker: int, rows: int) -> None:
     claimed = await conn.fetch(_QUEUE["claim"], *ask, worker, ["bench_noop"], [], None, [0], [0])
     claimed.sort(key=lambda row: row[0])
     ids, fences = [row[0] for row in claimed], [row[1] for row in claimed]
-    await conn.fetch(_QUEUE["finish"], ids, fences, *[None] * 7, worker, [])
+    await conn.fetch(_QUEUE["finish"], ids, fences, *[None] * 7, worker, [], None, False)
 
 
 def _cpu_us(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""`jobsd email`: templates of mails, tried before anybody gets one; and what signs them."""
+"""`jobsd email`: templates of mails, tried before anybody gets one; who gets none; and what signs them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.cli_suppressions import suppressions
 from daemon.exits import FAILED, Exit
 from daemon.operator_store import Row
 from jobs.email.draft import filled_in
@@ -28,11 +29,12 @@ LISTED = ("name", "org_id", "subject", "text", "html", "updated_at")
 NOBODY = "nobody@example.invalid"
 
 
-@click.group(short_help="E-mail: templates, and keys that sign.")
+@click.group(short_help="E-mail: templates, who is not written to, and keys that sign.")
 def email() -> None:
-    """What mails say, and who signs them."""
+    """What mails say, who gets none, and who signs them."""
 
 
+email.add_command(suppressions)
 email.add_command(dkim)
 
 

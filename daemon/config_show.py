@@ -101,6 +101,6 @@ def _json_value(entry: Entry) -> Any:
     match entry.key.shape:
         case Scalar() as scalar if entry.value is not None:
             return scalar.plain(entry.value)
-        case Array(item):
+        case Array(item) if entry.value is not None:
             return [item.plain(element) for element in entry.value]
     return entry.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,9 @@ EXAMPLES = {
     "webhook.proxy_file": '"/etc/jobsd/egress-proxy"',
     "email.from": '"Shop <no-reply@shop.example>"',
     "email.message_id_domain": '"shop.example"',
+    "email.bounce_domain": '"bounces.shop.example"',
+    "email.unsubscribe_url": '"https://shop.example/unsubscribe"',
+    "email.token_secrets": '["secret://mail-tokens"]',
     "email.relays.NAME.host": '"relay.example"',
     "email.relays.NAME.username": '"shop"',
     "email.relays.NAME.password": '"secret://relay-password"',
@@ -194,6 +198,8 @@ def _env_text(key: Key, path: str) -> str:
     match key.shape:
         case Array(item) if value is not None:
             text = ",".join(_unquoted(item.text(element)) for element in value)
+        case Array() if path in EXAMPLES:
+            text = ",".join(tomllib.loads(f"example = {EXAMPLES[path]}")["example"])
         case Dictionary():
             text = json.dumps(value or {})
         case _:

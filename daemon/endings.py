@@ -15,6 +15,9 @@ from jobs.model import Job
 STATES = {"done": b"d", "dead": b"x", "cancelled": b"c"}
 """As the finishing statement reads them."""
 
+WEBHOOK_DELIVERIES = Ledger("webhook_deliveries")
+"""The log of the busiest channel: of a row that ended it is written by the finishing statement."""
+
 _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
 
@@ -54,10 +57,31 @@ def whose(job: Job) -> dict[str, Any]:
     return {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "correlation_id": job.correlation_id}
 
 
+def needs_more(t: Transition) -> bool:
+    """Whether the statement that writes its end does not write all of it."""
+    if t.progress is not None or t.job.batch_id is not None:
+        return True
+    return t.records is not None and any(not _goes_along(t, ledger) for ledger, _row in t.records)
+
+
+def deliveries(batch: Sequence[Transition]) -> str | None:
+    """What rows that ended say in the webhooks' log, as JSON; None: nothing."""
+    rows = [
+        {**row, **whose(t.job)} for t in batch if t.records for ledger, row in t.records if ledger == WEBHOOK_DELIVERIES
+    ]
+    return json_text(rows) if rows else None
+
+
 def ledger_rows(batch: Sequence[Transition]) -> dict[Ledger, list[dict[str, Any]]]:
-    """What the attempts recorded, with what every channel's log has in common."""
+    """What the attempts recorded and is not written with their end, with what every channel's log has in common."""
     found: defaultdict[Ledger, list[dict[str, Any]]] = defaultdict(list)
     for t in batch:
         for ledger, row in t.records or ():
-            found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
+            if not _goes_along(t, ledger):
+                found[ledger].append({**row, **whose(t.job), "retry_in_s": t.delay_s if t.state == "ready" else None})
     return found
+
+
+def _goes_along(t: Transition, ledger: Ledger) -> bool:
+    """In the statement that writes its end."""
+    return ledger == WEBHOOK_DELIVERIES and t.state != "ready"

@@ -14,6 +14,8 @@ BUILT_IN = (
     "jobs.webhook.handler",
     "jobs.webhook.replay",
     "jobs.email.handler",
+    "jobs.email.bounce",
+    "jobs.email.unsubscribe",
     "jobs.push.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",

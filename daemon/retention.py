@@ -35,6 +35,9 @@ SOONEST_S = 300.0
 TALLIES_S = 8 * DAY_S
 """A week of hours, and some more."""
 
+BOUNCES_S = 30 * DAY_S
+"""So long does a bounce count after what it suppressed has ended."""
+
 
 class Swept(NamedTuple):
     """A partitioned table that queues have a say in, and its columns."""
@@ -236,6 +239,8 @@ class Retention:
         while await store.forget_audit(keep.audit, BATCH) == BATCH:
             continue
         while await store.forget_undo(keep.undo, BATCH) == BATCH:
+            continue
+        while await store.forget_suppressions(BOUNCES_S, BATCH) == BATCH:
             continue
         while await store.forget_batches(keep.batches, BATCH) == BATCH:
             continue

@@ -164,9 +164,9 @@ class Store(Statements):
             for ready, write in ((False, self._finish), (True, self._put_back))
         ]
         parts = [(write, part) for write, part in parts if part]
-        more = [t for t in batch if t.records or t.progress is not None or t.job.batch_id is not None]
+        more = [t for t in batch if endings.needs_more(t)]
         if len(parts) == 1 and not more:  # the common case is one statement, and so its own transaction
-            return _told(await parts[0][0](conn, parts[0][1], ended_claims))
+            return _told(await parts[0][0](conn, parts[0][1], ended_claims, again))
         async with conn.transaction() if alone else nullcontext():
             ours: set[int] = set()
             freed: list[Freed] = []
@@ -174,7 +174,7 @@ class Store(Statements):
             if said := [(t.job, t.progress) for t in more if t.progress is not None]:
                 await self._progress(conn, said)
             for n, (write, part) in enumerate(parts):
-                written, free = _told(await write(conn, part, ended_claims if n == 0 else ()))
+                written, free = _told(await write(conn, part, ended_claims if n == 0 else (), again))
                 ours |= written
                 freed += free
                 if more and write == self._finish:
@@ -196,7 +196,7 @@ class Store(Statements):
         )
 
     async def _finish(
-        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], again: bool
     ) -> list[asyncpg.Record]:
         plainly_done = all(endings.plainly_done(t) for t in batch)
         rows: list[asyncpg.Record] = await conn.fetch(
@@ -212,12 +212,14 @@ class Store(Statements):
             None if plainly_done else [t.keep for t in batch],
             batch[0].job.worker_id,
             ended_claims,
+            endings.deliveries(batch),
+            again,
             timeout=self._timeout_s,
         )
         return rows
 
     async def _put_back(
-        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int]
+        self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], _again: bool
     ) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await conn.fetch(
             _QUEUE["put_back"],

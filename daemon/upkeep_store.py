@@ -17,6 +17,7 @@ _UPKEEP = sql.load("upkeep.sql")
 _CONTROL = sql.load("control.sql")
 _HOLDS = sql.load("holds.sql")
 _BATCHES = sql.load("batches.sql")
+_EMAIL = sql.load("email.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,9 @@ class UpkeepStore(Statements):
 
     async def forget_undo(self, keep_s: float, most: int) -> int:
         return await self._count(_CONTROL["forget_undo"], keep_s, most)
+
+    async def forget_suppressions(self, ended_s: float, most: int) -> int:
+        return await self._count(_EMAIL["forget_suppressions"], ended_s, most)
 
     async def forget_batches(self, keep_s: float, most: int) -> int:
         return await self._count(_BATCHES["forget"], keep_s, most)

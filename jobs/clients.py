@@ -10,6 +10,8 @@ from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.email.relay import Mail
 from jobs.email.settings import EmailSettings
+from jobs.email.suppressions import Key as SuppressionKey
+from jobs.email.suppressions import Suppression, open_suppressions
 from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
@@ -45,6 +47,7 @@ class Clients:
     secrets: Secrets
     templates: Templates
     email_templates: Loads[TemplateKey, Template]
+    suppressions: Loads[SuppressionKey, Suppression]
     endpoints: Loads[int, Endpoint]
     events: Loads[int, Event]
     health: Health
@@ -66,6 +69,7 @@ class Clients:
             await self.templates.close()
         if kept_by is None:
             self.email_templates.close()
+            self.suppressions.close()
             self.endpoints.close()
             self.events.close()
 
@@ -84,6 +88,7 @@ def open_clients(
     Whatever cannot be opened raises here, before anything is replaced.
     """
     email_templates = before.email_templates if before else open_templates(reads or db)
+    suppressions = before.suppressions if before else open_suppressions(reads or db)
     endpoints = before.endpoints if before else open_endpoints(reads or db)
     events = before.events if before else open_events(reads or db)
     health = before.health if before else Health()
@@ -94,4 +99,6 @@ def open_clients(
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
     push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
-    return Clients(wanted, db, http, mail, dns, secrets, templates, email_templates, endpoints, events, health, push)
+    return Clients(
+        wanted, db, http, mail, dns, secrets, templates, email_templates, suppressions, endpoints, events, health, push
+    )

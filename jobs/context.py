@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from jobs.dns.resolver import Resolver
     from jobs.email.relay import Mail
+    from jobs.email.suppressions import Key as SuppressionKey
+    from jobs.email.suppressions import Suppression
     from jobs.email.template import Key as TemplateKey
     from jobs.email.template import Template
     from jobs.loads import Loads
@@ -57,6 +59,8 @@ class Tools(Protocol):
     def templates(self) -> Templates: ...
     @property
     def email_templates(self) -> Loads[TemplateKey, Template]: ...
+    @property
+    def suppressions(self) -> Loads[SuppressionKey, Suppression]: ...
     @property
     def webhook(self) -> WebhookSettings: ...
     @property

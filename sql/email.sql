@@ -4,10 +4,10 @@
 -- What came of each recipient of a job so far.  Rows are written in the commit that ends an attempt, so a retry sees all
 -- of its past.  $1 job id
 -- index email_deliveries_job of each partition.  At most 500 recipients that settle once; only soft and deferred rows
--- repeat, and they are not asked for, so the limit cuts nothing off: 500 × (two unknown + one other).
+-- repeat, and they are not asked for, so the limit cuts nothing off: 500 × (two unknown + suppressed + one other).
 select recipient, outcome from email_deliveries
-where job_id = $1 and outcome in ('delivered', 'hard', 'unknown')
-limit 1500;
+where job_id = $1 and outcome in ('delivered', 'hard', 'unknown', 'suppressed', 'bounced')
+limit 2000;
 
 -- name: templates
 -- For each of $1 organisations ("": none) with $2 names: its own template, or the one for all.  index email_templates_name,
@@ -21,3 +21,57 @@ cross join lateral (
     where coalesce(common.org_id, '') = '' and common.name = asked.name and asked.org_id <> ''
     limit 1
 ) as found;
+
+-- name: suppressed
+-- Which of $2 recipients, in lower case, are not written to by $1 organisations ("": none) in mails of $3 lists ("": of none), and
+-- why; and of whom there is something that a delivered mail takes back.  index email_suppressions_recipient, probed twice for each
+select asked.org_id, asked.recipient, asked.list,
+       max(found.reason) filter (where found.expires_at is null or found.expires_at > now()) as reason,
+       bool_or(found.reason in ('bounce', 'mailbox_full')) as heals
+from unnest($1::text[], $2::text[], $3::text[]) as asked (org_id, recipient, list)
+cross join lateral (
+    select reason, expires_at from email_suppressions as any_mail
+    where coalesce(any_mail.org_id, '') = asked.org_id and any_mail.recipient = asked.recipient
+      and coalesce(any_mail.list, '') = ''
+    union all
+    select reason, expires_at from email_suppressions as of_list
+    where coalesce(of_list.org_id, '') = asked.org_id and of_list.recipient = asked.recipient
+      and coalesce(of_list.list, '') = asked.list and asked.list <> ''
+) as found
+group by asked.org_id, asked.recipient, asked.list;
+
+-- name: handed_over
+-- Whom a relay took job $1 for, and of which organisation it is.  index email_deliveries_job of each partition
+select distinct recipient, org_id from email_deliveries
+where job_id = $1 and outcome in ('delivered', 'unknown', 'bounced')
+limit 500;
+
+-- name: bounced
+-- Of job $1 it came back from $2 recipients, as the log has them, with $3 codes, $4 statuses and $5 words; returned: those of whom
+-- that was not known.  In the transaction that ends the row that says so: told twice it is written once.
+-- index email_deliveries_job of each partition
+with told as materialized (
+    select * from unnest($2::text[], $3::text[], $4::text[], $5::text[]) as told (recipient, code, status, words)
+), changed as (
+    update email_deliveries as d
+    set outcome = 'bounced', code = told.code, enhanced = told.status, reply = told.words, bounced_at = now()
+    from told
+    where d.job_id = $1 and d.recipient = told.recipient and d.outcome in ('delivered', 'unknown')
+    returning d.recipient
+)
+select distinct recipient from changed;
+
+-- name: unsubscribe
+-- $2 recipient of $1 organisation wants no more mail of $3 list; a row that is there and holds stays.
+-- index email_suppressions_recipient
+insert into email_suppressions as known (org_id, recipient, list, reason) values ($1, $2, $3, 'unsubscribed')
+on conflict (coalesce(org_id, ''), recipient, coalesce(list, '')) do update
+set reason = 'unsubscribed', expires_at = null, detail = null, updated_at = now()
+where known.expires_at is not null;
+
+-- name: forget_suppressions
+-- Suppressions that ended $1 seconds ago; $2 rows at most.  index email_suppressions_expired; the locked rows by their place
+delete from email_suppressions
+where ctid = any (array(
+    select ctid from email_suppressions where expires_at < now() - $1::float8 * interval '1 second'
+    order by expires_at limit $2 for update skip locked));

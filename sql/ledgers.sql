@@ -72,3 +72,41 @@ insert into job_logs (job_id, attempt, fence, n, org_id, at, level, event, field
 select job_id, attempt, fence, n, org_id, least(greatest(to_timestamp(said_at), date_trunc('day', now(), 'UTC')), now()), level,
     event, fields::jsonb
 from said;
+
+-- name: email_suppressions
+-- What attempts, and bounces, have said of recipients: `bounced`, `full` (it counts when nobody tries again: `is_final`, or the
+-- attempt was the last) or `delivered`, which takes back what the other two did.  The first and second bounce in 30 days suppress
+-- for a day, the third until it is lifted.  What people said (manual, unsubscribed, complaint) is not touched while it holds.
+-- Recipients in order, so that two daemons do not wait for each other.  index email_suppressions_recipient
+with said as materialized (
+    select distinct on (coalesce(org_id, ''), recipient) org_id, recipient, said, detail
+    from jsonb_to_recordset($1::text::jsonb)
+        as r (org_id text, recipient text, said text, detail text, is_final boolean, retry_in_s float8)
+    where said <> 'full' or is_final or retry_in_s is null
+    order by coalesce(org_id, ''), recipient, said = 'delivered', said = 'full'
+), lifted as (
+    delete from email_suppressions
+    where ctid = any (array(
+        select known.ctid
+        from said
+        join email_suppressions as known
+            on coalesce(known.org_id, '') = coalesce(said.org_id, '') and known.recipient = said.recipient
+               and coalesce(known.list, '') = ''
+        where said.said = 'delivered' and known.reason in ('bounce', 'mailbox_full')))
+)
+insert into email_suppressions as known (org_id, recipient, reason, detail, bounces, expires_at)
+select org_id, recipient, case said when 'bounced' then 'bounce' else 'mailbox_full' end, detail,
+    case said when 'bounced' then array[now()] else '{}' end, now() + interval '24 hours'
+from said where said <> 'delivered'
+order by coalesce(org_id, ''), recipient
+on conflict (coalesce(org_id, ''), recipient, coalesce(list, '')) do update
+set (reason, detail, bounces, expires_at, updated_at) = (
+    select case when known.reason = 'bounce' and (known.expires_at is null or known.expires_at > now()) then 'bounce'
+                else excluded.reason end,
+           excluded.detail, now_known[cardinality(now_known) - 2:],
+           case when known.expires_at is null or cardinality(now_known) >= 3 then null
+                else greatest(known.expires_at, excluded.expires_at) end,
+           now()
+    from (select array(select at from unnest(known.bounces) as at where at > now() - interval '30 days' order by at)
+                 || excluded.bounces as now_known) as counted)
+where known.reason in ('bounce', 'mailbox_full') or known.expires_at <= now();

@@ -158,8 +158,10 @@ left join lateral (
 -- element of an array of texts is found by walking to it; null: all done), $4 reason, $5 error, $6 result, $7 lane, $8 code,
 -- $9 whether to keep it in history (null: all); an array that says nothing is null.  $10 the worker they were claimed by
 -- (after a crash of Postgres a claim that was not yet on disk is made again, with the same fence, perhaps by another),
--- $11 claims that end with them.  Returned: the ids, and then without an id which rows may go now since what was before them
--- in their ordering key has ended.
+-- $11 claims that end with them.  $12 what these attempts say in the webhooks' log, as ledgers.sql/webhook_deliveries takes it
+-- (null: nothing): in a transaction's second statement it would cost as much again as all else here, in batches of twenty.
+-- $13 whether a lost answer may mean that it is written already: then a row that is not ours brings nothing.  Returned: the ids,
+-- and then without an id which rows may go now since what was before them in their ordering key has ended.
 -- index jobs_pkey; job_next for each row with an ordering key.  No predicate here may match a partial index, or the planner
 -- walks its dead entries; width_bucket finds an id's place in the arrays by bisection.
 with gone as (
@@ -184,6 +186,18 @@ with gone as (
         ($5::text[])[n]::jsonb
     from gone
     where ($3::"char"[])[n] = 'x'
+), logged as (
+    insert into webhook_deliveries (job_id, attempt, org_id, correlation_id, endpoint, endpoint_id, event, event_id, url,
+        replay_id, outcome, code, status, address, phases, duration_ms, request_bytes, response_headers, response_body,
+        response_truncated, started_at)
+    select job_id, attempt, org_id, correlation_id, endpoint, endpoint_id, event, event_id, url, replay_id, outcome, code, status,
+        address, coalesce(phases, '{}'), duration_ms, request_bytes, coalesce(response_headers, '{}'),
+        coalesce(response_body, ''), coalesce(response_truncated, false), to_timestamp(began_at)
+    from json_to_recordset($12::text::json) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
+        endpoint text, endpoint_id bigint, event text, event_id bigint, replay_id bigint, url text, outcome text, code text,
+        status int, address text, phases jsonb, duration_ms real, request_bytes int, response_headers jsonb,
+        response_body text, response_truncated boolean, began_at float8)
+    where not $13::bool or job_id = any (array(select id from gone))
 ), ended as (
     delete from job_claims where id = any ($11::bigint[])
 )

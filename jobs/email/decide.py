@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from jobs.email.judge import Verdict
+from jobs.email.judge import UNSUBSCRIBED, Verdict
 from jobs.model import Dead, Done, Outcome, Retry, Snooze, spread
 
 _DEFERRED_S = 30.0
@@ -56,7 +56,18 @@ def decide(
         reason = _reason("not delivered", lost, verdicts)
         well = None if of["unknown"] else False
         return Dead(reason, code=verdicts[lost[0]].code, detail=detail, result=detail, lane_fault=well)
+    if left_out := _left_out(verdicts):
+        reason = _reason("not written to", left_out, verdicts)
+        return Dead(reason, code="suppressed", detail=detail, result=detail)
     return Done(detail)
+
+
+def _left_out(verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Where nobody was served: a dead letter, so that it can be tried again when the suppression is lifted.  Those who
+    asked for no more mail are none: that is how it should be."""
+    if any(v.result == "delivered" for v in verdicts.values()):
+        return []
+    return [r for r, v in verdicts.items() if v.result == "suppressed" and v.code != UNSUBSCRIBED]
 
 
 def _wait_s(verdicts: Mapping[str, Verdict], recipients: Collection[str]) -> float:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.context import Context, Ledger
-from jobs.email.address import wire_domain
+from jobs.email.address import Mailbox, mailbox, wire_domain
 from jobs.email.decide import decide
 from jobs.email.dkim import NoKey
 from jobs.email.dkim_keys import SigningKey
-from jobs.email.draft import NoDraft, drafted
+from jobs.email.draft import AGAIN_S, AWAY, NoDraft, drafted
 from jobs.email.judge import Verdict, judge
+from jobs.email.keyring import NoKeys, tokens
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
 from jobs.email.reply import Answer, DeliveryReport
 from jobs.email.settings import MAIN
+from jobs.email.suppressions import LEDGER as SUPPRESSIONS
+from jobs.email.suppressions import Suppression, canonical, key_of, row, said_by, verdict_of
+from jobs.email.unsubscribe import headers, link
 from jobs.model import Dead, Done, Job, Ladder, Outcome, Retry, Snooze
 from jobs.registry import job
 from jobs.webhook.endpoints import LANE as ENDPOINT_LANE
@@ -28,6 +33,8 @@ RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
 """Eight attempts over some 41 hours; RFC 5321 4.5.4.1 asks for patience of days, readers of a notification do not."""
 
 LEDGER = Ledger("email_deliveries")
+
+NOTHING = DeliveryReport("", ())
 
 KEY_S = 60.0
 """Until mail that cannot be signed is looked at again: the fault is ours."""
@@ -43,9 +50,8 @@ def lane(args: EmailArgs) -> str | None:
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
-        draft = await drafted(args, ctx, {})
-        message = _signed(compose(draft, ctx.mail.settings, identity=_identity(ctx.job), now=datetime.now(UTC)), ctx)
-    except NoDraft as nothing:
+        message, sender = await _written(args, ctx)
+    except (NoDraft, NoKeys) as nothing:
         return nothing.outcome
     except Unsendable as error:
         return Dead(str(error), code="unsendable")
@@ -58,19 +64,52 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     if not pending:
         return Done({"recipients": {r.address: "delivered" for r in message.recipients}})
     try:
-        report = await ctx.mail.send(message, pending, message.sender, args.relay)
+        known = await _known(ctx, args, pending)
+        left_out = {} if args.security else _left_out(pending, known)
+        going = [r for r in pending if r.address not in left_out]
+        report = await ctx.mail.send(message, going, sender, args.relay) if going else NOTHING
+    except AWAY as error:
+        ctx.log.warning("email_suppressions_unread", error=repr(error))
+        return Snooze("who is not to be written to could not be looked up", after=AGAIN_S, code="database_away")
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
     verdicts = {answer.recipient: judge(answer) for answer in report.answers}
     _alert(ctx, report)
     _record(ctx, message, report, verdicts, past)
+    _record_left_out(ctx, message, left_out, past)
+    _record_said(ctx, going, verdicts, known)
     return decide(
-        _before(past, message) | verdicts,
+        _before(past, message) | left_out | verdicts,
         attempt=ctx.job.attempt,
         after_s=report.after_s,
         asked_before=past.unknown,
         dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
     )
+
+
+async def _written(args: EmailArgs, ctx: Context) -> tuple[Message, Mailbox]:
+    """The message, and the sender of its envelope, to whom it comes back if it cannot be delivered."""
+    settings, org_id = ctx.mail.settings, ctx.job.org_id
+    secrets = tokens(ctx) if settings.bounce_domain or args.list_ else None
+    leave = link(args, org_id, settings.unsubscribe_url, secrets)
+    draft = await drafted(args, ctx, {} if leave is None else {"unsubscribe_url": leave})
+    now, more = datetime.now(UTC), headers(leave)
+    message = _signed(compose(draft, settings, identity=_identity(ctx.job), now=now, more=more), ctx)
+    if settings.bounce_domain is None or secrets is None:
+        return message, message.sender
+    return message, mailbox(f"{secrets.bounce_name(ctx.job.id)}@{settings.bounce_domain}")
+
+
+async def _known(ctx: Context, args: EmailArgs, pending: Sequence[Mailbox]) -> dict[str, Suppression]:
+    """What there is about recipients, by their address."""
+    keys = [key_of(mailbox, ctx.job.org_id, args.list_) for mailbox in pending]
+    found = await asyncio.gather(*map(ctx.tools.suppressions.get, keys))
+    return {mailbox.address: one for mailbox, one in zip(pending, found, strict=True) if one is not None}
+
+
+def _left_out(pending: Sequence[Mailbox], known: Mapping[str, Suppression]) -> dict[str, Verdict]:
+    found = {m.address: known[m.address] for m in pending if m.address in known}
+    return {address: verdict_of(one) for address, one in found.items() if one.reason is not None}
 
 
 def _signed(message: Message, ctx: Context) -> Message:
@@ -126,11 +165,30 @@ def _record(ctx: Context, message: Message, report: DeliveryReport, verdicts: di
         ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], message.message_id, again=again))
 
 
+def _record_left_out(ctx: Context, message: Message, left_out: Mapping[str, Verdict], past: Past) -> None:
+    """Once for each: rows are tried again for the sake of others."""
+    for address, verdict in left_out.items():
+        if address not in past.left_out:
+            answer = Answer(address, "queue", note=verdict.why)
+            ctx.record(LEDGER, _row(answer, verdict, message.message_id, again=False))
+
+
+def _record_said(
+    ctx: Context, going: Sequence[Mailbox], verdicts: Mapping[str, Verdict], known: Mapping[str, Suppression]
+) -> None:
+    """What the answers say of the recipients themselves, in the commit of the attempt."""
+    for recipient in going:
+        verdict = verdicts[recipient.address]
+        if (said := said_by(verdict, known.get(recipient.address))) is not None:
+            one = row(canonical(recipient.wire), said, verdict.why, is_final=verdict.result == "hard")
+            ctx.record(SUPPRESSIONS, one)
+
+
 def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> dict[str, Any]:
     reply = answer.reply
     return {
         "recipient": answer.recipient,
-        "relay": answer.relay,
+        "relay": answer.relay or None,
         "message_id": message_id,
         "outcome": verdict.result,
         "code": verdict.code,

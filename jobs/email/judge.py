@@ -13,8 +13,11 @@ from typing import Literal
 
 from jobs.email.reply import Answer, Fault, Phase, Reply
 
-Result = Literal["delivered", "soft", "hard", "unknown", "deferred"]
-"""Taken; may work later; never will; handed over and never answered; not the message's fault."""
+Result = Literal["delivered", "soft", "hard", "unknown", "deferred", "suppressed"]
+"""Taken; may work later; never will; handed over and never answered; not the message's fault; not even tried."""
+
+UNSUBSCRIBED = "unsubscribed"
+"""The code of a recipient who asked for no more of this: nobody need be told that he got none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ _THROTTLED = re.compile(r"throttl|maximum sending rate", re.IGNORECASE)
 _GREYLISTED = re.compile(r"gr[ae]y[- ]?list", re.IGNORECASE)
 _SOFT_AT_HEART = re.compile(
     r"frequency|\brate\b|rate[- ]limit|too many|too much mail|try (?:again|later)|gr[ae]y[- ]?list|\bdns\b|temporar",
+    re.IGNORECASE,
+)
+_NO_SUCH_USER = re.compile(
+    r"(?:no such|unknown|invalid) (?:user|recipient|mailbox|address)|"
+    r"(?:user|recipient|mailbox|address|account)\b.{0,80}\b(?:unknown|not found|(?:does not|doesn't) exist)",
     re.IGNORECASE,
 )
 
@@ -145,6 +153,8 @@ def _permanent(reply: Reply, phase: Phase) -> Verdict:
         return Verdict("soft", word)
     if reply.code == _TOO_MANY_RECIPIENTS and phase == "rcpt":
         return Verdict("soft", f"smtp_{reply.code}")
+    if not status.startswith("7.") and _NO_SUCH_USER.search(reply.text):
+        return _ADDRESS_IS_WRONG
     return Verdict("hard", "policy" if status.startswith("7.") else f"smtp_{reply.code}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -36,7 +36,8 @@ Mailboxes = Annotated[str, msgspec.Meta(min_length=1)] | tuple[str, ...]
 
 class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One message.  `to`, `cc`, `bcc`: a mailbox or a list of them; `subject` and `text`, `html` or both, or instead of
-    them a `template` and its `data`; `relay`: a name out of `[email.relays]`, `main` if there is none."""
+    them a `template` and its `data`; `relay`: a name out of `[email.relays]`, `main` if there is none.  `list`: what
+    its recipient may unsubscribe from; `security`: it goes to those who are suppressed too."""
 
     to: Mailboxes
     subject: Annotated[str, msgspec.Meta(max_length=LONGEST_SUBJECT)] | None = None
@@ -51,6 +52,10 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     headers: dict[str, str] = {}
     attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=50)] = ()
     relay: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    list_: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = msgspec.field(
+        default=None, name="list"
+    )
+    security: bool = False
 
     def __post_init__(self) -> None:
         if self.template is None:
@@ -60,6 +65,8 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 raise ValueError("`data` is for a `template`, and there is none")
         elif (self.subject, self.text, self.html) != (None, None, None):
             raise ValueError("a `template` says subject, text and html: the row gives either it or them")
+        if self.security and self.list_ is not None:
+            raise ValueError("`security` mail is of no `list`: nobody can unsubscribe from it")
 
 
 class Unsendable(ValueError):
@@ -85,19 +92,23 @@ class Message:
         return not self.wire.isascii()
 
 
-def compose(args: EmailArgs, settings: EmailSettings, *, identity: str, now: datetime) -> Message:
-    """The message of a row; Unsendable, with a reason for people, if there is none.
+def compose(
+    args: EmailArgs, settings: EmailSettings, *, identity: str, now: datetime, more: Mapping[str, str] | None = None
+) -> Message:
+    """The message of a row; Unsendable, with a reason for people, if there is none.  `more`: headers beside the row's.
 
     `identity` decides the Message-ID and the boundaries: whoever sends a row again sends the same Message-ID, by which
     mail programs know a duplicate.
     """
     try:
-        return _compose(args, settings, uuid.uuid5(_IDENTITY, identity), now)
+        return _compose(args, settings, uuid.uuid5(_IDENTITY, identity), now, more or {})
     except ValueError as error:
         raise Unsendable(str(error)) from error
 
 
-def _compose(args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now: datetime) -> Message:
+def _compose(
+    args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now: datetime, more: Mapping[str, str]
+) -> Message:
     sender = _sender(args, settings)
     to, cc, bcc = (_mailboxes(list_) for list_ in (args.to, args.cc, args.bcc))
     if not to:
@@ -116,6 +127,7 @@ def _compose(args: EmailArgs, settings: EmailSettings, identity: uuid.UUID, now:
         "Message-ID": message_id,
         "Auto-Submitted": "auto-generated",
         **dict(_custom(args.headers)),
+        **more,
     }
     head = [header.list_line(name, [m.header for m in mailboxes]) for name, mailboxes in people.items()]
     head += [header.line(name, text) for name, text in texts.items()]

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Addresses by what came of them; `unknown` counts how often a hand-over ended without an answer."""
+    """Addresses by what came of them; `left_out`: the log says already that they were not written to; `unknown` counts
+    how often a hand-over ended without an answer."""
 
     delivered: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
     unknown: Counter[str] = field(default_factory=Counter)
 
     def pending(self, recipients: Sequence[Mailbox]) -> list[Mailbox]:
@@ -40,6 +42,7 @@ def past(rows: Iterable[tuple[str, str]]) -> Past:
     rows = list(rows)
     return Past(
         frozenset(recipient for recipient, outcome in rows if outcome == "delivered"),
-        frozenset(recipient for recipient, outcome in rows if outcome == "hard"),
+        frozenset(recipient for recipient, outcome in rows if outcome in ("hard", "bounced")),
+        frozenset(recipient for recipient, outcome in rows if outcome == "suppressed"),
         Counter(recipient for recipient, outcome in rows if outcome == "unknown"),
     )

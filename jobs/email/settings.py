@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,6 +11,7 @@ from jobs.email.address import mailbox, wire_domain
 from jobs.email.dkim_settings import DkimSettings
 from jobs.values import Duration, Rate, Secret, Size, key
 
+_URL = re.compile(r"https://[A-Za-z0-9.:\[\]-]+(?:/[!$-;=@-Z_a-z~]*)?")  # neither query nor fragment
 MAIN = "main"
 """The relay of mail that names none."""
 
@@ -85,6 +87,15 @@ class EmailSettings:
 
     from_: str | None = key(None, 'Sender of mail that names none: "Shop <no-reply@shop.example>".', name="from")
     message_id_domain: str | None = key(None, "Right side of the Message-ID; by default the sender's domain.")
+    bounce_domain: str | None = key(
+        None, "Domain whose mail reaches rows of kind email_bounce; the envelope's sender is an address of it then."
+    )
+    unsubscribe_url: str | None = key(
+        None, 'https:// address that takes people off a list, by a POST with "?token=…" after it.'
+    )
+    token_secrets: tuple[Secret, ...] | None = key(
+        None, "Secrets, or secret://NAME, that those addresses are signed with: the first signs, all are believed."
+    )
     max_size: Size = key(Size(10 * 1024**2), "Largest message, encoded, that is handed to a relay.", minimum=1024)
     dkim_unsigned: tuple[str, ...] = key(
         (), 'Headers that signatures leave out, since the relay rewrites them; Amazon SES: ["Date", "Message-ID"].'
@@ -103,6 +114,16 @@ class EmailSettings:
                 wire_domain(self.message_id_domain)
         except ValueError as error:
             raise ValueError(f"message_id_domain: {error}") from None
+        try:
+            if self.bounce_domain is not None:
+                wire_domain(self.bounce_domain)
+        except ValueError as error:
+            raise ValueError(f"bounce_domain: {error}") from None
+        if self.unsubscribe_url is not None and not _URL.fullmatch(self.unsubscribe_url):
+            raise ValueError('unsubscribe_url: is no address like "https://shop.example/unsubscribe"')
+        if not self.token_secrets and (self.bounce_domain or self.unsubscribe_url):
+            which = "bounce_domain" if self.bounce_domain else "unsubscribe_url"
+            raise ValueError(f"{which}: nothing could be signed without token_secrets")
         places = [(one.domain.lower(), one.selector.lower()) for one in self.dkim.values()]
         if twice := next((place for place in places if places.count(place) > 1), None):
             raise ValueError(f"dkim: two keys have the selector {twice[1]!r} of {twice[0]!r}; give each one its own")

@@ -12,6 +12,8 @@ import httpx2
 from jobs.clients import Wanted
 from jobs.dns.resolver import Resolver
 from jobs.email.relay import Mail
+from jobs.email.suppressions import Key as SuppressionKey
+from jobs.email.suppressions import Suppression, open_suppressions
 from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
@@ -43,6 +45,7 @@ class Tools:
     health: Health = field(default_factory=Health)
     _db: asyncpg.Pool | None = None
     _email_templates: Loads[TemplateKey, Template] | None = None
+    _suppressions: Loads[SuppressionKey, Suppression] | None = None
     _endpoints: Loads[int, Endpoint] | None = None
     _events: Loads[int, Event] | None = None
     _push: Push | None = None
@@ -98,6 +101,12 @@ class Tools:
         return self._email_templates
 
     @property
+    def suppressions(self) -> Loads[SuppressionKey, Suppression]:
+        if self._suppressions is None:
+            self._suppressions = open_suppressions(self.db)
+        return self._suppressions
+
+    @property
     def endpoints(self) -> Loads[int, Endpoint]:
         if self._endpoints is None:
             self._endpoints = open_endpoints(self.db)
@@ -122,7 +131,7 @@ class Tools:
         """What became of the handlers' connections when their process died: gone, and nothing committed."""
         if self._db is not None:
             self._db.terminate()
-            self._db = self._endpoints = self._events = self._email_templates = None
+            self._db = self._endpoints = self._events = self._email_templates = self._suppressions = None
 
     def clear(self) -> None:
         """Forget what the fakes were told."""

@@ -42,3 +42,35 @@ async def test_a_template_is_listed_and_tried_before_anybody_gets_a_mail(
     assert "no template other" in (await terminal("email", "templates", "try", "other")).err
     assert (await terminal("email", "templates", "try", "welcome", "--data", "[]")).code == 2
     assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+@pytest.mark.req("BJ-21")
+async def test_who_is_not_written_to_is_listed_added_and_lifted_and_it_is_written_down(
+    terminal: Terminal, pool: asyncpg.Pool
+) -> None:
+    suppressions = ("email", "suppressions")
+    who = ("Jane@X.example", "--org", "acme")
+    await terminal.ok(*suppressions, "add", *who, "--dry-run")
+    assert (await terminal.ok(*suppressions, "list", "--json")).json == []
+    await terminal.ok(*suppressions, "add", *who, "--reason", "she asked", "--actor", "me")
+    await terminal.ok(*suppressions, "add", *who, "--list", "news", "--for", "2h")
+    await pool.execute(
+        """insert into email_suppressions (recipient, reason, expires_at)
+           values ('jane@x.example', 'bounce', now() - interval '1 h')"""
+    )
+    rows = (await terminal.ok(*suppressions, "list", "--recipient", "JANE@x.example", "--json")).json
+    assert [(row["recipient"], row["list"], row["reason"], row["detail"]) for row in rows] == [
+        ("jane@x.example", None, "manual", "she asked"),
+        ("jane@x.example", "news", "manual", None),
+    ]
+    assert len((await terminal.ok(*suppressions, "list", "--all", "--json")).json) == 3
+    assert (await terminal(*suppressions, "lift", *who, "--list", "offers")).code == 1
+    assert "is written to" in (await terminal.ok(*suppressions, "lift", *who, "--actor", "me")).err
+    assert [row["org_id"] for row in (await terminal.ok(*suppressions, "list", "--all", "--json")).json] == [None]
+    assert (await terminal(*suppressions, "lift", *who)).code == 1
+    audit = await pool.fetch("select actor, action, subject, reason from job_audit where actor = 'me' order by id")
+    assert [tuple(row) for row in audit] == [
+        ("me", "email.suppress", "recipient jane@x.example", "she asked"),
+        ("me", "email.lift", "recipient jane@x.example", None),
+    ]
+    assert (await terminal(*suppressions, "add", "nobody")).code == 2

@@ -293,6 +293,7 @@ def problems_of(text: str, env: dict[str, str]) -> tuple[Problem, ...]:
 def test_every_line_of_the_env_template_can_be_switched_on_by_itself() -> None:
     companions = {
         "SCHEDULES": {"JOBSD_SCHEDULES__NAME__KIND": "x", "JOBSD_SCHEDULES__NAME__CRON": "* * * * *"},
+        "EMAIL": {"JOBSD_EMAIL__TOKEN_SECRETS": "secret://mail-tokens"},
         "LIMITS": {"JOBSD_LIMITS__NAME__RATE": "1/s", "JOBSD_LIMITS__NAME__PER": "lane"},
     }
     for line in env_template().splitlines():

@@ -22,6 +22,7 @@ LOGINS = {
     "acme_hooks": "jobsd_endpoints",
     "globex_hooks": "jobsd_endpoints",
     "shop_hooks": "jobsd_endpoints",
+    "acme_mail": "jobsd_mail",
     "jobsd_serve": "jobsd_daemon",
     "jobsd_ann": "jobsd_operator",
     "jobsd_bob": "jobsd_reader",
@@ -31,6 +32,7 @@ MEMBERS = {
     "acme_reader": "acme",
     "acme_operator": "acme",
     "acme_hooks": "acme",
+    "acme_mail": "acme",
     "globex_app": "globex",
     "globex_hooks": "globex",
 }

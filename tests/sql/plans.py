@@ -41,7 +41,10 @@ select n, 1, 'o7', 7 + n % 100, 20000 + n, 'a.b', '', case n % 9 when 0 then 'de
 from generate_series(1, 20000) as n;"""
 _MAIL = """
 insert into email_templates (org_id, name, subject, text)
-select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;"""
+select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;
+insert into email_suppressions (org_id, recipient, reason, expires_at)
+select 'o' || n % 100, 'r' || n || '@x.example', 'bounce', now() - n * interval '1 h'
+from generate_series(1, 20000) as n;"""
 _OTHERS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;

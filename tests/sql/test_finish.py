@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -218,6 +219,38 @@ class TestLateWriter:
         transition.records = [(Ledger("webhook_deliveries"), {"url": "https://example.com", "outcome": "ok"})]
         assert await store.write([transition]) == set()
         assert await pool.fetchval("select count(*) from webhook_deliveries") == 1
+
+
+async def test_a_result_and_its_line_in_the_webhooks_log_are_one_statement(
+    pool: Pool, store: Store, worker: Worker, insert: Insert
+) -> None:
+    """Which is its own commit; a second statement would be three more round trips."""
+    await insert(2)
+    first, second = [ended(job, Done()) for job in await claim(store, await worker())]
+    for t in (first, second):
+        t.records = [(Ledger("webhook_deliveries"), {"url": "https://example.com", "outcome": "ok"})]
+    calls: list[str] = []
+    async with pool.acquire() as conn:
+        alone = Store(_PoolOf(conn))  # type: ignore[arg-type]
+        await alone.write([first])  # the driver learns of the types
+        conn.add_query_logger(lambda said: calls.append(said.query))
+        assert await alone.write([second]) == {second.job.id}
+        await asyncio.sleep(0)  # loggers are called in the next turn
+        assert len(calls) == 1
+    assert await pool.fetchval("select count(*) from webhook_deliveries where phases = '{}'") == 2
+
+
+class _PoolOf:
+    """One connection."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    async def acquire(self, **_limits: float) -> Any:
+        return self._conn
+
+    async def release(self, conn: Any, **_limits: float) -> None:
+        assert conn is self._conn
 
 
 @pytest.mark.req("OR-09")

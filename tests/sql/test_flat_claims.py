@@ -75,7 +75,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "claim 100 rows, whosever": (CLAIM, claim(("null", ROWS)), 0),
     "claim 100 rows of one organisation": (CLAIM, claim(("'big'", ROWS)), 0),
     "claim 1 row": (CLAIM, claim(("null", 1)), 5),  # for the first of each class, and for the entry by id
-    "finish 100 rows": (FINISH, (_IDS, _each("1"), *_NOTHING, "1", "'{1,2}'"), 0),
+    "finish 100 rows": (FINISH, (_IDS, _each("1"), *_NOTHING, "1", "'{1,2}'", "null", "false"), 0),
     "put 100 rows back": (
         PUT_BACK,
         (_IDS, _each("1"), _each("60.0::float8"), _each("true"), _each("''::text"), _NO_TEXT, _NO_TEXT, _NO_TEXT,

@@ -59,6 +59,8 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
     ("email.sql", "templates"),
+    ("email.sql", "suppressed"),
+    ("ledgers.sql", "email_suppressions"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -84,6 +86,10 @@ _ORGS = "array[" + ", ".join(f"'o{n % ORGS}'" for n in range(QUEUES)) + "]"
 CLAIM_BY_ORG = (_QUEUES, _GATES, _ORGS, *_ASKED, *_BY_WHOM)
 
 _FAILED = '"ok": false, "failures": 9, "messages": ["m"]'
+_SAID_OF_RECIPIENTS = """'[
+    {"org_id": "o7", "recipient": "r7@x.example", "said": "bounced"},
+    {"org_id": "o8", "recipient": "r8@x.example", "said": "delivered"}
+]'"""
 _SAID = "'[" + ", ".join(f'{{"id": {n}, {_FAILED}}}' for n in (14, 35, 56)) + "]'"
 
 # statement: its arguments, and the indexes of table jobs (or of the table it is about) that it must ride
@@ -93,7 +99,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "ripen": (("'{q1,q2}'", "'{2,3}'", "1000"), {"jobs_ready"}),
         "finish": (
             (IDS, _each("1"), _each("'d'::\"char\""), _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _NO_TEXT, _each("true"),
-             "1", "'{1,2}'"),
+             "1", "'{1,2}'", "'[]'", "true"),
             {"jobs_pkey", "job_claims_pkey"},
         ),
         "put_back": (
@@ -180,7 +186,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
             *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
             *("domain_checks", "job_logs"),
         )
-    },
+    }
+    | {"email_suppressions": ((_SAID_OF_RECIPIENTS,), {"email_suppressions_recipient"})},
     "webhooks.sql": {
         "endpoints": ((IDS,), {"webhook_endpoints_pkey", "webhook_secrets_endpoint"}),
         "events": ((IDS, "1"), set()),
@@ -213,6 +220,14 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "email.sql": {
         "delivered": (("7",), set()),
+        "suppressed": (
+            ("'{o7,\"\"}'", "'{r7@x.example,r8@x.example}'", "'{news,\"\"}'"),
+            {"email_suppressions_recipient"},
+        ),
+        "handed_over": (("7",), set()),
+        "bounced": (("7", "'{a@x}'", "'{c}'", "'{5.1.1}'", "'{w}'"), set()),
+        "unsubscribe": (("'o7'", "'r7@x.example'", "'news'"), set()),
+        "forget_suppressions": (("2592000", "1000"), {"email_suppressions_expired"}),
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
     "notifications.sql": {"first_tried": (("7",), set())},

@@ -45,6 +45,17 @@ async def fanned(pool: Pool) -> list[tuple[int, int]]:
     return [(args["endpoint"], args["event_id"]) for args in found]
 
 
+async def test_an_event_may_be_asked_for_by_each_of_its_beginnings(pool: Pool) -> None:
+    named = await pool.fetch("select webhook_patterns(unnest(array['a', 'a.b.c', 'jobsd.x', '', null]))")
+    assert [row[0] for row in named] == [
+        ["*", "a"],
+        ["*", "a.b.c", "a.*", "a.b.*"],
+        ["jobsd.x", "jobsd.*"],
+        ["*", ""],
+        ["*", None],
+    ]
+
+
 @pytest.mark.parametrize(
     ("patterns", "event", "wanted"),
     [

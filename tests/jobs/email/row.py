@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -10,11 +11,14 @@ import msgspec
 from jobs.context import Context, Ledger, Tools
 from jobs.email.handler import email
 from jobs.email.relay import Mail
+from jobs.email.suppressions import Key, Suppression, open_suppressions
 from jobs.email.template import open_templates
-from jobs.model import Job, Outcome, Snooze
+from jobs.loads import Loads
+from jobs.model import Job, Outcome, Retry, Snooze
 from jobs.registry import KINDS
 from jobs.templates import Templates
 from sql import load
+from tests.jobs.email.mail import SECRETS
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -27,8 +31,14 @@ class OnlyTools:
         self.mail = mail
         self.db = db
         self.templates = templates
+        self.secrets = SECRETS
+        self.suppressions = open_suppressions(db) if db else Loads(_nobody, most=1, stale_s=0.0)
         if db is not None:
             self.email_templates = open_templates(db)
+
+
+async def _nobody(keys: Sequence[Key]) -> Mapping[Key, Suppression]:
+    return {}
 
 
 class Silent:
@@ -71,16 +81,18 @@ class Row:
         self._tools = tools or OnlyTools(mail, db, templates)
         self._db = db
         self._org_id = org_id
+        self.id = 7
         self.attempt = 0
         self.crashes = 0
         self.records: list[dict[str, Any]] = []
+        self.said: list[dict[str, Any]] = []
         self.log = Silent()
 
     async def run(self, *, dry_run: bool = False) -> Outcome:
         self.attempt += 1
         text = msgspec.json.encode(self._args).decode()
         job = Job(
-            7,
+            self.id,
             self.attempt,
             "email",
             "default",
@@ -95,9 +107,22 @@ class Row:
         outcome = await email(KINDS["email"].decode(text), context)
         if isinstance(outcome, Snooze):
             self.attempt -= 1
-        assert {ledger for ledger, _ in context.records} <= {Ledger("email_deliveries")}
-        self.records = [dict(row) for _, row in context.records]
+        by_ledger: dict[Ledger, list[dict[str, Any]]] = {}
+        for ledger, row in context.records:
+            by_ledger.setdefault(ledger, []).append(dict(row))
+        self.records = by_ledger.pop(Ledger("email_deliveries"), [])
+        self.said = by_ledger.pop(Ledger("email_suppressions"), [])
+        assert not by_ledger
         if self._db:
-            rows = [row | {"job_id": job.id, "attempt": job.attempt} for row in self.records]
-            await self._db.execute(load("ledgers.sql")["email_deliveries"], msgspec.json.encode(rows).decode())
+            await self._write("email_deliveries", self.records, job, outcome)
+            await self._write("email_suppressions", self.said, job, outcome)
         return outcome
+
+    async def _write(self, ledger: str, records: list[dict[str, Any]], job: Job, outcome: Outcome) -> None:
+        if not records:
+            return
+        assert self._db is not None
+        again = isinstance(outcome, Retry | Snooze)
+        more = {"job_id": job.id, "attempt": job.attempt, "org_id": job.org_id, "retry_in_s": 60 if again else None}
+        text = msgspec.json.encode([record | more for record in records]).decode()
+        await self._db.execute(load("ledgers.sql")[ledger], text)
