@@ -37,25 +37,27 @@ class Letters:
         self._dkim = dkim
 
     async def run(self) -> None:
-        await self._greylisting()
-        await self._bounce()
-
-    async def _greylisting(self) -> None:
         self._teller.say("\nNow mail. Some servers turn strangers away, and let in those who come back:", GREY)
-        ended = await self._ended(await self._insert(GREY), "done")
-        signed = "signed by DKIM, " if self._is_signed(self._letter(GREY_BOX)) else ""
-        self._teller.say(f"grey@ has it, {signed}at attempt {ended['attempt']}: patience is all that this takes")
+        grey = await self._insert(GREY)
+        await self._bounce()
+        await self._greylisted(grey)
 
     async def _bounce(self) -> None:
-        self._teller.say("\nThis mailbox is no more. Relays think ill of those who go on writing to such:", GONE)
+        self._teller.say("\nMeanwhile another. Relays think ill of senders who go on writing to nobody:", GONE)
         await self._ended(await self._insert(GONE), "dead")
         asked = self._sink.asked[GONE_BOX]
-        self._teller.say("It is tried once. Then acme's mails leave it out for a day, and reach the others:", BOTH)
+        self._teller.say("It is tried once. Then acme's mails leave him out for a day, and reach the others:", BOTH)
         await self._ended(await self._insert(BOTH), "done")
         if self._sink.asked[GONE_BOX] > asked:
             raise Amiss(f"the relay was asked for {GONE_BOX} again")
         self._teller.say("ada has it; of gone the relay heard nothing. Who knows that he is back says so:", LIFT)
         await self._teller.jobsd(LIFT)
+
+    async def _greylisted(self, job_id: int) -> None:
+        ended = await self._ended(job_id, "done")
+        if not self._is_signed(self._letter(GREY_BOX)):
+            raise Amiss(f"what came for {GREY_BOX} is not signed")
+        self._teller.say(f"And grey has the first one, at attempt {ended['attempt']}, its DKIM signature as it must be")
 
     def _letter(self, recipient: str) -> Letter:
         if (letter := self._sink.last.get(recipient)) is None:

@@ -69,7 +69,7 @@ def _end(t: Transition, *, has_said: bool) -> tuple[str, Tone] | None:
 def _did(t: Transition) -> str:
     """What happened outside, by the channel's own log; other tables may have been written to besides."""
     for log, said in _LOGS.items():
-        if rows := [row for ledger, row in t.records if ledger == log]:
+        if rows := [row for ledger, row in t.records or () if ledger == log]:
             return said(rows)
     return ""
 
@@ -86,11 +86,15 @@ def _email(rows: Rows) -> str:
     alike: dict[str, Rows] = {}
     for row in rows:
         alike.setdefault(_smtp(row), []).append(row)
-    return "; ".join(f"{_whom(some)} → {said}{_took(some[-1]['duration_ms'])}" for said, some in alike.items())
+    return "; ".join(f"{_whom(some)} → {said}{_took(_spent(some[-1]))}" for said, some in alike.items())
 
 
 def _smtp(row: Mapping[str, Any]) -> str:
     return f"{row['smtp_code']} {row['enhanced'] or ''}".strip() if row["smtp_code"] else str(row["code"])
+
+
+def _spent(row: Mapping[str, Any]) -> float | None:
+    return row["duration_ms"] if row["smtp_code"] else None
 
 
 def _whom(rows: Rows) -> str:
