@@ -218,7 +218,7 @@ def test_every_command_it_shows_works_as_it_stands(demo: Running) -> None:
     assert any("jobsd_attempts_total{" in text for text in printed.values()) or shutil.which("curl") is None
     assert shell(demo, f"psql -v ON_ERROR_STOP=1 <<'END'\n{insert}\nEND").strip() == "INSERT 0 1"
     demo.saw(rf"heartbeat +#{new_id}  done")
-    assert "; demo: published" in printed["jobsd email dkim --check"]
+    assert "; demo: published" in printed["jobsd email dkim"]
     assert max(map(len, text[text.index("Try next") :].splitlines()[2:13])) < 80
 
 
