@@ -50,7 +50,7 @@ class Letters:
         await self._ended(await self._insert(BOTH), "done")
         if self._sink.asked[GONE_BOX] > asked:
             raise Amiss(f"the relay was asked for {GONE_BOX} again")
-        self._teller.say("ada has it; of gone the relay heard nothing. Who knows that he is back says so:", LIFT)
+        self._teller.say("ada has it; of gone the relay heard nothing. Who knows that he is back says:", LIFT)
         await self._teller.jobsd(LIFT)
 
     async def _greylisted(self, job_id: int) -> None:

@@ -82,19 +82,22 @@ def _webhook(rows: Rows) -> str:
 
 
 def _email(rows: Rows) -> str:
-    """`ada@… and 2 more → 250 in 3 ms; bob@… → suppressed`."""
+    """`ada@… and 2 more → 250 in 3 ms`, `ada@… → 250, bob@… → suppressed`."""
     alike: dict[str, Rows] = {}
     for row in rows:
         alike.setdefault(_smtp(row), []).append(row)
-    return "; ".join(f"{_whom(some)} → {said}{_took(_spent(some[-1]))}" for said, some in alike.items())
+    took = _took(rows[-1]["duration_ms"] if len(alike) == 1 and rows[-1]["smtp_code"] else None)
+    return ", ".join(f"{_whom(some)} → {said}" for said, some in alike.items()) + took
 
 
 def _smtp(row: Mapping[str, Any]) -> str:
-    return f"{row['smtp_code']} {row['enhanced'] or ''}".strip() if row["smtp_code"] else str(row["code"])
-
-
-def _spent(row: Mapping[str, Any]) -> float | None:
-    return row["duration_ms"] if row["smtp_code"] else None
+    if row["smtp_code"] is None:
+        return str(row["code"])
+    return (
+        str(row["smtp_code"])
+        if row["outcome"] == "delivered"
+        else f"{row['smtp_code']} {row['enhanced'] or ''}".strip()
+    )
 
 
 def _whom(rows: Rows) -> str:

@@ -24,7 +24,8 @@ EVENT = """insert into webhook_events (org_id, event, payload)
   values ('acme', 'order.paid', '{"order": 3000, "total": "24.50"}');"""
 
 EVENTS = """insert into webhook_events (org_id, event, payload)
-  select 'acme', 'order.paid', json_build_object('order', n) from generate_series(3001, 3012) as n;"""
+  select 'acme', 'order.paid', json_build_object('order', n)
+  from generate_series(3001, 3012) as n;"""
 
 REPLAY = "jobsd endpoints replay stock --org acme --outcome ok --since -2m --rate 20/s"
 
@@ -70,13 +71,13 @@ class Story:
             self.muted.clear()
 
     async def _endpoints(self) -> None:
-        self._tell("\nNow events. Three systems want to hear of what happens at acme; each is an endpoint:", ENDPOINTS)
+        self._tell("\nNow events. Three systems want to hear of acme's; each is an endpoint:", ENDPOINTS)
         await self._pool.execute(self._meant(ENDPOINTS))
         await self._pool.execute(_SQL["endpoint_secrets"])
         self._lanes = {row["name"]: row["lane"] for row in await self._pool.fetch(_SQL["endpoint_lanes"])}
 
     async def _fan_out(self) -> None:
-        self._tell("An order is paid. One insert makes a delivery for each endpoint that wants to know:", EVENT)
+        self._tell("An order is paid. One insert makes a delivery for each that wants to know:", EVENT)
         events, jobs = await self._emit(EVENT)
         await self._until("each endpoint has it", jobs, lambda found: all(s.done == s.total for s in found.values()))
         message = f"msg_e{events[0]}"
@@ -101,7 +102,7 @@ class Story:
         others = " and ".join(f"{name} has {s.done} of {s.total}" for name, s in found.items() if name != BROKEN)
         theirs = found[BROKEN]
         self._tell(
-            f"{others}, as if nothing had happened. {BROKEN} has none, and is left\n"
+            f"{others}, as if nothing had happened. {BROKEN} has none, and is left "
             f"alone after {theirs.sent} failures: {theirs.untried} of its {theirs.total} deliveries wait, untried"
         )
         await self._closed(closings)
@@ -110,11 +111,11 @@ class Story:
     async def _recovery(self, jobs: list[int]) -> None:
         theirs = (await self._look(jobs))[BROKEN]
         self._tell(
-            f"One delivery was sent to see whether {BROKEN} is well again. It is not, and is left alone for twice\n"
+            f"One delivery was sent to see whether {BROKEN} is well again. It is not, and is left alone for twice "
             f"as long. That makes {theirs.sent} attempts for {theirs.total} deliveries: waiting costs none"
         )
         self._sink.broken.discard(BROKEN)
-        self._tell(f"\n{BROKEN} is repaired. Nobody tells the daemon; the next delivery that it tries will:")
+        self._tell(f"\n{BROKEN} is repaired. Nobody tells the daemon; it sees by its next delivery:")
         found = await self._until("all is delivered", jobs, lambda found: found[BROKEN].done == found[BROKEN].total)
         theirs = found[BROKEN]
         self._tell(
@@ -125,9 +126,7 @@ class Story:
     async def _replay(self) -> None:
         lane = self._lanes[BROKEN]
         self.muted.add(lane)
-        self._tell(
-            f"\n{BROKEN} loses its disk. Whatever it got in the last two minutes is sent there once more:", REPLAY
-        )
+        self._tell(f"\n{BROKEN} loses its disk. What it got in the last two minutes is sent once more:", REPLAY)
         job_id = int(await self._teller.jobsd(REPLAY))
         asked, well = await self._teller.seen(
             f"the deliveries of replay {job_id}",
@@ -136,7 +135,7 @@ class Story:
         )
         known = sum(1 for times in self._sink.heard[BROKEN].values() if times > 1)
         self._tell(
-            f"{well} of {asked} messages came, {known} of them under a webhook-id that {BROKEN} has seen. A receiver\n"
+            f"{well} of {asked} messages came, {known} of them under a webhook-id that {BROKEN} has seen. A receiver "
             "that keeps these ids with its data makes up for what it lost, and does nothing twice"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,6 +13,9 @@ from typing import Protocol, TypeVar
 from daemon.demo_screen import Screen
 
 LOOK_S = 0.1
+
+WIDTH = 79
+"""Of what is told, on any terminal: longer lines are no easier to read."""
 
 T = TypeVar("T")
 
@@ -51,7 +55,7 @@ class Teller:
 
     def say(self, text: str, shown: str = "") -> None:
         """`shown` is what the reader would type, or read, himself."""
-        self._screen.say(text, "told")
+        self._screen.say("\n".join(textwrap.fill(line, WIDTH) for line in text.split("\n")), "told")
         if shown:
             self._screen.say("\n".join(f"  {line}" for line in shown.splitlines()), "quiet")
 

@@ -295,16 +295,15 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
 
 async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Running) -> None:
     assert once.end() == 0, once.text
-    assert "1 event, 3 deliveries; crm, ledger and stock have it, under the same webhook-id msg_e1" in once.text
-    assert re.search(r"lane +endpoint:\d+ is left alone for \d\.\d s · http_500", once.text)
-    assert re.search(r"lane +endpoint:\d+ is well again", once.text)
-    assert "13 of 13 messages came, 13 of them under a webhook-id that stock has seen" in once.text
-    left_alone = re.search(r"after (\d+) failures: (\d+) of its 12 deliveries wait", once.text)
-    in_the_end = re.search(
-        r"12 of 12\. Of (\d+) attempts (\d+) failed; (\d+) deliveries went well at the first", once.text
-    )
-    assert left_alone, once.text
-    assert in_the_end, once.text
+    told = " ".join(once.text.split())
+    assert "1 event, 3 deliveries; crm, ledger and stock have it, under the same webhook-id msg_e1" in told
+    assert re.search(r"lane +endpoint:\d+ is left alone for \d\.\d s +· http_500", told)
+    assert re.search(r"lane +endpoint:\d+ is well again", told)
+    assert "13 of 13 messages came, 13 of them under a webhook-id that stock has seen" in told
+    left_alone = re.search(r"after (\d+) failures: (\d+) of its 12 deliveries wait", told)
+    in_the_end = re.search(r"12 of 12\. Of (\d+) attempts (\d+) failed; (\d+) deliveries went well at the first", told)
+    assert left_alone, told
+    assert in_the_end, told
     early, untried = map(int, left_alone.groups())
     sent, failed, at_first = map(int, in_the_end.groups())
     server = Embedded(once.folder / "postgres")
@@ -331,7 +330,7 @@ async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) ->
     assert once.end() == 0, once.text
     assert re.search(r"grey@shop\.example → 451 4\.7\.1 in \d+ ms, again in", once.text)
     assert "And grey has the first one, at attempt 2, its DKIM signature as it must be" in once.text
-    assert re.search(r"ada@shop\.example → 250 2\.0\.0 in \d+ ms; gone@shop\.example → suppressed\n", once.text)
+    assert re.search(r"ada@shop\.example → 250, gone@shop\.example → suppressed\n", once.text)
     server = Embedded(once.folder / "postgres")
     conn = await asyncpg.connect(await server.start())
     try:
