@@ -68,6 +68,10 @@ domain = "$mail_domain"
 selector = "$selector"
 private_key = "secret://$dkim"
 
+[email.forward]
+domain = "fwd.$mail_domain"              # ours: senders of what is forwarded become addresses of it
+srs_secrets = ["secret://$secret"]
+
 [dns]
 resolvers = ["$host:$dns"]
 
@@ -157,6 +161,7 @@ class Home:
             mail_domain=MAIL_DOMAIN,
             selector=SELECTOR,
             dkim=DKIM,
+            secret=SECRET,
             pid_file=shlex.quote(str(self.pid)),
             state_dir=quoted(str(self.folder)),
             secrets_dir=quoted(str(self.folder / "secrets")),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from email import message_from_bytes
+from email.policy import default
+
 import asyncpg
 
 import sql
@@ -10,7 +14,7 @@ from daemon.demo_mail import Letter, MailSink
 from daemon.demo_teller import Amiss, Teller
 from jobs.email.dkim_keys import SigningKey
 
-ADA, GREY_BOX, GONE_BOX = "ada@shop.example", "grey@shop.example", "gone@shop.example"
+ADA, GREY_BOX, GONE_BOX, HOME_BOX = "ada@shop.example", "grey@shop.example", "gone@shop.example", "ada@home.example"
 
 GREY = """insert into jobs (kind, org_id, args) values ('email', 'acme',
   '{"to": "grey@shop.example", "subject": "Your order 4001", "text": "Thank you."}');"""
@@ -23,6 +27,23 @@ BOTH = """insert into jobs (kind, org_id, args) values ('email', 'acme',
     "text": "There is a new tea."}');"""
 
 LIFT = "jobsd email suppressions lift gone@shop.example --org acme"
+
+TEMPLATE = """insert into email_templates (org_id, name, subject, text) values
+  ('acme', 'paid', '{{ items | length }} orders were paid',
+   E'{% for order in items %}- {{ order.n }}, {{ order.total }}\\n{% endfor %}')
+on conflict (coalesce(org_id, ''), name)
+  do update set subject = excluded.subject, text = excluded.text;"""
+
+ITEMS = """insert into email_digest_items (org_id, email, item, gather) values
+  ('acme', '{"to": "ada@shop.example", "template": "paid"}',
+   '{"n": 5001, "total": "24.50"}', '1 s');
+insert into email_digest_items (org_id, email, item, gather) values
+  ('acme', '{"to": "ada@shop.example", "template": "paid"}',
+   '{"n": 5002, "total": "9.90"}', '1 s');"""
+
+FORWARD = """insert into email_forwards (org_id, sender, recipients, raw) values
+  ('acme', 'orders@shop.example', '{ada@home.example}',
+   pg_read_binary_file('PATH'));"""
 
 _SQL = sql.load("demo.sql")
 
@@ -39,14 +60,17 @@ class Letters:
     async def run(self) -> None:
         self._teller.say("\nNow mail. Some servers turn strangers away, and let in those who come back:", GREY)
         grey = await self._insert(GREY)
+        await self._teller.seen("grey is put off", lambda: self._pool.fetchval(_SQL["put_off"], grey), bool)
         await self._bounce()
         await self._greylisted(grey)
+        await self._digest()
+        await self._forward()
 
     async def _bounce(self) -> None:
         self._teller.say("\nMeanwhile another. Relays think ill of senders who go on writing to nobody:", GONE)
         await self._ended(await self._insert(GONE), "dead")
         asked = self._sink.asked[GONE_BOX]
-        self._teller.say("It is tried once. Then acme's mails leave him out for a day, and reach the others:", BOTH)
+        self._teller.say("It is tried once. For a day acme's mails leave him out, and reach all others:", BOTH)
         await self._ended(await self._insert(BOTH), "done")
         if self._sink.asked[GONE_BOX] > asked:
             raise Amiss(f"the relay was asked for {GONE_BOX} again")
@@ -57,7 +81,42 @@ class Letters:
         ended = await self._ended(job_id, "done")
         if not self._is_signed(self._letter(GREY_BOX)):
             raise Amiss(f"what came for {GREY_BOX} is not signed")
-        self._teller.say(f"And grey has the first one, at attempt {ended['attempt']}, its DKIM signature as it must be")
+        self._teller.say(
+            f"And grey has the first one, at attempt {ended['attempt']}, its DKIM signature as it must be. By default "
+            "that takes a minute, or five where a server says that it greylists"
+        )
+
+    async def _digest(self) -> None:
+        self._teller.say("\nOrders are paid all day long; ada does not want a mail for each. A template:", TEMPLATE)
+        await self._pool.execute(TEMPLATE)
+        self._teller.say("What happens within a second is told in one mail:", ITEMS)
+        newest = await self._pool.fetchval(_SQL["newest"])
+        await self._pool.execute(ITEMS)  # in one transaction: on the slowest machine they are within a second
+        made = await self._pool.fetch(_SQL["mails_since"], newest)
+        if len(made) != 1:
+            raise Amiss(f"the items are in {len(made)} mails")
+        await self._ended(made[0]["id"], "done")
+        mail = message_from_bytes(self._letter(ADA).message, policy=default)
+        self._teller.say("This came:", f"Subject: {mail['subject']}\n{mail.get_content().strip()}")
+
+    async def _forward(self) -> None:
+        came = self._letter(ADA)
+        statement = FORWARD.replace("PATH", str(came.path))
+        self._teller.say("\nada has moved. Her server sends on what came for her, byte for byte:", statement)
+        forward = await self._insert(statement)
+        await self._teller.seen(
+            f"{HOME_BOX} has it", lambda: self._pool.fetchval(_SQL["forwarded"], forward), lambda found: found
+        )
+        sent = self._letter(HOME_BOX)
+        if not (sent.message.endswith(came.message) and self._is_signed(sent)):
+            raise Amiss(f"what came for {HOME_BOX} is not what was sent on")
+        command = f"jobsd email srs {shlex.quote(sent.sender)}"
+        self._teller.say(
+            f"home.example has the same {len(came.message)} bytes behind two headers of ours, and the shop's signature "
+            "holds. Bounces would come to us, since we send it; whom they are for is in the address:",
+            command,
+        )
+        self._teller.say(f"That is {(await self._teller.jobsd(command)).strip()}")
 
     def _letter(self, recipient: str) -> Letter:
         if (letter := self._sink.last.get(recipient)) is None:

@@ -50,6 +50,7 @@ class MailSink:
     async def start(self, host: str, port: int) -> int:
         """Listen; the port.  OSError: it is taken."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o755)
         self._server = await asyncio.start_server(self._converse, host, port, limit=LINE_MAX)
         found: int = self._server.sockets[0].getsockname()[1]
         return found
@@ -82,6 +83,7 @@ class MailSink:
         self.taken += 1
         path = self._folder / f"{self.taken % KEPT:02}.eml"
         path.write_bytes(message)
+        path.chmod(0o644)  # PostgreSQL, which may be another account, reads it when it is forwarded
         if len(self.last) >= MOST:
             self.last.clear()
         self.last |= dict.fromkeys(map(str.lower, recipients), Letter(sender, message, path))

@@ -61,3 +61,15 @@ where coalesce(org_id, '') in ('', 'acme') and recipient in ('nobody@shop.exampl
 -- name: ended
 -- How job $1 ended; no row before it has.  index job_history_id of each partition
 select state, attempt, last_error ->> 'code' as code, result from job_history where id = $1;
+
+-- name: put_off
+-- Whether job $1 was tried, wherever it is now.  index jobs_pkey, job_history_id of each partition
+select state <> 'running' and attempt > 0 from job_status where id = $1;
+
+-- name: mails_since
+-- Mails of acme that were inserted after row $1 and are not sent yet.  index jobs_pkey
+select id from jobs where id > $1 and kind = 'email' and org_id = 'acme' order by id limit 100;
+
+-- name: forwarded
+-- Whether forward $1 was delivered.  index email_forwards_pkey
+select state = 'delivered' from email_forwards where id = $1;

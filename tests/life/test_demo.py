@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import dkim
 import pytest
 from standardwebhooks import Webhook
 
@@ -43,7 +44,7 @@ from jobs.email.dkim_settings import DkimSettings
 from jobs.model import Job
 from jobs.secrets import Secrets
 from jobs.values import Secret
-from tests.jobs.email.dkim_keys import ed25519_pem
+from tests.jobs.email.dkim_keys import dns_of, ed25519_pem
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 
@@ -329,8 +330,17 @@ async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Runnin
 async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) -> None:
     assert once.end() == 0, once.text
     assert re.search(r"grey@shop\.example → 451 4\.7\.1 in \d+ ms, again in", once.text)
-    assert "And grey has the first one, at attempt 2, its DKIM signature as it must be" in once.text
+    assert "And grey has the first one, at attempt 2, its DKIM signature as it must be" in " ".join(once.text.split())
     assert re.search(r"ada@shop\.example → 250, gone@shop\.example → suppressed\n", once.text)
+    assert "Subject: 2 orders were paid\n  - 5001, 24.50\n  - 5002, 9.90\n" in once.text
+    assert re.search(r"jobsd email srs SRS0=\w{8}=\w\w=shop\.example=orders@fwd\.shop\.example\n", once.text)
+    assert "That is orders@shop.example\n" in once.text
+    key = SigningKey("shop.example", "demo", private_key((once.folder / "secrets" / "dkim").read_text()))
+    mails = [path.read_bytes() for path in (once.folder / "mail").glob("*.eml")]
+    assert all(dkim.verify(mail, dnsfunc=dns_of([key])) for mail in mails)
+    (forwarded,) = (mail for mail in mails if mail.startswith(b"X-Jobsd-Loop"))
+    (original,) = (mail for mail in mails if forwarded.endswith(mail) and mail != forwarded)
+    assert b"Subject: 2 orders were paid" in original
     server = Embedded(once.folder / "postgres")
     conn = await asyncpg.connect(await server.start())
     try:
@@ -340,7 +350,8 @@ async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) ->
             ("grey@shop.example", "delivered"): 1,
             ("gone@shop.example", "hard"): 1,
             ("gone@shop.example", "suppressed"): 1,
-            ("ada@shop.example", "delivered"): 1,
+            ("ada@shop.example", "delivered"): 2,
+            ("ada@home.example", "delivered"): 1,
         }
         left = "select org_id, recipient, reason from email_suppressions where expires_at > now()"
         assert [tuple(row) for row in await conn.fetch(left)] == [(None, "nobody@shop.example", "bounce")]
@@ -419,11 +430,9 @@ def test_roots_closed_folder_is_no_place_and_another_is_taken(
 
 
 async def test_a_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
-    secret, dkim = (
-        f"whsec_{base64.b64encode(bytes(32)).decode()}",
-        SigningKey("shop.example", "s", private_key(ed25519_pem())),
-    )
-    async with Sinks(secret, tmp_path, dkim) as first, Sinks(secret, tmp_path, dkim) as second:
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    key = SigningKey("shop.example", "s", private_key(ed25519_pem()))
+    async with Sinks(secret, tmp_path, key) as first, Sinks(secret, tmp_path, key) as second:
         ours, others = first.ports(), second.ports()
         for port in (others.webhook, others.mail, others.dns):
             with socket.create_connection((HOST, port), timeout=5):
