@@ -11,6 +11,7 @@ import uvloop
 
 from benchmarks import (
     drain,
+    email,
     endpoints,
     enqueue,
     history,
@@ -41,6 +42,7 @@ async def main() -> bool:
         await endpoints.main(),
         await webhooks.main(),
         await slow_endpoints.main(),
+        await email.main(),
         await limits.main(),
         await history.main(),
         await roles.main(),
@@ -57,6 +59,7 @@ async def short() -> None:
         endpoints.main(50, 1, 1),
         webhooks.main(500, 1),
         slow_endpoints.main(50, 0.5),
+        email.main(200, 1),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),

@@ -14,6 +14,7 @@ from daemon.cli_dkim import dkim
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import print_json, print_rows
 from daemon.cli_session import Session, with_session
+from daemon.cli_srs import srs
 from daemon.cli_suppressions import suppressions
 from daemon.exits import FAILED, Exit
 from daemon.operator_store import Row
@@ -36,6 +37,7 @@ def email() -> None:
 
 email.add_command(suppressions)
 email.add_command(dkim)
+email.add_command(srs)
 
 
 @email.group(short_help="Templates: list and try them.")

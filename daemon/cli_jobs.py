@@ -94,7 +94,7 @@ def show(job_id: int, config_file: Path | None, as_json: bool) -> None:
 
 
 def _delivery(row: dict[str, Any]) -> dict[str, Any]:
-    """What the three logs call differently."""
+    """What the logs call differently."""
     return {
         "to": row.get("url") or row.get("recipient") or row.get("domain"),
         "outcome": row.get("outcome") or row.get("verdict"),

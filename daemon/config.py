@@ -24,6 +24,8 @@ from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
 from jobs.push.settings import PushSettings
+from jobs.sms.args import LANE
+from jobs.sms.settings import SmsSettings
 from jobs.values import key
 from jobs.webhook.settings import WebhookSettings
 
@@ -72,6 +74,7 @@ class Config:
     webhook: WebhookSettings = key(doc="Webhooks, and the HTTP client that handlers get.")
     email: EmailSettings = key(doc="E-mail.")
     push: PushSettings = key(doc="Push messages to browsers.")
+    sms: SmsSettings = key(doc="Text messages.")
     dns: DnsSettings = key(doc="DNS checks.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 
@@ -103,13 +106,18 @@ class Config:
 
     @property
     def all_limits(self) -> dict[str, LimitSettings]:
-        """[limits.*], and the rate of each relay: what a relay takes counts over all daemons, not for each."""
+        """[limits.*], and the rate of each relay and provider: what they take counts over all daemons, not for each."""
         relays = {
-            f"relay:{name}": LimitSettings(kind="email", lane=name, rate=relay.rate, burst=relay.burst)
+            f"relay:{name}": LimitSettings(kind="email*", lane=name, rate=relay.rate, burst=relay.burst)
             for name, relay in self.email.relays.items()
             if relay.rate is not None
         }
-        return {**self.limits, **relays}
+        providers = {
+            f"provider:{name}": LimitSettings(kind="sms", lane=LANE + name, rate=provider.rate, burst=provider.burst)
+            for name, provider in self.sms.providers.items()
+            if provider.rate is not None
+        }
+        return {**self.limits, **relays, **providers}
 
     def kind(self, name: str) -> KindSettings | None:
         return self.kinds.get(name)

@@ -37,6 +37,7 @@ def doubts(config: Config, origins: Mapping[str, Origin]) -> tuple[Problem, ...]
         _queues,
         _webhook,
         _relays,
+        _forward,
         _retention,
     )
     return _located((doubt for rule in rules for doubt in rule(config)), origins)
@@ -161,6 +162,12 @@ def _relays(config: Config) -> Iterator[Doubt]:
             yield (*path, "tls"), f'port {relay.port} usually speaks tls = "{other}"; the connection may hang'
         if relay.password_file and not os.path.isfile(relay.password_file):
             yield (*path, "password_file"), f"there is no file {relay.password_file} now; it is read at each login"
+
+
+def _forward(config: Config) -> Iterator[Doubt]:
+    forward = config.email.forward
+    if forward.domain is not None and not forward.srs_secrets:
+        yield ("email", "forward", "domain"), "srs_secrets is empty: forwards wait; make one: openssl rand -base64 32"
 
 
 def _retention(config: Config) -> Iterator[Doubt]:

@@ -66,7 +66,18 @@ EXAMPLES = {
     "push.private_key": '"secret://vapid"',
     "push.private_key_file": '"/etc/jobsd/vapid.pem"',
     "push.subject": '"mailto:ops@shop.example"',
+    "sms.providers.NAME.url": '"https://sms.example/messages"',
+    "sms.providers.NAME.form": '{ to = "{to}", from = "{from}", text = "{text}", ref = "{id}" }',
+    "sms.providers.NAME.json": """'{"to": "{to}", "from": "{from}", "text": "{text}"}'""",
+    "sms.providers.NAME.headers": '{ "Idempotency-Key" = "{id}" }',
+    "sms.providers.NAME.username": '"shop"',
+    "sms.providers.NAME.password": '"secret://sms-password"',
+    "sms.providers.NAME.password_file": '"/etc/jobsd/sms-password"',
+    "sms.providers.NAME.from": '"Shop"',
+    "sms.providers.NAME.id_path": '"messages.0.id"',
+    "sms.providers.NAME.code_path": '"messages.0.status"',
     "webhook.profiles.NAME.retry": '["10s", "1m", "10m", "1h", "6h", "24h"]',
+    "email.forward.domain": '"fwd.shop.example"',
     "email.dkim.NAME.domain": '"shop.example"',
     "email.dkim.NAME.selector": '"s2026"',
     "email.dkim.NAME.private_key": '"secret://dkim-shop"',
@@ -82,6 +93,7 @@ NAMES = {
     "lanes": "*.example.com",
     "relays": "main",
     "dkim": "shop",
+    "providers": "main",
     "profiles": "patient",
 }
 """What the example of a named section is called."""
@@ -112,6 +124,7 @@ def env_template() -> str:
         ("webhook", "profiles"),
         ("email", "relays"),
         ("email", "dkim"),
+        ("sms", "providers"),
     ):
         names.put((*section, "name"), Table(DEFAULT))
     for variable, key, path in variables(Config, names):

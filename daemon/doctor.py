@@ -30,6 +30,7 @@ TRIGGERS = {
     ("job_workers", "job_workers_hear"): "the first row after a daemon has come may wait for its next poll",
     ("webhook_events", "webhook_fan_out"): "events reach no endpoint",
     ("webhook_events", "webhook_events_once"): "a second event with the same idempotency key is sent again",
+    ("email_forwards", "email_forwards_insert"): "forwards are promised to their senders and never sent",
     ("webhook_endpoints", "webhook_endpoints_held"): "what is for a disabled endpoint is sent all the same",
 }
 """Harm of a trigger that does not fire, by its table and its name."""

@@ -22,9 +22,9 @@ _LANE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 """What table jobs takes for a lane."""
 
 
-def plainly_done(t: Transition) -> bool:
-    """Nothing is to be said of it but that it is done."""
-    return t.state == "done" and t.result is None and t.keep and t.reason is None and t.job.lane is None
+def told(values: list[str | None]) -> list[str | None] | None:
+    """An array that says nothing is null: the driver asks of each element what it is, for 0.8 µs, even of none."""
+    return values if values.count(None) < len(values) else None
 
 
 def result(t: Transition) -> str | None:

@@ -140,6 +140,9 @@ ROWS_HELD = _event(
     "rows_held", "info", "Rows wait: what they need is paused or closed.", "gate", "queue", "rows", "suppressed"
 )
 ROWS_UNPARKED = _event("rows_unparked", "info", "Rows go on: their kind is served again.", "job_type", "rows")
+FORWARDS_GIVEN_UP = _event(
+    "forwards_given_up", "info", "Forwards whose job is no more, or that are too old, failed.", "rows"
+)
 ROWS_EXPIRED = _event("rows_expired", "info", "Rows passed their expires_at and are dead letters.", "rows")
 ROWS_CANCELLED = _event("rows_cancelled", "info", "Waiting rows were cancelled.", "rows")
 ROWS_RESCUED = _event(

@@ -14,9 +14,11 @@ BUILT_IN = (
     "jobs.webhook.handler",
     "jobs.webhook.replay",
     "jobs.email.handler",
+    "jobs.email.forward",
     "jobs.email.bounce",
     "jobs.email.unsubscribe",
     "jobs.push.handler",
+    "jobs.sms.handler",
     "jobs.dns.handler",
     "jobs.heartbeat",
 )

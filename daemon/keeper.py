@@ -19,6 +19,9 @@ from daemon.upkeep_store import UpkeepStore
 LONGEST_S = 120.0
 """A task that takes longer hangs on a dead connection, or goes on next time: the others must have their turn."""
 
+FORWARDS_S = 120.0
+"""Forwards whose job is no more are given up so often; those whose attempts end are without it."""
+
 PARTITIONS_S = 120.0
 """Each try may wait in vain for a lock that a report holds."""
 
@@ -61,6 +64,7 @@ class Keeper:
             Task("count", 15.0, self.count),
             Task("tallies", 5.0, self.flush),
             Task("sweep", 10.0, retention.sweep),
+            Task("forwards", FORWARDS_S, retention.forwards),
             Task("partitions", PARTITIONS_S, retention.partitions),
             Task("retention", 3600.0, retention.forget),
         )

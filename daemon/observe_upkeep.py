@@ -33,6 +33,10 @@ class UpkeepObserver:
         self.metrics.dead_letters.child("expired").inc(rows)
         self._voice.say(events.ROWS_EXPIRED, rows=rows)
 
+    def forwards_given_up(self, rows: int) -> None:
+        """Forwards whose job is no more, or that are too old."""
+        self._voice.say(events.FORWARDS_GIVEN_UP, rows=rows)
+
     def cancelled_rows(self, rows: int) -> None:
         """Waiting rows that were cancelled; running ones end through `ended`."""
         self.metrics.cancelled.inc(rows)

@@ -10,7 +10,7 @@ from jobs.clients import Wanted
 
 
 def wanted(config: Config) -> Wanted:
-    return Wanted(config.webhook, config.email, config.dns, config.push)
+    return Wanted(config.webhook, config.email, config.dns, config.push, config.sms)
 
 
 def secret_folders(config: Config) -> tuple[Path, ...]:

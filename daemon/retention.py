@@ -16,6 +16,7 @@ from daemon.statements import AWAY
 from daemon.upkeep_store import UpkeepStore
 
 _SQL = sql.load("history.sql")
+_FORWARDS = sql.load("forwards.sql")
 
 BATCH = 1000
 """Rows one transaction deletes."""
@@ -228,9 +229,18 @@ class Retention:
             due = min(due, fresh) if due is not None else fresh
         await conn.execute(_SQL["sweep_rest"], book["partition"], keeps.digest, due)
 
+    async def forwards(self) -> None:
+        """Forwards that wait for nothing any more, or too long, are given up: whoever should know is told."""
+        keep_s, after, ended, looked_at = self._config().retention.email_forwards, 0, 0, BATCH
+        while looked_at == BATCH:
+            (row,) = await self._store.fetch(_FORWARDS["adrift"], after, BATCH, keep_s)
+            after, looked_at, ended = row["last"] or 0, row["looked_at"], ended + row["ended"]
+        if ended:
+            self._observer.upkeep.forwards_given_up(ended)
+
     async def forget(self) -> None:
-        """Keys, audit rows, what may be taken back, tallies and limits' buckets: what is old enough goes; tallies of
-        yesterday are folded."""
+        """Keys, audit rows, forwards that have ended, what may be taken back, tallies and limits' buckets: what is old
+        enough goes; tallies of yesterday are folded."""
         keep, store = self._config().retention, self._store
         while await store.forget_keys(keep.idempotency_keys, BATCH) == BATCH:
             continue
@@ -243,6 +253,8 @@ class Retention:
         while await store.forget_suppressions(BOUNCES_S, BATCH) == BATCH:
             continue
         while await store.forget_batches(keep.batches, BATCH) == BATCH:
+            continue
+        while len(await store.fetch(_FORWARDS["forget_forwards"], keep.email_forwards, BATCH)) == BATCH:
             continue
         while (await store.fetch(_SQL["fold"], BATCH))[0][0] == BATCH:
             continue

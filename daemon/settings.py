@@ -198,6 +198,11 @@ class RetentionSettings:
     notification_deliveries: Duration = key(
         duration("30d"), "The log of attempts at push messages and text messages.", minimum=0
     )
+    email_forwards: Duration = key(
+        duration("7d"),
+        "Forwarded messages, in email_forwards; one that still waits then is given up. Bytes go with each one's end.",
+        minimum=3600,
+    )
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
     job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
     batches: Duration = key(duration("30d"), "Batches that are over, in job_batches.", minimum=0)

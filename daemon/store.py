@@ -198,18 +198,18 @@ class Store(Statements):
     async def _finish(
         self, conn: Any, batch: Sequence[Transition], ended_claims: Sequence[int], again: bool
     ) -> list[asyncpg.Record]:
-        plainly_done = all(endings.plainly_done(t) for t in batch)
+        done = all(t.state == "done" for t in batch)
         rows: list[asyncpg.Record] = await conn.fetch(
             _QUEUE["finish"],
             [t.job.id for t in batch],
             [t.job.fence for t in batch],
-            None if plainly_done else [endings.STATES[t.state] for t in batch],
-            None if plainly_done else [None if t.reason is None else plain(t.reason) for t in batch],
-            None if plainly_done else [endings.error_text(t) for t in batch],
-            None if plainly_done else [endings.result(t) for t in batch],
-            None if plainly_done else [endings.lane(t.job) for t in batch],
-            None if plainly_done else [endings.code(t) for t in batch],
-            None if plainly_done else [t.keep for t in batch],
+            None if done else [endings.STATES[t.state] for t in batch],
+            endings.told([None if t.reason is None else plain(t.reason) for t in batch]),
+            None if done else endings.told([endings.error_text(t) for t in batch]),
+            endings.told([endings.result(t) for t in batch]),
+            endings.told([endings.lane(t.job) for t in batch]),
+            None if done else endings.told([endings.code(t) for t in batch]),
+            None if all(t.keep for t in batch) else [t.keep for t in batch],
             batch[0].job.worker_id,
             ended_claims,
             endings.deliveries(batch),

@@ -18,6 +18,8 @@ from jobs.loads import Loads
 from jobs.push.client import Push
 from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
+from jobs.sms.client import Sms
+from jobs.sms.settings import SmsSettings
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.health import Health
@@ -33,6 +35,7 @@ class Wanted:
     email: EmailSettings
     dns: DnsSettings
     push: PushSettings = field(default_factory=PushSettings)
+    sms: SmsSettings = field(default_factory=SmsSettings)
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Clients:
     events: Loads[int, Event]
     health: Health
     push: Push
+    sms: Sms
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -100,5 +104,18 @@ def open_clients(
     templates = before.templates if before else Templates()
     push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
     return Clients(
-        wanted, db, http, mail, dns, secrets, templates, email_templates, suppressions, endpoints, events, health, push
+        wanted,
+        db,
+        http,
+        mail,
+        dns,
+        secrets,
+        templates,
+        email_templates,
+        suppressions,
+        endpoints,
+        events,
+        health,
+        push,
+        Sms(wanted.sms, secrets),
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobs.loads import Loads
     from jobs.push.client import Push
     from jobs.secrets import Secrets
+    from jobs.sms.client import Sms
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
     from jobs.webhook.health import Health
@@ -71,6 +72,8 @@ class Tools(Protocol):
     def health(self) -> Health: ...
     @property
     def push(self) -> Push: ...
+    @property
+    def sms(self) -> Sms: ...
 
 
 class Progress(Protocol):

@@ -6,18 +6,23 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobs.context import Ledger
+from jobs.context import Context, Ledger
 from jobs.email.judge import Result
-from jobs.model import Outcome, Snooze
+from jobs.model import Dead, Outcome, Retry, Snooze
+from jobs.templates import BadTemplate, TemplatesAway
 from jobs.webhook import judge as webhook
 from jobs.webhook.attempt import Reply
 from jobs.webhook.delivery import clean
+from jobs.webhook.faults import Fault, fault_of
+from jobs.webhook.trip import Trip
 
 LEDGER = Ledger("notification_deliveries")
 
 REPLY_MAX = 500
 
 Channel = Literal["push", "sms"]
+
+_GUARDED = frozenset(["blocked", "bad_url"])
 
 _RESULTS: dict[webhook.Word, Result] = {
     "ok": "delivered",
@@ -34,6 +39,44 @@ class Verdict(msgspec.Struct, frozen=True):
     result: Result
     code: str
     outcome: Outcome
+
+
+class Refused(Exception):
+    """There is nothing to send."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.code)
+        self.verdict = verdict
+
+
+def hopeless(code: str, reason: str) -> Refused:
+    """What the row says will not do."""
+    return Refused(Verdict("hard", code, Dead(reason, code=code)))
+
+
+def not_set_up(code: str, reason: str) -> Refused:
+    """The operator's to put right, within the ladder's time; then the dead letter can be retried."""
+    return Refused(Verdict("soft", code, Retry(reason, code=code)))
+
+
+def unreachable(error: OSError | ValueError) -> Refused:
+    """Whom the guard refuses, or a trouble of this daemon's."""
+    fault = fault_of(error, Trip())
+    return Refused(
+        translated(webhook.judge_fault(fault if fault.code in _GUARDED else Fault("local_error"), sent=False))
+    )
+
+
+async def rendered(template: str, payload: bytes, ctx: Context, size_max: int) -> str:
+    """`template` with the JSON `payload` as its variable; Refused."""
+    try:
+        return await ctx.tools.templates.render(template, b'{"payload":%s}' % payload, size_max=size_max)
+    except BadTemplate as error:
+        raise hopeless(error.code, str(error)) from None
+    except TemplatesAway:
+        reason = "this daemon cannot start a process for templates"
+        away = Snooze(reason, after=webhook.OURS_AGAIN_S, code="templates_away")
+        raise Refused(Verdict("deferred", "templates_away", away)) from None
 
 
 def translated(verdict: webhook.Verdict) -> Verdict:

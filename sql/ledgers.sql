@@ -73,6 +73,11 @@ select job_id, attempt, fence, n, org_id, least(greatest(to_timestamp(said_at), 
     event, fields::jsonb
 from said;
 
+-- name: email_forwards
+-- What attempts came to for forwards: their bytes go, and whoever should know is told, in the commit that ends the attempt.
+-- index email_forwards_pkey
+select email_forwards_said($1::text::jsonb);
+
 -- name: email_suppressions
 -- What attempts, and bounces, have said of recipients: `bounced`, `full` (it counts when nobody tries again: `is_final`, or the
 -- attempt was the last) or `delivered`, which takes back what the other two did.  The first and second bounce in 30 days suppress

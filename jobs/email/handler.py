@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.context import Context, Ledger
+from jobs.context import Context
 from jobs.email.address import Mailbox, mailbox, wire_domain
 from jobs.email.decide import decide
 from jobs.email.dkim import NoKey
@@ -17,10 +17,11 @@ from jobs.email.dkim_keys import SigningKey
 from jobs.email.draft import AGAIN_S, AWAY, NoDraft, drafted
 from jobs.email.judge import Verdict, judge
 from jobs.email.keyring import NoKeys, tokens
+from jobs.email.logged import alert, before, record, record_left_out
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
-from jobs.email.reply import Answer, DeliveryReport
+from jobs.email.reply import DeliveryReport
 from jobs.email.settings import MAIN
 from jobs.email.suppressions import LEDGER as SUPPRESSIONS
 from jobs.email.suppressions import Suppression, canonical, key_of, row, said_by, verdict_of
@@ -31,8 +32,6 @@ from jobs.webhook.endpoints import LANE as ENDPOINT_LANE
 
 RETRY = Ladder("1m", "5m", "15m", "1h", "4h", "12h", "24h")
 """Eight attempts over some 41 hours; RFC 5321 4.5.4.1 asks for patience of days, readers of a notification do not."""
-
-LEDGER = Ledger("email_deliveries")
 
 NOTHING = DeliveryReport("", ())
 
@@ -74,12 +73,12 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
     verdicts = {answer.recipient: judge(answer) for answer in report.answers}
-    _alert(ctx, report)
-    _record(ctx, message, report, verdicts, past)
-    _record_left_out(ctx, message, left_out, past)
+    alert(ctx, report)
+    record(ctx, message.message_id, report, verdicts, past)
+    record_left_out(ctx, message.message_id, left_out, past)
     _record_said(ctx, going, verdicts, known)
     return decide(
-        _before(past, message) | left_out | verdicts,
+        before(past, message.recipients) | left_out | verdicts,
         attempt=ctx.job.attempt,
         after_s=report.after_s,
         asked_before=past.unknown,
@@ -131,48 +130,6 @@ async def _past(ctx: Context, message: Message) -> Past:
     return await delivered(ctx.db, ctx.job.id)
 
 
-def _before(past: Past, message: Message) -> dict[str, Verdict]:
-    """Verdicts of earlier attempts, for those who are not tried again."""
-    verdicts: dict[str, Verdict] = {}
-    for address in (r.address for r in message.recipients):
-        if address in past.delivered:
-            verdicts[address] = Verdict("delivered", "delivered")
-        elif address in past.refused:
-            verdicts[address] = Verdict("hard", "refused_before")
-        elif past.unknown[address]:
-            verdicts[address] = Verdict("unknown", "unknown_before")
-    return verdicts
-
-
-def _alert(ctx: Context, report: DeliveryReport) -> None:
-    for alert in report.alerts:
-        if alert.off:
-            ctx.log.error("email_relay_off", relay=alert.relay, cause=alert.code, why=alert.why)
-        else:
-            ctx.log.warning("email_relay_on", relay=alert.relay, cause=alert.code)
-
-
-def _record(ctx: Context, message: Message, report: DeliveryReport, verdicts: dict[str, Verdict], past: Past) -> None:
-    for answer in report.passed:
-        if answer.phase != "queue":
-            ctx.record(LEDGER, _row(answer, judge(answer), message.message_id, again=False))
-    for answer in report.answers:
-        if answer.phase == "queue":
-            continue  # nothing was tried, and rows that wait may wait a hundred times
-        again = past.unknown[answer.recipient] > 0 or ctx.job.crashes > 0
-        if again:
-            ctx.log.warning("email_possible_duplicate", recipient=answer.recipient, message_id=message.message_id)
-        ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], message.message_id, again=again))
-
-
-def _record_left_out(ctx: Context, message: Message, left_out: Mapping[str, Verdict], past: Past) -> None:
-    """Once for each: rows are tried again for the sake of others."""
-    for address, verdict in left_out.items():
-        if address not in past.left_out:
-            answer = Answer(address, "queue", note=verdict.why)
-            ctx.record(LEDGER, _row(answer, verdict, message.message_id, again=False))
-
-
 def _record_said(
     ctx: Context, going: Sequence[Mailbox], verdicts: Mapping[str, Verdict], known: Mapping[str, Suppression]
 ) -> None:
@@ -182,23 +139,6 @@ def _record_said(
         if (said := said_by(verdict, known.get(recipient.address))) is not None:
             one = row(canonical(recipient.wire), said, verdict.why, is_final=verdict.result == "hard")
             ctx.record(SUPPRESSIONS, one)
-
-
-def _row(answer: Answer, verdict: Verdict, message_id: str, *, again: bool) -> dict[str, Any]:
-    reply = answer.reply
-    return {
-        "recipient": answer.recipient,
-        "relay": answer.relay or None,
-        "message_id": message_id,
-        "outcome": verdict.result,
-        "code": verdict.code,
-        "smtp_code": reply.code if reply else None,
-        "enhanced": reply.enhanced if reply else None,
-        "reply": reply.words if reply else answer.note[:1024] or None,
-        "phase": answer.phase,
-        "duration_ms": answer.duration_ms,
-        "possible_duplicate": again,
-    }
 
 
 def _would_send(message: Message, args: EmailArgs, keys: Sequence[SigningKey]) -> dict[str, Any]:

@@ -34,17 +34,6 @@ class Sendable(Protocol):
         """Whether any byte is outside ASCII (RFC 6152)."""
 
 
-def unfit(message: Sendable, extensions: Container[str], largest: int | None) -> Fault | None:
-    """Why a relay with these extensions cannot take the message, seen before a command is spent on it."""
-    if message.needs_smtputf8 and "smtputf8" not in extensions:
-        return "smtputf8"
-    if message.is_8bit and not message.needs_smtputf8 and "8bitmime" not in extensions:
-        return "8bit"
-    if largest is not None and len(message.wire) > largest:
-        return "size"
-    return None
-
-
 class Handover:
     """`sender` None is the null path `<>`.  `plain`: one command at a time, though the relay offers more.
 
@@ -55,7 +44,9 @@ class Handover:
     __slots__ = (
         "_answers",
         "_began",
+        "_has_8bit",
         "_has_sender",
+        "_has_utf8",
         "_heard",
         "_left",
         "begun",
@@ -93,12 +84,24 @@ class Handover:
         self.dot_is_out = False
         self.resetting = False  # refused: RSET is to be said, or was
         self.over = False  # nothing more will be said to it, or asked
+        self._has_utf8 = message.needs_smtputf8
+        self._has_8bit = self._has_utf8 or message.is_8bit
         self.waiting: asyncio.Future[None] | None = None
         self._answers: list[Answer | None] = [None] * len(recipients)
         self._left = len(recipients)
         self._heard = 0
         self._has_sender = False
         self._began = time.perf_counter()
+
+    def unfit(self, extensions: Container[str], largest: int | None) -> Fault | None:
+        """Why a relay with these extensions cannot take the message, seen before a command is spent on it."""
+        if self._has_utf8 and "smtputf8" not in extensions:
+            return "smtputf8"
+        if self._has_8bit and not self._has_utf8 and "8bitmime" not in extensions:
+            return "8bit"
+        if largest is not None and len(self.message.wire) > largest:
+            return "size"
+        return None
 
     @property
     def phase(self) -> Phase:
@@ -187,6 +190,13 @@ class Handover:
                 if answer is None:
                     self._answer(number, phase, reply, fault)
 
+    def break_off(self, phase: Phase, reply: Reply | None = None, fault: Fault | None = None) -> None:
+        """The connection ends here.  Of what was said together nothing counts yet: whether each reply was read for what
+        it was shows only when the relay asks for the message, or has done RSET."""
+        if not (self.plain or self.go_ahead or self.over):
+            self.distrust()
+        self.settle(phase, reply, fault)
+
     def end(self) -> None:
         """Nothing more comes: whoever waits for it may go on."""
         self.over = True
@@ -197,6 +207,8 @@ class Handover:
         """Who may be offered the message at once on another connection: this one ended before the relay had asked for
         it, and for no reason that is known to lie in it.  Either somebody else's mail went before, or all was said at
         once and not understood: one command at a time shows how far it comes."""
+        if self.dot_is_out:
+            return []
         pairs = zip(self.recipients, self._answers, strict=True)
         return [recipient for recipient, answer in pairs if answer and self._may_go_again(answer)]
 
@@ -218,12 +230,12 @@ class Handover:
 
     def _parameters(self, extensions: Container[str]) -> str:
         size = f" SIZE={len(self.message.wire)}" if "size" in extensions else ""
-        if self.message.needs_smtputf8:
+        if self._has_utf8:
             return size + " SMTPUTF8 BODY=8BITMIME"
-        return size + " BODY=8BITMIME" if self.message.is_8bit else size
+        return size + " BODY=8BITMIME" if self._has_8bit else size
 
 
 def _command(line: str) -> bytes:
-    if any(c in line for c in "\r\n\0"):
+    if "\r" in line or "\n" in line or "\0" in line:
         raise ValueError(f"{line!r} is more than one command")
     return line.encode() + b"\r\n"

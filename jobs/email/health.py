@@ -78,6 +78,8 @@ class Health:
 
     def note(self, answers: Sequence[Answer], now: float) -> None:
         """What it has just answered.  Any reply about a message shows that it is well."""
+        if not self._is_ill and all(_is_taken(answer) for answer in answers):
+            return
         verdicts = [judge(answer) for answer in answers if answer.phase != "queue"]
         trouble = [verdict for verdict in verdicts if verdict.code in _TROUBLE]
         if trouble:
@@ -106,3 +108,7 @@ class Health:
         if self._off is not None:
             self._alerts.append(Alert(self._name, False, self._off))
             self._off = None
+
+
+def _is_taken(answer: Answer) -> bool:
+    return answer.phase == "final" and answer.reply is not None and answer.reply.code == 250

@@ -1,7 +1,7 @@
 """The sessions of one relay: so many at most, used again while they are good, closed when nobody needs them.
 
-A seat is the right to hand over one message.  A session has one, or two if its relay offers PIPELINING: then the second
-message's commands go out with the first one's final dot.
+A seat is the right to hand over one message.  A session has one, or a few if its relay offers PIPELINING: then each
+message's commands go out with the final dot of the one before.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Pool:
                 return session
             self._part(session)
         if self._open >= self._relay.connections:
-            for session in self._roomy:
+            while self._roomy:
+                session = next(iter(self._roomy))
+                del self._roomy[session]  # who takes it offers it again, as the last one
                 if self._has_room(session):
                     session.seats += 1
                     return session
@@ -106,31 +108,30 @@ class Pool:
 
     async def _wait(self, wait_s: float) -> Session | None:
         """A seat of somebody who is through, or None and the place for a new session."""
-        waiter: asyncio.Future[Session | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Session | None] = loop.create_future()
+        late = loop.call_later(wait_s, _give_up, waiter)
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(wait_s):
-                return await waiter
-        except TimeoutError:
-            self._give_back(waiter)
-            raise Busy from None
+            return await waiter
         except asyncio.CancelledError:
             self._give_back(waiter)
             raise
+        finally:
+            late.cancel()
 
     def _give_back(self, waiter: asyncio.Future[Session | None]) -> None:
-        """What was given to somebody who has just stopped waiting."""
-        if not waiter.done():
-            waiter.cancel()
-        elif not waiter.cancelled():
-            if (session := waiter.result()) is not None:
-                self.put(session)
-            else:
-                self._open -= 1
-                self._let_open()
+        """What was given to somebody who is cancelled in the same moment."""
+        if not waiter.done() or waiter.cancelled() or waiter.exception():
+            return
+        if (session := waiter.result()) is not None:
+            self.put(session)
+        else:
+            self._open -= 1
+            self._let_open()
 
     def _in_use(self, session: Session) -> Session:
-        """Its other seat is there for whoever waits."""
+        """Its other seats are there for whoever waits."""
         self._offer(session)
         return session
 
@@ -150,7 +151,7 @@ class Pool:
     def _has_room(self, session: Session) -> bool:
         if session.messages + session.seats >= self._relay.messages_per_connection and session.seats:
             return False
-        return session.seats <= session.pipelining and session.is_usable
+        return session.seats < session.seats_max and session.is_usable
 
     def _let_open(self) -> None:
         """A connection less: whoever waits may open one."""
@@ -182,3 +183,8 @@ class Pool:
         except BaseException:
             self.put(session)
             raise
+
+
+def _give_up(waiter: asyncio.Future[Session | None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(Busy())

@@ -9,21 +9,23 @@ from functools import partial
 
 from jobs.email.address import Mailbox
 from jobs.email.dkim import Signer
-from jobs.email.handover import Handover, Sendable, unfit
+from jobs.email.handover import Handover, Sendable
 from jobs.email.handshake import RelayFault, open_session, tls_context
 from jobs.email.health import Health, passes_on
 from jobs.email.pace import Pace
 from jobs.email.pool import Busy, Pool
 from jobs.email.reply import Answer, DeliveryReport, Fault, Phase, Reply
+from jobs.email.room import Room
 from jobs.email.session import Session
 from jobs.email.settings import MAIN, EmailSettings, RelaySettings
-from jobs.secrets import Secrets
+from jobs.email.srs import Srs
+from jobs.secrets import SecretMissing, Secrets
 
 WAIT_S = 5.0
 """A message that cannot go within this time gives its slot back and comes again."""
 
-_GOES = 3
-"""Connections that one message may find to have ended in the meantime."""
+_GOES_MORE = 2
+"""How often one message may find that its connection has ended meanwhile, and go through another one."""
 
 _UNFIT: tuple[Fault, ...] = ("smtputf8", "8bit", "size")
 
@@ -42,7 +44,18 @@ class Mail:
         """ValueError or OSError if a relay's certificates cannot be read; nothing is connected yet."""
         self.settings = settings
         self.signer = Signer(list(settings.dkim.values()), secrets, unsigned=settings.dkim_unsigned)
+        self.room = Room(settings.forward.memory)
+        self._secrets = secrets
         self._relays = {name: Relay(name, relay, secrets, clock) for name, relay in settings.relays.items()}
+
+    def srs(self) -> Srs:
+        """What rewrites the senders of forwards; SecretMissing if a setting, or a secret it names, is not there."""
+        forward = self.settings.forward
+        if forward.domain is None:
+            raise SecretMissing("email.forward.domain is not set")
+        if not forward.srs_secrets:
+            raise SecretMissing("email.forward.srs_secrets is empty; make one with: openssl rand -base64 32")
+        return Srs(forward.domain, [self._secrets.resolve(secret) for secret in forward.srs_secrets])
 
     async def send(
         self, message: Sendable, recipients: Sequence[Mailbox], sender: Mailbox | None, relay: str | None = None
@@ -129,15 +142,15 @@ class Relay:
         A connection that the other side closed meanwhile, or that ended with somebody else's message, costs another
         one: nothing was handed over yet.
         """
-        answers, pending, wait_s = dict[str, Answer](), recipients, 0.0
-        for go in range(_GOES):
-            handover = Handover(message, pending, sender, relay=self._name, plain=go > 0)
-            found, wait_s = await self._go(handover, fresh=go > 0)
-            answers |= {answer.recipient: answer for answer in found}
-            pending = handover.undecided()
-            if not pending:
+        handover = Handover(message, recipients, sender, relay=self._name)
+        told, wait_s = await self._go(handover, fresh=False)
+        for _ in range(_GOES_MORE):
+            if not (pending := handover.undecided()):
                 break
-        told = [answers[recipient.address] for recipient in recipients]
+            handover = Handover(message, pending, sender, relay=self._name, plain=True)
+            found, wait_s = await self._go(handover, fresh=True)
+            news = {answer.recipient: answer for answer in found}
+            told = [news.get(answer.recipient, answer) for answer in told]
         self._health.note(told, self._clock())
         return told, wait_s or self._health.left_s(self._clock())
 
@@ -152,7 +165,7 @@ class Relay:
             said = None if fault.reply else fault.fault
             return self._all(recipients, fault.phase, said, fault.note, fault.reply), 0.0
         try:
-            if (fault_of_ours := unfit(handover.message, session.extensions, session.largest_message)) is not None:
+            if (fault_of_ours := handover.unfit(session.extensions, session.largest_message)) is not None:
                 return self._all(recipients, "hello", fault_of_ours), 0.0
             if wait_s := await self._await_turn():
                 return self._all(recipients, "queue", "rate"), wait_s

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 
 from jobs.email.handover import Handover
 from jobs.email.reply import Fault, Reply, reply_text
 from jobs.email.settings import RelaySettings
+
+SEATS = 4
+"""Messages at once in a session with PIPELINING: one that is taken, one that is asked for, and two to go with the next
+dots, since whoever hands one over needs a turn of the loop or two until he has the next."""
 
 _LONGEST_LINE = 8 * 1024
 _MOST_LINES = 100
 _PIECE = 64 * 1024
 _REPLY_LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 _DOT = re.compile(rb"(?:\A|(?<=[\r\n]))\.")
-_DOTS = (b"\n.", b"\r.")
 _CLOSING = 421
 _RSET = b"RSET\r\n"
 _RESET_TIMEOUT_S = 10.0
@@ -28,8 +33,8 @@ _RESET_TIMEOUT_S = 10.0
 class Session(asyncio.Protocol):
     """A connection after its greeting, TLS and login.  `extensions` is what EHLO offered, in lower case.
 
-    At most two messages are in it: `_front`, whose replies are read, and `_behind`, whose commands may be on their way.
-    It keeps `seats` for its pool: how many of them are taken.
+    The messages in it stand in a row: replies are for the front; the commands of the next one are on their way once the
+    front's final dot is; those after it wait to go with a dot, too.  `seats` is for its pool: how many are taken.
     """
 
     def __init__(self, transport: asyncio.Transport, extensions: Mapping[str, str], relay: RelaySettings) -> None:
@@ -38,12 +43,12 @@ class Session(asyncio.Protocol):
         self.pipelining = relay.pipelining and "pipelining" in extensions
         self.messages = 0
         self.seats = 0
+        self.seats_max = SEATS if self.pipelining else 1
         self.idle_since = 0.0
         self._relay = relay
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._front: Handover | None = None
-        self._behind: Handover | None = None
+        self._row: deque[Handover] = deque()
         self._probe: asyncio.Future[bool] | None = None
         self._commands: list[bytes] = []  # of a front that says one at a time
         self._unsent: memoryview | None = None
@@ -80,13 +85,11 @@ class Session(asyncio.Protocol):
         if not self.is_usable:
             return handover.settle("mail", fault="lost")
         handover.waiting = self._loop.create_future()
-        if self._front is None:
-            self._front = handover
+        self._row.append(handover)
+        if len(self._row) == 1:
             self._begin(handover)
-        else:
-            self._behind = handover
-            if self._front.dot_is_out and not handover.plain:
-                self._write(self._envelope(handover))
+        elif len(self._row) == 2 and self._row[0].dot_is_out and not handover.plain:
+            self._write(self._envelope(handover))
         try:
             await handover.waiting
         except asyncio.CancelledError:
@@ -125,8 +128,8 @@ class Session(asyncio.Protocol):
             self._read(line)
         if len(self._partial) > _LONGEST_LINE:
             self._fail("garbled")
-        if self._may_speak and self._front is not None:
-            self._speak(self._front)
+        if self._may_speak:
+            self._speak(self._row[0])
 
     def eof_received(self) -> bool:
         return False  # closes
@@ -139,39 +142,38 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._unsent is not None and self._front is not None:
-            self._send_pieces(self._front)
+        if self._unsent is not None:
+            self._send_pieces(self._row[0])
 
     # replies
 
     def _read(self, line: bytes) -> None:
-        match = _REPLY_LINE.fullmatch(line.rstrip(b"\r"))
         if self._ended:
             return None
-        if match is None or len(line) > _LONGEST_LINE or len(self._lines) >= _MOST_LINES:
+        if len(line) > _LONGEST_LINE or len(self._lines) >= _MOST_LINES or (found := _parsed(line)) is None:
             return self._fail("garbled")
-        code, more, text = match.groups(b"")
-        if more == b"-" or self._lines:
-            self._lines.append(reply_text(text))
-            if more == b"-":
-                return None
-            whole, self._lines = "\n".join(self._lines), []
-            return self._hear(Reply(int(code), whole))
-        return self._hear(Reply(int(code), reply_text(text)))
+        reply, is_last = found
+        if is_last and not self._lines:
+            return self._hear(reply)
+        self._lines.append(reply.text)
+        if not is_last:
+            return None
+        whole, self._lines = "\n".join(self._lines), []
+        return self._hear(Reply(reply.code, whole))
 
     def _hear(self, reply: Reply) -> None:
-        front = self._front
-        if front is None:
+        if not self._row:
             return self._hear_probe(reply)
+        front = self._row[0]
         is_unasked = self._may_speak or self._unsent is not None
         if reply.code == _CLOSING:  # the relay closes the connection, and so do we (RFC 5321, 3.8)
-            front.settle(front.phase, reply)
+            front.break_off(front.phase, reply)
             return self._fail("lost")
         if is_unasked or not front.hear(reply):
             return self._misunderstood(front)
-        if front.over:
+        if front.over and len(self._row) > 1 and self._row[1].begun:
             return self._go_on(front)
-        if front.plain or front.go_ahead or front.resetting:
+        if front.over or front.plain or front.go_ahead or front.resetting:
             self._may_speak = True
             return None
         return self._within(self._limit(front))
@@ -188,14 +190,14 @@ class Session(asyncio.Protocol):
 
     def _go_on(self, front: Handover) -> None:
         """The front is over; whoever stood behind it is the front now."""
-        self._front, self._behind = self._behind, None
+        self._row.popleft()
         front.end()
         if self._doomed:
             self._fail("lost")
-        elif self._front is None:
+        elif not self._row:
             self._deadline = None
-        elif not self._front.begun:
-            self._begin(self._front)
+        elif not self._row[0].begun:
+            self._begin(self._row[0])
         else:
             self._within(self._relay.command_timeout)
 
@@ -217,6 +219,8 @@ class Session(asyncio.Protocol):
         self._may_speak = False
         if self._partial or self._lines:
             self._misunderstood(front)
+        elif front.over:
+            self._go_on(front)
         elif front.go_ahead:
             self._send_message(front)
         elif front.resetting:
@@ -255,11 +259,10 @@ class Session(asyncio.Protocol):
     def _send_end(self, front: Handover, piece: bytes | memoryview) -> None:
         """The dot, and with it the commands of the next message, if there is one."""
         front.dot_is_out = True
-        behind = self._behind
-        if behind is None or behind.plain:
+        if len(self._row) == 1 or self._row[1].plain:
             self._write(piece)
         else:
-            self._write(b"".join((piece, self._envelope(behind))))
+            self._write(b"".join((piece, self._envelope(self._row[1]))))
         self._within(self._relay.final_timeout)
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -269,36 +272,33 @@ class Session(asyncio.Protocol):
 
     def _drop(self, handover: Handover) -> None:
         """Nobody waits for it any more."""
-        if handover.over:
+        if handover.over or self._ended:
             return
-        if handover is self._front:
+        if handover is self._row[0]:
             self._fail("lost")
-        elif handover is self._behind and not handover.begun:
-            self._behind = None
-        elif handover is self._behind:
+        elif not handover.begun:
+            self._row.remove(handover)
+        else:
             self._doomed = True
 
     def _fail(self, fault: Fault) -> None:
         """The connection ends, and with it what is in it: only the front can have been the reason."""
         if self._ended:
             return
-        front, behind = self._front, self._behind
+        row = list(self._row)
         self._end()
         self._transport.abort()
         if self._probe is not None and not self._probe.done():
             self._probe.set_result(False)
-        if front is not None:
-            front.settle(front.phase, fault=fault)
-            front.end()
-        if behind is not None:
-            behind.settle(behind.phase, fault="lost")
-            behind.end()
+        for handover in row:
+            handover.break_off(handover.phase, fault=fault if handover is row[0] else "lost")
+            handover.end()
 
     def _end(self) -> None:
         self._ended = True
-        self._front = self._behind = self._unsent = None
+        self._row.clear()
         self._may_speak = False
-        self._deadline = None
+        self._unsent = self._deadline = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -323,12 +323,22 @@ class Session(asyncio.Protocol):
             self._fail("timeout")
 
 
+@lru_cache(256)
+def _parsed(line: bytes) -> tuple[Reply, bool] | None:
+    """A line of a reply, and whether it is the last one.  Relays say the same nearly always."""
+    match = _REPLY_LINE.fullmatch(line.rstrip(b"\r"))
+    if match is None:
+        return None
+    code, more, text = match.groups(b"")
+    return Reply(int(code), reply_text(text)), more != b"-"
+
+
 def dotted(wire: bytes) -> bytes:
     """As it stands between DATA and the next command (RFC 5321, 4.5.2): a dot before each dot that begins a line.
 
     Lines of a message that was not made here may end in a bare CR or LF.  Whether a relay takes these for line ends is
     its own affair; behind them a dot is doubled too, so that none can end the message early.
     """
-    if wire.startswith(b".") or any(dot in wire for dot in _DOTS):
+    if wire.startswith(b".") or b"\n." in wire or b"\r." in wire:
         wire = _DOT.sub(b"..", wire)
     return wire + (b".\r\n" if wire.endswith(b"\r\n") else b"\r\n.\r\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.email.address import mailbox, wire_domain
 from jobs.email.dkim_settings import DkimSettings
+from jobs.email.forward_settings import ForwardSettings
 from jobs.values import Duration, Rate, Secret, Size, key
 
 _URL = re.compile(r"https://[A-Za-z0-9.:\[\]-]+(?:/[!$-;=@-Z_a-z~]*)?")  # neither query nor fragment
@@ -100,6 +101,7 @@ class EmailSettings:
     dkim_unsigned: tuple[str, ...] = key(
         (), 'Headers that signatures leave out, since the relay rewrites them; Amazon SES: ["Date", "Message-ID"].'
     )
+    forward: ForwardSettings = key(factory=ForwardSettings, doc="Mail that is forwarded: rows of email_forwards.")
     relays: dict[str, RelaySettings] = key(factory=dict, doc="The relays by name; `main` is for mail that names none.")
     dkim: dict[str, DkimSettings] = key(factory=dict, doc="Keys that sign mail by DKIM, each under a name of its own.")
 

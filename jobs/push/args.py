@@ -50,7 +50,7 @@ class PushArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     template: Annotated[str, msgspec.Meta(max_length=TEXT_MAX)] | None = None
     ttl: str | float | None = None
     urgency: Literal["very-low", "low", "normal", "high"] = "normal"
-    topic: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,32}$")] | None = None
+    topic: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,32}\Z")] | None = None
     timeout: str | float | None = None
 
     def __post_init__(self) -> None:

@@ -5,31 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.context import Context
-from jobs.model import Dead, Retry, Snooze
-from jobs.notification import Verdict, translated
+from jobs.notification import hopeless, not_set_up, rendered, unreachable
 from jobs.push.args import PushArgs
 from jobs.push.cipher import PLAIN_MAX, BadKey, seal, unarmoured
 from jobs.push.client import NotSetUp
 from jobs.push.judge import Standing
 from jobs.push.vapid import BadVapidKey, Vapid
 from jobs.secrets import SecretMissing
-from jobs.templates import BadTemplate, TemplatesAway
 from jobs.values import duration
 from jobs.webhook.attempt import Message
-from jobs.webhook.faults import Fault, fault_of
 from jobs.webhook.guard import Blocked
-from jobs.webhook.judge import OURS_AGAIN_S, judge_fault
 from jobs.webhook.target import BadUrl, Target
 from jobs.webhook.transport import Transport
-from jobs.webhook.trip import Trip
-
-
-class Refused(Exception):
-    """There is nothing to send."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.code)
-        self.verdict = verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +34,12 @@ async def compose(args: PushArgs, ctx: Context, transport: Transport) -> Sealed:
     key = _key(ctx)
     plain = await _plain(args, ctx)
     if len(plain) > PLAIN_MAX:
-        raise _dead("payload_too_large", f"the message has {len(plain)} bytes; a push takes {PLAIN_MAX}")
+        raise hopeless("payload_too_large", f"the message has {len(plain)} bytes; a push takes {PLAIN_MAX}")
     settings, keys = ctx.tools.push.settings, args.subscription.keys
     try:
         body = seal(plain, unarmoured(keys.p256dh), unarmoured(keys.auth), block=settings.padding)
     except BadKey as error:
-        raise _dead("subscription_invalid", f"subscription.keys: {error}") from None
+        raise hopeless("subscription_invalid", f"subscription.keys: {error}") from None
     audience = f"{target.scheme}://{target.url.host_port_subcomponent}"
     headers = {
         "user-agent": ctx.tools.webhook.user_agent,
@@ -72,7 +59,7 @@ def _target(endpoint: str, transport: Transport) -> Target:
     try:
         return transport.guard.target(endpoint)
     except (Blocked, BadUrl) as error:
-        raise Refused(translated(judge_fault(fault_of(error, Trip()), sent=False))) from None
+        raise unreachable(error) from None
 
 
 def _key(ctx: Context) -> Vapid:
@@ -81,16 +68,16 @@ def _key(ctx: Context) -> Vapid:
     try:
         return ctx.tools.push.vapid
     except NotSetUp as error:
-        raise _ours("push_not_set_up", str(error)) from None
+        raise not_set_up("push_not_set_up", str(error)) from None
     except SecretMissing as error:
         ctx.log.error("push_key_missing", error=str(error))  # says where it was looked for: for operators
-        raise _ours("secret_missing", "the secret of push.private_key is not there") from None
+        raise not_set_up("secret_missing", "the secret of push.private_key is not there") from None
     except BadVapidKey as error:
         ctx.log.error("push_key_invalid", error=str(error))
-        raise _ours("secret_invalid", f"push.private_key: {error}") from None
+        raise not_set_up("secret_invalid", f"push.private_key: {error}") from None
     except OSError as error:
         ctx.log.error("push_key_missing", error=repr(error))
-        raise Refused(translated(judge_fault(Fault("local_error"), sent=False))) from None
+        raise unreachable(error) from None
 
 
 async def _plain(args: PushArgs, ctx: Context) -> bytes:
@@ -98,19 +85,4 @@ async def _plain(args: PushArgs, ctx: Context) -> bytes:
         return args.text.encode("utf-8", "replace")
     if args.template is None:
         return bytes(args.payload)
-    try:
-        text = await ctx.tools.templates.render(args.template, b'{"payload":%s}' % args.payload, size_max=PLAIN_MAX)
-    except BadTemplate as error:
-        raise _dead(error.code, str(error)) from None
-    except TemplatesAway:
-        away = Snooze("this daemon cannot start a process for templates", after=OURS_AGAIN_S, code="templates_away")
-        raise Refused(Verdict("deferred", "templates_away", away)) from None
-    return text.encode("utf-8", "replace")
-
-
-def _ours(code: str, reason: str) -> Refused:
-    return Refused(Verdict("soft", code, Retry(reason, code=code)))
-
-
-def _dead(code: str, reason: str) -> Refused:
-    return Refused(Verdict("hard", code, Dead(reason, code=code)))
+    return (await rendered(args.template, bytes(args.payload), ctx, PLAIN_MAX)).encode("utf-8", "replace")

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 from jobs.context import Context, Ledger
 from jobs.model import Ladder, Outcome
-from jobs.notification import LEDGER, Verdict, row, translated
+from jobs.notification import LEDGER, Refused, Verdict, row, translated
 from jobs.push.args import PushArgs, lane
-from jobs.push.compose import Refused, Sealed, compose
+from jobs.push.compose import Sealed, compose
 from jobs.push.judge import REFUSALS, judge, spent
 from jobs.registry import job
 from jobs.values import duration

@@ -19,6 +19,7 @@ from jobs.email.template import Template, open_templates
 from jobs.loads import Loads
 from jobs.push.client import Push
 from jobs.secrets import Secrets
+from jobs.sms.client import Sms
 from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
 from jobs.testing.http import FakeHttp
@@ -93,6 +94,10 @@ class Tools:
         if self._push is None:
             self._push = Push(self.wanted.push, self.secrets)
         return self._push
+
+    @property
+    def sms(self) -> Sms:
+        return Sms(self.wanted.sms, self.secrets)
 
     @property
     def email_templates(self) -> Loads[TemplateKey, Template]:

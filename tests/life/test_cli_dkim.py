@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import time
 
 import pytest
 
+from jobs.email.srs import Srs
 from tests.jobs.dns.server import DnsServer
 from tests.jobs.email.dkim_keys import ed25519_pem, rsa_pem
 from tests.life.cli_terminal import Terminal, opened
@@ -77,3 +79,17 @@ async def test_what_is_wrong_with_a_key_is_said_with_its_place(
     assert said.code == 78
     assert "email.dkim.old.private_key: it is no private key in PEM; make one with: openssl" in said.err
     assert str(terminal.file) in said.err
+
+
+async def test_a_bounce_s_address_is_decoded_and_a_forged_one_refused(terminal: Terminal) -> None:
+    srs = Srs("fwd.shop.example", ["new", "old"])
+    made = srs.forward("jane@x.example", time())
+    assert made is not None
+    said = await terminal("email", "srs", made.address)
+    assert (said.code, said.err) == (78, "jobsd: email.forward.domain is not set\n")
+    terminal.configure('[email.forward]\ndomain = "fwd.shop.example"\nsrs_secrets = ["newer", "new"]\n')
+    assert (await terminal.ok("email", "srs", made.address)).out == "jane@x.example\n"
+    assert (await terminal.ok("email", "srs", made.address.lower(), "--json")).json["for"] == "jane@x.example"
+    said = await terminal("email", "srs", made.address.replace("=jane@", "=june@"))
+    assert (said.code, said.out) == (1, "")
+    assert "its hash is not ours" in said.err

@@ -27,6 +27,7 @@ RELAY = '[email.relays.main]\nhost = "relay.example"\n'
         ('[admin]\nlisten = "[::]:9464"', "admin.listen", "no password"),
         ('[webhook]\nallow_addresses = ["0.0.0.0/0"]', "webhook.allow_addresses", "off"),
         ('[webhook]\nallow_addresses = ["169.254.0.0/16"]', "webhook.allow_addresses", "credentials"),
+        ("[email.forward]\ndomain = 'fwd.shop.example'", "email.forward.domain", "srs_secrets is empty"),
         (RELAY + 'tls = "none"', "email.relays.main.tls", "in the clear"),
         (RELAY + "verify_certificate = false", "email.relays.main.verify_certificate", "can read the mail"),
         (RELAY + "port = 465", "email.relays.main.tls", 'tls = "implicit"'),

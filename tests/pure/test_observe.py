@@ -210,6 +210,7 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "held": lambda o: o.held("lane:example.com", "default", 4),
     "unparked": lambda o: o.unparked("thumbnail", 4),
     "expired": lambda o: o.upkeep.expired(2),
+    "forwards_given_up": lambda o: o.upkeep.forwards_given_up(2),
     "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
     "rescued": lambda o: o.upkeep.rescued("w1", 5, 1),
     "queue_paused": lambda o: o.upkeep.queue_paused("default", "ann", "relay is down"),

@@ -44,7 +44,13 @@ insert into email_templates (org_id, name, subject, text)
 select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;
 insert into email_suppressions (org_id, recipient, reason, expires_at)
 select 'o' || n % 100, 'r' || n || '@x.example', 'bounce', now() - n * interval '1 h'
-from generate_series(1, 20000) as n;"""
+from generate_series(1, 20000) as n;
+alter table email_forwards disable trigger email_forwards_insert;
+insert into email_forwards (sender, recipients, raw, state, created_at)
+select '', '{a@b.example}', 'x', case when n % 3 = 0 then 'waiting' else 'delivered' end, now() - n * interval '1 h'
+from generate_series(1, 10000) as n;
+update email_forwards set created_at = now() where state = 'waiting';
+alter table email_forwards enable trigger email_forwards_insert;"""
 _OTHERS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;

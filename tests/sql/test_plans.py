@@ -59,6 +59,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("webhooks.sql", "terms"),
     ("webhooks.sql", "said"),
     ("email.sql", "templates"),
+    ("forwards.sql", "adrift"),
     ("email.sql", "suppressed"),
     ("ledgers.sql", "email_suppressions"),
 ]
@@ -184,7 +185,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         name: (("'[]'",), set())
         for name in (
             *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
-            *("domain_checks", "job_logs"),
+            *("domain_checks", "job_logs", "email_forwards"),
         )
     }
     | {"email_suppressions": ((_SAID_OF_RECIPIENTS,), {"email_suppressions_recipient"})},
@@ -217,6 +218,12 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "open_heads": (("''", "''", "1000"), {"jobs_in_order"}),
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
+    },
+    "forwards.sql": {
+        "forward": (("7",), {"email_forwards_pkey"}),
+        "forward_raw": (("7",), {"email_forwards_pkey"}),
+        "adrift": (("0", "1000", "604800"), {"email_forwards_waiting"}),
+        "forget_forwards": (("604800", "1000"), {"email_forwards_age"}),
     },
     "email.sql": {
         "delivered": (("7",), set()),

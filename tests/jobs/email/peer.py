@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,8 @@ RESET = "reset"
 """The same with a TCP reset."""
 HANG = "hang"
 """Say nothing until the client gives up."""
+TAKEN = "taken"
+"""Of DOT: keep the message, and close the connection instead of saying so."""
 STALL = "stall"
 """Say nothing and read nothing."""
 
@@ -50,6 +52,7 @@ class Peer:
     Steps are GREETING, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (after 1,000 bytes of the message), DOT, RSET
     and QUIT; a whole command line counts before its verb.  A 421 leaves the connection open, to show who closes it.
     An answer may have several replies in it.  `pieces`: how many bytes go at once, for who must put replies together.
+    `mood` is asked what to say to a step where the script is at its end.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Peer:
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
         pieces: int | None = None,
+        mood: Callable[[str], str | None] = lambda step: None,
     ) -> None:
+        self.mood = mood
         self.pieces = pieces
         self.script = {step: list(answers) for step, answers in (script or {}).items()}
         self.received: list[Received] = []
@@ -196,6 +201,7 @@ class _Conversation:
         self._sender, self._recipients = "", []
         self._peer.commands.append(".")
         await self._peer._note()
+        self._received = received
         said = await self._say("DOT", _DEFAULTS["DOT"])
         if said.startswith("250"):
             self._peer.received.append(received)
@@ -203,8 +209,11 @@ class _Conversation:
 
     async def _say(self, line: str, default: str, verb: str = "") -> str:
         answers = self._peer.script.get(line) or self._peer.script.get(verb)
-        answer = answers.pop(0) if answers else default
+        answer = answers.pop(0) if answers else self._peer.mood(verb or line) or default
         match answer:
+            case "taken":
+                self._peer.received.append(self._received)
+                raise _Gone
             case "drop":
                 raise _Gone
             case "reset":

@@ -74,14 +74,15 @@ class Row:
         org_id: str | None = None,
         templates: Templates | None = None,
         tools: OnlyTools | None = None,
+        job_id: int = 7,
         **args: Any,
     ) -> None:
         usual = {} if "template" in args else {"subject": "Hello", "text": "Hello, Jane.\n"}
-        self._args = {"to": "jane@x.example"} | usual | args
+        self.args = {"to": "jane@x.example"} | usual | args
         self._tools = tools or OnlyTools(mail, db, templates)
         self._db = db
         self._org_id = org_id
-        self.id = 7
+        self.id = job_id
         self.attempt = 0
         self.crashes = 0
         self.records: list[dict[str, Any]] = []
@@ -90,7 +91,7 @@ class Row:
 
     async def run(self, *, dry_run: bool = False) -> Outcome:
         self.attempt += 1
-        text = msgspec.json.encode(self._args).decode()
+        text = msgspec.json.encode(self.args).decode()
         job = Job(
             self.id,
             self.attempt,

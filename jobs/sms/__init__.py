@@ -1,0 +1,1 @@
+"""Text messages, by way of a provider that takes them over HTTP."""
