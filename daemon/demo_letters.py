@@ -28,18 +28,14 @@ BOTH = """insert into jobs (kind, org_id, args) values ('email', 'acme',
 
 LIFT = "jobsd email suppressions lift gone@shop.example --org acme"
 
-TEMPLATE = """insert into email_templates (org_id, name, subject, text) values
-  ('acme', 'paid', '{{ items | length }} orders were paid',
-   E'{% for order in items %}- {{ order.n }}, {{ order.total }}\\n{% endfor %}')
-on conflict (coalesce(org_id, ''), name)
-  do update set subject = excluded.subject, text = excluded.text;"""
+TEMPLATE = """insert into email_templates (org_id, name, subject, text) values ('acme', 'paid',
+  '{{ items | length }} orders were paid',
+  E'{% for one in items %}- order {{ one.order }}\\n{% endfor %}')
+on conflict (coalesce(org_id, ''), name) do update set text = excluded.text;"""
 
-ITEMS = """insert into email_digest_items (org_id, email, item, gather) values
-  ('acme', '{"to": "ada@shop.example", "template": "paid"}',
-   '{"n": 5001, "total": "24.50"}', '1 s');
-insert into email_digest_items (org_id, email, item, gather) values
-  ('acme', '{"to": "ada@shop.example", "template": "paid"}',
-   '{"n": 5002, "total": "9.90"}', '1 s');"""
+ITEMS = """insert into email_digest_items (org_id, gather, email, item)
+  select 'acme', '1 s', '{"to": "ada@shop.example", "template": "paid"}',
+    jsonb_build_object('order', n) from generate_series(5001, 5003) as n;"""
 
 FORWARD = """insert into email_forwards (org_id, sender, recipients, raw) values
   ('acme', 'orders@shop.example', '{ada@home.example}',
@@ -89,9 +85,9 @@ class Letters:
     async def _digest(self) -> None:
         self._teller.say("\nOrders are paid all day long; ada does not want a mail for each. A template:", TEMPLATE)
         await self._pool.execute(TEMPLATE)
-        self._teller.say("What happens within a second is told in one mail:", ITEMS)
+        self._teller.say("What happens within a second, or whatever time you say, is told in one mail:", ITEMS)
         newest = await self._pool.fetchval(_SQL["newest"])
-        await self._pool.execute(ITEMS)  # in one transaction: on the slowest machine they are within a second
+        await self._pool.execute(ITEMS)
         made = await self._pool.fetch(_SQL["mails_since"], newest)
         if len(made) != 1:
             raise Amiss(f"the items are in {len(made)} mails")
