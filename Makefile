@@ -7,9 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-# Processes that run tests.  Tests wait about as long as they compute: two cores have room for three.
-JOBS ?= 3
+# Processes that run tests.  Tests wait longer than they compute: two cores have room for five.
+JOBS ?= 5
 ARGS ?=
+# Bytecode is kept, whatever the shell says: else every process that a test starts would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

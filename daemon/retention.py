@@ -36,6 +36,9 @@ SOONEST_S = 300.0
 TALLIES_S = 8 * DAY_S
 """A week of hours, and some more."""
 
+ITEMS_S = 30 * DAY_S
+"""So long are items of a digest kept that no mail tells of."""
+
 BOUNCES_S = 30 * DAY_S
 """So long does a bounce count after what it suppressed has ended."""
 
@@ -249,6 +252,8 @@ class Retention:
         while await store.forget_audit(keep.audit, BATCH) == BATCH:
             continue
         while await store.forget_undo(keep.undo, BATCH) == BATCH:
+            continue
+        while await store.forget_digest_items(ITEMS_S, BATCH) == BATCH:
             continue
         while await store.forget_suppressions(BOUNCES_S, BATCH) == BATCH:
             continue

@@ -110,6 +110,9 @@ class UpkeepStore(Statements):
     async def forget_undo(self, keep_s: float, most: int) -> int:
         return await self._count(_CONTROL["forget_undo"], keep_s, most)
 
+    async def forget_digest_items(self, older_s: float, most: int) -> int:
+        return await self._count(_EMAIL["forget_digest_items"], older_s, most)
+
     async def forget_suppressions(self, ended_s: float, most: int) -> int:
         return await self._count(_EMAIL["forget_suppressions"], ended_s, most)
 

@@ -16,6 +16,9 @@ WORKERS = 2
 TEXT_MAX = 64 * 1024
 DATA_MAX = 1024 * 1024
 _LOST_S = 5.0  # by the clock: the worker's own limits count CPU time, so this is for a machine that stands still
+_START_S = 30.0
+"""A worker's start takes 0.2 s; where a machine has other work for that long, no template is to blame."""
+
 _Answer = tuple[str, list[str], int]  # what was rendered; or code, reason, and which part it was
 _FATAL = {-signal.SIGPROF, -signal.SIGVTALRM, -signal.SIGSEGV}
 
@@ -74,7 +77,7 @@ class Templates:
     async def _ask(self, question: bytes) -> _Answer:
         try:
             worker = self._idle.pop() if self._idle else await _start()
-        except OSError as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
             raise TemplatesAway from error
         answered = False
         try:
@@ -97,17 +100,29 @@ async def _start() -> Process:
     """With our packages and nothing else of ours: no secret is in its environment."""
     paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
     command = (sys.executable, "-P", "-m", "jobs.template_worker")
-    return await asyncio.create_subprocess_exec(
+    worker = await asyncio.create_subprocess_exec(
         *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={"PYTHONPATH": paths}, cwd="/"
     )
+    try:
+        async with asyncio.timeout(_START_S):
+            await _answer(worker)  # it is ready
+    except BaseException:
+        await _end(worker)
+        raise
+    return worker
 
 
 async def _exchange(worker: Process, question: bytes) -> _Answer:
-    asked, answers = worker.stdin, worker.stdout
-    assert asked is not None  # noqa: S101  both are pipes
-    assert answers is not None  # noqa: S101
+    asked = worker.stdin
+    assert asked is not None  # noqa: S101  it is a pipe
     asked.write(len(question).to_bytes(4, "big") + question)
     await asked.drain()
+    return await _answer(worker)
+
+
+async def _answer(worker: Process) -> _Answer:
+    answers = worker.stdout
+    assert answers is not None  # noqa: S101  it is a pipe
     size = int.from_bytes(await answers.readexactly(4), "big")
     answer: _Answer = msgspec.json.decode(await answers.readexactly(size), type=_Answer)
     return answer

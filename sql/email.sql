@@ -75,3 +75,65 @@ delete from email_suppressions
 where ctid = any (array(
     select ctid from email_suppressions where expires_at < now() - $1::float8 * interval '1 second'
     order by expires_at limit $2 for update skip locked));
+
+-- name: digest_take
+-- Items of digest $2, of organisation $3, become those of job $1: the oldest, $4 at most and $5 bytes of them, or those that an
+-- earlier attempt of it took.  Only by the attempt with $6 fence and $7 worker; for another one there is one row without an id.
+-- `more`: some are left.  Locks the job's row, so that its rescue waits, and the items.
+-- indexes jobs_pkey, email_digest_items_job, email_digest_items_open
+with ours as materialized (
+    select id from jobs where id = $1 and fence = $6 and worker_id = $7 for no key update
+), before as materialized (
+    select id, item from email_digest_items where job_id = $1 and exists (select from ours) order by id limit 1000
+), waiting as materialized (
+    select id, octet_length(item::text) as bytes from email_digest_items
+    where digest = $2 and job_id is null and org_id is not distinct from $3
+      and exists (select from ours) and not exists (select from before)
+    order by id limit $4
+    for update skip locked
+), fits as materialized (
+    select id from (select id, sum(bytes) over (order by id) as so_far, row_number() over (order by id) as n from waiting) as w
+    where so_far <= $5 or n = 1
+), mine as (
+    update email_digest_items set job_id = $1 where id = any (array(select id from fits)) returning id, item
+)
+select id, item::text, exists (select from email_digest_items as later
+                               where later.digest = $2 and later.job_id is null and later.id > (select max(id) from fits)) as more
+from (select id, item from before union all select id, item from mine) as taken
+union all
+select null, null, false where not exists (select from ours)
+order by id;
+
+-- name: digest_rest
+-- What is left of digest $1 has a job too: another full mail at once, or, unless one waits, which is locked, the rest.
+-- indexes email_digest_items_open, jobs_unique_key
+with first as materialized (
+    select * from email_digest_items where digest = $1 and job_id is null order by id limit 1
+), enough as materialized (
+    select count(*) = $2::int as is_full
+    from (select from email_digest_items where digest = $1 and job_id is null limit $2::int) as left_over
+), window_job as materialized (
+    select id from jobs where kind = 'email' and unique_key = 'digest:' || $1::text and state = 'ready' for share
+)
+select email_digest_job(digest, org_id, queue, priority, email, $2::int, now(), case when is_full then ':full' else ':rest' end)
+from first cross join enough
+where is_full or not exists (select from window_job);
+
+-- name: digest_seen
+-- What digest_take would take, and nothing is changed.  $1 job, $2 digest, $3 organisation, $4 items, $5 is not looked at
+-- indexes email_digest_items_job, email_digest_items_open
+(select id, item::text, false as more from email_digest_items where job_id = $1 order by id limit 1000)
+union all
+(select id, item::text, false from email_digest_items
+ where digest = $2 and job_id is null and org_id is not distinct from $3 and $5::int > 0 order by id limit $4);
+
+-- name: forget_digest_items
+-- Items older than $1 seconds, of which no job will tell any more: of a dead letter that nobody retried, of a job that was cancelled;
+-- $2 rows at most.  indexes email_digest_items_age, jobs_pkey, jobs_unique_key; the locked rows by their place
+delete from email_digest_items
+where ctid = any (array(
+    select ctid from email_digest_items as item
+    where created_at < now() - $1::float8 * interval '1 second'
+      and not exists (select from jobs where jobs.id = item.job_id)
+      and not exists (select from jobs where kind = 'email' and unique_key = 'digest:' || item.digest and item.job_id is null)
+    order by created_at limit $2 for update skip locked));

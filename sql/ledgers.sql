@@ -115,3 +115,9 @@ set (reason, detail, bounces, expires_at, updated_at) = (
     from (select array(select at from unnest(known.bounces) as at where at > now() - interval '30 days' order by at)
                  || excluded.bounces as now_known) as counted)
 where known.reason in ('bounce', 'mailbox_full') or known.expires_at <= now();
+
+-- name: email_digest_items
+-- Items that a mail has told of.  index email_digest_items_pkey
+delete from email_digest_items
+where id = any (array(
+    select jsonb_array_elements_text(ids)::bigint from jsonb_to_recordset($1::text::jsonb) as r (ids jsonb)));

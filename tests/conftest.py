@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -17,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from daemon.embedded import Embedded
 from daemon.migrate import migrate
+from tests.known_types import OfAClone
 
 _TEMPLATE = "migrated"
 _ENOUGH_MEMORY_BYTES = 1 << 30
@@ -38,6 +40,15 @@ _FAST = {
 # How long an example takes says how busy the machine is, and nothing about the property.
 settings.register_profile("jobsd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("jobsd")
+
+
+gc.disable()  # until the tests are collected: there is nothing to find among five thousand of them
+
+
+def pytest_collection_finish() -> None:
+    """Nor later: they live as long as the process."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,35 +91,37 @@ async def embedded_server(server_folder: Path) -> AsyncIterator[Embedded]:
 
 
 @pytest.fixture(scope="session")
-async def template(embedded_server: Embedded) -> str:
+async def admin(embedded_server: Embedded) -> AsyncIterator[asyncpg.Connection]:
+    """Makes and drops databases: one connection, since a new one takes half as long as the database itself."""
+    conn = await asyncpg.connect(embedded_server.dsn("postgres"))
+    yield conn
+    await conn.close()
+
+
+@pytest.fixture(scope="session")
+async def template(embedded_server: Embedded, admin: asyncpg.Connection) -> str:
     """The name of a migrated database that nobody is connected to, for cloning."""
-    await _administer(embedded_server, f"create database {_TEMPLATE}")
+    await admin.execute(f"create database {_TEMPLATE}")
     await migrate(embedded_server.dsn(_TEMPLATE))
+    conn = await asyncpg.connect(embedded_server.dsn(_TEMPLATE))
+    OfAClone.below = 1 + await conn.fetchval("select max(oid)::bigint from pg_type")
+    await conn.close()
     return _TEMPLATE
 
 
 @pytest.fixture
-async def database(embedded_server: Embedded, template: str) -> AsyncIterator[str]:
+async def database(embedded_server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
     """The DSN of a fresh migrated database, dropped afterwards with whatever is still connected."""
     name = f"test_{next(_numbers)}"
     # file_copy 9 ms, wal_log 20 ms (measured); 14 knows only the first and not the word
     strategy = " strategy file_copy" if embedded_server.version >= 15 else ""
-    await _administer(embedded_server, f"create database {name} template {template}{strategy}")
+    await admin.execute(f"create database {name} template {template}{strategy}")
     yield embedded_server.dsn(name)
-    if embedded_server.pid is not None:
-        await _administer(embedded_server, f"drop database {name} with (force)")
+    await admin.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """A small pool on the test's database."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=10) as pool:
+    async with asyncpg.create_pool(database, min_size=1, max_size=10, connection_class=OfAClone) as pool:
         yield pool
-
-
-async def _administer(server: Embedded, statement: str) -> None:
-    connection = await asyncpg.connect(server.dsn("postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -67,6 +67,7 @@ async def filled_in(
         args,
         template=None,
         data={},
+        digest=None,
         from_=args.from_ or template.sender,
         reply_to=args.reply_to or template.reply_to,
         **said,

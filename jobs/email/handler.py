@@ -12,6 +12,8 @@ from typing import Any
 from jobs.context import Context
 from jobs.email.address import Mailbox, mailbox, wire_domain
 from jobs.email.decide import decide
+from jobs.email.digest import LEDGER as ITEMS
+from jobs.email.digest import Items, taken
 from jobs.email.dkim import NoKey
 from jobs.email.dkim_keys import SigningKey
 from jobs.email.draft import AGAIN_S, AWAY, NoDraft, drafted
@@ -49,7 +51,8 @@ def lane(args: EmailArgs) -> str | None:
 async def email(args: EmailArgs, ctx: Context) -> Outcome:
     """Compose, hand over to the relay, note one row for each recipient, and say what the row comes to."""
     try:
-        message, sender = await _written(args, ctx)
+        items = Items() if args.digest is None else await taken(args.digest, ctx)
+        message, sender = await _written(args, ctx, items)
     except (NoDraft, NoKeys) as nothing:
         return nothing.outcome
     except Unsendable as error:
@@ -61,6 +64,7 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     past = await _past(ctx, message)
     pending = past.pending(message.recipients)
     if not pending:
+        _give_up(ctx, items)
         return Done({"recipients": {r.address: "delivered" for r in message.recipients}})
     try:
         known = await _known(ctx, args, pending)
@@ -77,21 +81,31 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
     record(ctx, message.message_id, report, verdicts, past)
     record_left_out(ctx, message.message_id, left_out, past)
     _record_said(ctx, going, verdicts, known)
-    return decide(
+    outcome = decide(
         before(past, message.recipients) | left_out | verdicts,
         attempt=ctx.job.attempt,
         after_s=report.after_s,
         asked_before=past.unknown,
         dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
     )
+    if isinstance(outcome, Done):
+        _give_up(ctx, items)
+    return outcome
 
 
-async def _written(args: EmailArgs, ctx: Context) -> tuple[Message, Mailbox]:
+def _give_up(ctx: Context, items: Items) -> None:
+    """What was told of is told; of a dead letter it is kept, in case that somebody retries it."""
+    if items.ids:
+        ctx.record(ITEMS, {"ids": items.ids})
+
+
+async def _written(args: EmailArgs, ctx: Context, items: Items) -> tuple[Message, Mailbox]:
     """The message, and the sender of its envelope, to whom it comes back if it cannot be delivered."""
     settings, org_id = ctx.mail.settings, ctx.job.org_id
     secrets = tokens(ctx) if settings.bounce_domain or args.list_ else None
     leave = link(args, org_id, settings.unsubscribe_url, secrets)
-    draft = await drafted(args, ctx, {} if leave is None else {"unsubscribe_url": leave})
+    said: dict[str, Any] = {} if leave is None else {"unsubscribe_url": leave}
+    draft = await drafted(args, ctx, said if args.digest is None else {**said, **items.data})
     now, more = datetime.now(UTC), headers(leave)
     message = _signed(compose(draft, settings, identity=_identity(ctx.job), now=now, more=more), ctx)
     if settings.bounce_domain is None or secrets is None:

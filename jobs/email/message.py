@@ -34,6 +34,13 @@ _IDENTITY = uuid.UUID("5f1f2c52-6d0c-5c0b-9a3e-1d8f6f0a7b11")
 Mailboxes = Annotated[str, msgspec.Meta(min_length=1)] | tuple[str, ...]
 
 
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Set by email_digest_items: this mail tells of `most` things at most that wait in it."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    most: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
 class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One message.  `to`, `cc`, `bcc`: a mailbox or a list of them; `subject` and `text`, `html` or both, or instead of
     them a `template` and its `data`; `relay`: a name out of `[email.relays]`, `main` if there is none.  `list`: what
@@ -56,6 +63,7 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         default=None, name="list"
     )
     security: bool = False
+    digest: Digest | None = None
 
     def __post_init__(self) -> None:
         if self.template is None:
@@ -63,6 +71,8 @@ class EmailArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 raise ValueError("there is no `subject`, and no `template` that has one")
             if self.data:
                 raise ValueError("`data` is for a `template`, and there is none")
+            if self.digest is not None:
+                raise ValueError("`digest` is for a `template`, and there is none")
         elif (self.subject, self.text, self.html) != (None, None, None):
             raise ValueError("a `template` says subject, text and html: the row gives either it or them")
         if self.security and self.list_ is not None:

@@ -45,7 +45,7 @@ class Guard:
         target = parse(text)
         if target.scheme not in self._schemes:
             raise Blocked("only https:// URLs are allowed")
-        if target.port not in self._ports:
+        if not any(target.port in ports for ports in self._ports):
             raise Blocked(f"port {target.port} is not allowed")
         if target.is_literal:
             self._judge(target.host)

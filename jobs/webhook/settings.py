@@ -101,9 +101,9 @@ class WebhookSettings:
         return None if self.proxy is None else (urlsplit(self.proxy).hostname or "").rstrip(".")
 
     @property
-    def ports(self) -> frozenset[int]:
-        """Every port of `allow_ports`, ranges spelled out."""
-        return frozenset(port for entry in self.allow_ports for port in _ports(entry))
+    def ports(self) -> tuple[range, ...]:
+        """Those of `allow_ports`."""
+        return tuple(_ports(entry) for entry in self.allow_ports)
 
 
 def _ports(entry: int | str) -> range:

@@ -83,13 +83,106 @@ alter table email_deliveries
         check (outcome in ('delivered', 'soft', 'hard', 'unknown', 'deferred', 'suppressed', 'bounced')) not valid;
 comment on column email_deliveries.bounced_at is 'When a bounce of it was taken in: the relay had taken it, and nobody got it.';
 
+-- Digests.  Rows with the same organisation, key and mail are one digest: the first opens a window, at whose end one mail has
+-- them all.  `digest` and `job_id` are the engine's: which digest it is in, and the job whose mail it is in.
+create table email_digest_items (
+    id         bigint      generated always as identity primary key,
+    org_id     text        check (org_id ~ '^[^\x01-\x1f\x7f]{1,128}$'),
+    key        text        not null default '' check (key ~ '^[^\x01-\x1f\x7f]{0,200}$'),
+    email      jsonb       not null,
+    item       jsonb       not null default '{}',
+    gather     interval    not null default '5 minutes',
+    most       int         not null default 100,
+    queue      job_queue   not null default 'default',
+    priority   smallint    not null default 2 check (priority between 1 and 4),
+    digest     text        not null default '',
+    job_id     bigint,
+    created_at timestamptz not null default now(),
+
+    constraint email_digest_items_email_is_of_a_template
+        check (jsonb_typeof(email) = 'object' and jsonb_typeof(email -> 'to') is not null
+               and coalesce(jsonb_typeof(email -> 'template') = 'string', false) and not email ? 'digest'),
+    constraint email_digest_items_email_at_most_64_kib check (octet_length(email::text) <= 65536),
+    constraint email_digest_items_item_at_most_16_kib check (octet_length(item::text) <= 16384),
+    constraint email_digest_items_gather_up_to_7_days check (gather between '0' and '7 days'),
+    constraint email_digest_items_most_1_to_1000 check (most between 1 and 1000)
+);
+-- What of a digest is in no mail yet.
+create index email_digest_items_open on email_digest_items (digest, id) where job_id is null;
+create index email_digest_items_job on email_digest_items (job_id, id) where job_id is not null;
+create index email_digest_items_age on email_digest_items (created_at);
+
+comment on table email_digest_items is 'Things to be told of together: insert into email_digest_items (org_id, email, item) values (…).';
+comment on column email_digest_items.key is 'What it is about: things with another key are in another mail.';
+comment on column email_digest_items.email is 'Args of the mail: to, template, data and whatever else kind email takes.';
+comment on column email_digest_items.item is 'One of the template''s `items`.';
+comment on column email_digest_items.gather is 'How long after the first item the mail is sent.';
+comment on column email_digest_items.most is 'So many items are a mail at once.';
+
+create function email_digest_items_placed() returns trigger language plpgsql set search_path from current as $$
+begin
+    new.digest := encode(sha256(convert_to(concat_ws(E'\x1f', coalesce(new.org_id, ''), new.key, new.email::text), 'UTF8')), 'hex');
+    new.job_id := null;
+    return new;
+end $$;
+create trigger email_digest_items_placed before insert on email_digest_items
+    for each row execute function email_digest_items_placed();
+
+-- A job for what waits in a digest.  Its key is given up when it begins (on_duplicate), so that the next item makes another.
+-- Whether it was made: else there is one with that key.  index jobs_unique_key
+create function email_digest_job(
+    digest text, org text, place text, class smallint, email jsonb, most int, due timestamptz, suffix text default ''
+) returns boolean language plpgsql set search_path from current as $$
+declare
+    made bigint;
+begin
+    insert into jobs (kind, org_id, queue, priority, unique_key, run_at, args)
+    values ('email', org, place, class, 'digest:' || digest || suffix, due,
+            email || jsonb_build_object('digest', jsonb_build_object('id', digest, 'most', most)))
+    on conflict (kind, unique_key) where unique_key is not null do nothing
+    returning id into made;
+    update jobs set on_duplicate = 'replace' where id = made;
+    return made is not null;
+end $$;
+
+-- Every item has a job that begins after it is committed: one that this statement makes, or one that waits and that it locks, so
+-- that no claim takes it before this transaction ends.  The lock is shared: who adds to a digest does not wait for others who do,
+-- only for whoever is opening it.  A digest that is full has a second job, which is due at once.  With the owner's rights:
+-- whoever may insert items of an organisation may have them mailed.  Digests in order, so that two inserts of several do not wait
+-- for each other.  indexes jobs_unique_key, email_digest_items_open
+create function email_digest_items_arrived() returns trigger language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
+declare
+    one record;
+begin
+    for one in
+        select distinct on (digest) digest, org_id, email, gather, most, queue, priority from arrived order by digest, id
+    loop
+        loop
+            perform from jobs where kind = 'email' and unique_key = 'digest:' || one.digest and state = 'ready' for share;
+            exit when found or email_digest_job(one.digest, one.org_id, one.queue, one.priority, one.email, one.most,
+                                                clock_timestamp() + one.gather);
+        end loop;
+        if (select count(*) = one.most
+            from (select from email_digest_items where digest = one.digest and job_id is null limit one.most) as waiting)
+        then
+            perform email_digest_job(one.digest, one.org_id, one.queue, one.priority, one.email, one.most,
+                                     clock_timestamp(), ':full');
+        end if;
+    end loop;
+    return null;
+end $$;
+create trigger email_digest_items_arrived after insert on email_digest_items referencing new table as arrived
+    for each statement execute function email_digest_items_arrived();
+
 -- As before, and: who may write templates, suppressions or digests would have those of everybody.
 create or replace function job_org_members_kept() returns trigger language plpgsql security definer set search_path from current as $$
 begin
     if exists (select from pg_roles where oid = old.role::oid)
         and not exists (select from job_org_members where role = old.role)
         and (has_table_privilege(old.role::oid, 'job_status', 'select')
-             or exists (select from unnest(array['jobs', 'webhook_endpoints', 'email_templates', 'email_suppressions']) as place
+             or exists (select from unnest(array['jobs', 'webhook_endpoints', 'email_templates', 'email_suppressions',
+                                                'email_digest_items']) as place
                         where has_any_column_privilege(old.role::oid, place, 'select, insert, update')))
     then
         raise exception '% would belong to every organisation, since it is left with none', old.role

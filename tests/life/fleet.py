@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 
@@ -22,6 +22,7 @@ from daemon.observe import Observer
 from tests.life.nursery import born
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 LONG = os.environ.get("JOBSD_LONG") == "1"
 """Run the tests at the size they are meant for, instead of one that fits into a coffee break's fraction."""
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 async def until(true: Callable[[], Any], what: Callable[[], str], *, within_s: float = PATIENCE_S) -> Any:
     """The first truthy answer of `true`, which may be a coroutine function; fails after `within_s`.  `what` says then
     what was waited for."""
-    deadline = monotonic() + within_s
+    deadline, pause_s = monotonic() + within_s, 0.01
     while True:
         answer = true()
         if inspect.isawaitable(answer):
@@ -47,7 +48,8 @@ async def until(true: Callable[[], Any], what: Callable[[], str], *, within_s: f
         if answer:
             return answer
         assert monotonic() < deadline, f"not within {within_s:g} s: {what()}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_s)
+        pause_s = min(1.15 * pause_s, 0.08)  # whoever is waited for needs the machine, too
 
 
 async def until_sql(pool: asyncpg.Pool, query: str, *args: Any, within_s: float = PATIENCE_S) -> Any:
@@ -68,6 +70,26 @@ class Note:
     extra: Any = None
 
 
+class Lines(Generic[T]):
+    """What a process appends to a file, whole lines only.  Each is read once, however often somebody asks, or
+    whoever waits for one of thousands would keep a core busy."""
+
+    def __init__(self, path: Path, read: Callable[[bytes], T]) -> None:
+        self._path = path
+        self._read = read
+        self._end = 0
+        self._found: list[T] = []
+
+    def all(self) -> list[T]:
+        """All that there are by now."""
+        with self._path.open("rb") as file:
+            file.seek(self._end)
+            lines, newline, _ = file.read().rpartition(b"\n")
+        self._end += len(lines) + len(newline)
+        self._found += [self._read(line) for line in lines.split(b"\n") if line]
+        return self._found
+
+
 class Member:
     """One daemon process, with its log and its config file."""
 
@@ -76,6 +98,7 @@ class Member:
         self.process = process
         self.config = config
         self._log = log
+        self._lines: Lines[Row] = Lines(log, json.loads)
         self._errors = errors
 
     @property
@@ -90,9 +113,7 @@ class Member:
 
     def events(self, name: str | None = None) -> list[Row]:
         """What it has logged, whole lines only."""
-        lines = self._log.read_bytes().split(b"\n")[:-1]
-        rows = [json.loads(line) for line in lines if line]
-        return [row for row in rows if name is None or row["event"] == name]
+        return [row for row in self._lines.all() if name is None or row["event"] == name]
 
     async def ready(self) -> Member:
         await self.said("daemon_ready")
@@ -157,6 +178,7 @@ class Fleet:
         self.folder = folder
         self.journal = folder / "journal"
         self.journal.touch()
+        self._notes = Lines(self.journal, lambda line: Note(**json.loads(line)))
         self.members: list[Member] = []
         self.faults_expected = False
         """Set by a test that breaks a daemon on purpose: a dead loop or a traceback is then no failure of the test."""
@@ -189,9 +211,7 @@ class Fleet:
 
     def notes(self, what: str | None = None) -> list[Note]:
         """What the handlers wrote down, in the order in which they did."""
-        lines = self.journal.read_bytes().split(b"\n")[:-1]
-        notes = [Note(**json.loads(line)) for line in lines]
-        return [note for note in notes if what is None or note.what == what]
+        return [note for note in self._notes.all() if what is None or note.what == what]
 
     async def noted(self, what: str, count: int = 1, *, within_s: float = PATIENCE_S) -> list[Note]:
         """Wait until the handlers have written down `what` so often."""

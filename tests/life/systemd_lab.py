@@ -130,12 +130,13 @@ class Lab:
 
     def until(self, happened: Callable[[], object], otherwise: str, timeout_s: float = 120.0) -> float:
         """Wait for what systemd does by itself; returns the seconds it took."""
-        began = time.monotonic()
+        began, pause_s = time.monotonic(), 0.02
         while not happened():
             if time.monotonic() - began > timeout_s:
                 said = self.journal() if self._pid else (self._folder / "console").read_text(errors="replace")
                 raise AssertionError(f"{otherwise}\n{said[-4000:]}")
-            time.sleep(0.02)
+            time.sleep(pause_s)
+            pause_s = min(1.3 * pause_s, 0.3)  # each look is two processes
         return time.monotonic() - began
 
     def _booted(self) -> bool:

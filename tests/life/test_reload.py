@@ -6,7 +6,7 @@ import signal
 
 import asyncpg
 
-from tests.life.fleet import Fleet, Member, Row, ended, insert, until_sql
+from tests.life.fleet import Fleet, Member, Row, ended, insert, until, until_sql
 from tests.life.test_daemon_queues import most_at_once
 
 
@@ -80,7 +80,7 @@ async def test_what_only_a_restart_can_change_is_named(fleet: Fleet, pool: async
 
 
 async def test_fifty_signals_in_a_row_are_a_few_reloads_and_the_last_counts(fleet: Fleet, pool: asyncpg.Pool) -> None:
-    daemon = await fleet.start(config="", DAEMON__LEASE="5s")  # a heartbeat is soon
+    daemon = await fleet.start(config="")
     ids = await insert(pool, "note", 100, {"seconds": 0.3})
     await fleet.noted("start", 50)
     for number in range(50):
@@ -88,7 +88,10 @@ async def test_fifty_signals_in_a_row_are_a_few_reloads_and_the_last_counts(flee
         daemon.signal(signal.SIGHUP)
     daemon.config.write_text('[queues.default]\nconcurrency = 7\n[log]\nlevel = "debug"\n')
     daemon.signal(signal.SIGHUP)
-    await daemon.said("heartbeat")  # the last one counts: the log is at debug
+    await until(
+        lambda: [said for said in daemon.events("config_reloaded") if "log.level" in said["changed"]],
+        lambda: f"the last one counts: {daemon.tail()}",
+    )
     assert 1 <= len(daemon.events("config_reloaded")) < 50
     rows = await ended(pool, ids)
     assert {(row["state"], row["attempt"]) for row in rows} == {("done", 1)}

@@ -35,7 +35,8 @@ async def test_work_and_end_are_committed_together(fleet: Fleet, pool: asyncpg.P
     assert json.loads(rows[0]["result"]) == {"booked": ids[0]}
     apart = "select count(*) from ledger l join job_history h on h.id = l.job_id where l.xmin <> h.xmin"
     assert await pool.fetchval(apart) == 0
-    await until_sql(pool, "select not exists (select from job_claims)")
+    if LONG:  # at its look for strays, ten seconds later
+        await until_sql(pool, "select not exists (select from job_claims)")
 
 
 @pytest.mark.parametrize(

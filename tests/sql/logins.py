@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from daemon.embedded import Embedded
 from daemon.manifest import manifest
 from daemon.migrate import migrate
 
@@ -56,6 +57,18 @@ async def roles_in(dsn: str, schema: str = "public") -> AsyncIterator[None]:
         yield
     finally:
         await drop_roles(dsn, *LOGINS, *manifest().roles)
+
+
+@asynccontextmanager
+async def template_with_roles(server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """The name of a database to clone, in which `roles_in` is done already: it takes ten times as long as a clone."""
+    name = f"{template}_with_roles"
+    await admin.execute(f"create database {name} template {template}")
+    try:
+        async with roles_in(server.dsn(name)):
+            yield name
+    finally:
+        await admin.execute(f"drop database {name} with (force)")
 
 
 async def drop_roles(dsn: str, *roles: str) -> None:

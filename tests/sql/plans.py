@@ -42,6 +42,9 @@ from generate_series(1, 20000) as n;"""
 _MAIL = """
 insert into email_templates (org_id, name, subject, text)
 select nullif('o' || n % 100, 'o0'), 't' || n / 100, 's', 't' from generate_series(1, 5000) as n;
+insert into email_digest_items (org_id, email, digest, job_id)
+select 'o7', '{"to": "x", "template": "t"}', 'd' || n % 100, case when n % 3 = 0 then n end
+from generate_series(1, 20000) as n;
 insert into email_suppressions (org_id, recipient, reason, expires_at)
 select 'o' || n % 100, 'r' || n || '@x.example', 'bounce', now() - n * interval '1 h'
 from generate_series(1, 20000) as n;
@@ -51,19 +54,19 @@ select '', '{a@b.example}', 'x', case when n % 3 = 0 then 'waiting' else 'delive
 from generate_series(1, 10000) as n;
 update email_forwards set created_at = now() where state = 'waiting';
 alter table email_forwards enable trigger email_forwards_insert;"""
-_OTHERS = """
+_CLAIMS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
 insert into job_orgs (org_id, weight) select 'o' || n, 2 from generate_series(1, 20) as n;
 insert into job_holds (gate, cause) select 'lane:held' || n, 'breaker' from generate_series(1, 20) as n;
 insert into job_workers (name, version, kinds, queues, lease_until)
-select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_series(1, 3) as n;
+select 'w' || n, '0', '{noop}', '{*}', now() + interval '1 h' from generate_series(1, 3) as n;"""
+_OTHERS = """
 insert into job_keys select 'noop', n::text, n, now() - n * interval '1 s' from generate_series(1, 20000) as n;
 insert into job_audit (at, actor, action, subject) select now() - n * interval '1 s', '', '', ''
 from generate_series(1, 20000) as n;
 insert into job_batches (key, ended_at) select 'k' || n, case when n % 20 > 0 then now() - n * interval '1 s' end
-from generate_series(1, 20000) as n;
-analyze"""
+from generate_series(1, 20000) as n"""
 _HISTORY = """
 insert into job_history (id, kind, args, queue, priority, run_at, created_at, state, attempt, crashes, finished_at)
 select n, 'noop', '{}', 'q1', 2, now(), now(), case n % 50 when 0 then 'dead' else 'done' end, 1, 0, now()
@@ -84,8 +87,13 @@ async def scratch(server: Embedded, template: str, name: str) -> AsyncIterator[a
         await admin.close()
 
 
-async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, finished: int = 20_000) -> None:
-    """`each` ready, future and running rows.  Indexes are built and checks are left out for speed."""
+async def seed(
+    conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, finished: int = 20_000, others: bool = True
+) -> None:
+    """`each` ready, future and running rows; `others`: 20,000 of whatever else there is, from events to the audit log.
+    Indexes are built and checks are left out for speed."""
+    # a vacuum marks no page as visible to all before the commit of its rows is flushed, which nobody else waits for
+    await conn.execute("set synchronous_commit = on")
     await conn.execute("set session_replication_role = replica")
     for check in await conn.fetch(_CHECKS):
         place = f"domain {check['domain']}" if check["of_domain"] else "table jobs"
@@ -99,11 +107,9 @@ async def seed(conn: asyncpg.Connection, each: int, *, queues: int = QUEUES, fin
     for index in indexes:
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
-    await conn.execute(ENDPOINTS_AND_EVENTS)
-    await conn.execute(_DELIVERIES)
-    await conn.execute(_MAIL)
-    await conn.execute(_OTHERS)
-    await conn.execute("set session_replication_role = origin")
+    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _OTHERS) if others else ())):
+        await conn.execute(rows)
+    await conn.execute("set session_replication_role = origin; analyze")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,42 +9,51 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from tests.sql.logins import as_login, roles_in
+from daemon.embedded import Embedded
+from tests.sql.logins import as_login, template_with_roles
 from tests.sql.rows import Pool
 from tests.sql.test_webhook_events import emit, endpoint, holds
 
 pytestmark = pytest.mark.req("BJ-15", "OR-13")
 
 
+@pytest.fixture(scope="module")
+async def template(embedded_server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """The databases of this module have the roles, which are made once."""
+    async with template_with_roles(embedded_server, admin, template) as name:
+        yield name
+
+
 @pytest.fixture
-async def theirs(pool: Pool, database: str) -> AsyncIterator[int]:
-    """The endpoint of globex, with a secret, an event and an attempt; the roles are in effect."""
-    async with roles_in(database):
-        of = await endpoint(pool, org_id="globex")
-        await pool.execute("select webhook_rotate_secret($1)", of)
-        for org in ("globex", "acme"):
-            await emit(pool, org_id=org)
-            await pool.execute(
-                "insert into webhook_deliveries (job_id, attempt, org_id, url, outcome, address) "
-                "values (1, 1, $1, 'https://a.example', 'ok', '10.0.0.7')",
-                org,
-            )
-        yield of
+async def theirs(pool: Pool) -> int:
+    """The endpoint of globex, with a secret, an event and an attempt."""
+    of = await endpoint(pool, org_id="globex")
+    await pool.execute("select webhook_rotate_secret($1)", of)
+    for org in ("globex", "acme"):
+        await emit(pool, org_id=org)
+        await pool.execute(
+            "insert into webhook_deliveries (job_id, attempt, org_id, url, outcome, address) "
+            "values (1, 1, $1, 'https://a.example', 'ok', '10.0.0.7')",
+            org,
+        )
+    return of
 
 
 @pytest.fixture(params=["acme_hooks", "acme_operator", "a gateway"])
-async def acme(request: pytest.FixtureRequest, theirs: int, database: str) -> AsyncIterator[asyncpg.Connection]:
+async def acme(
+    request: pytest.FixtureRequest, theirs: int, database: str, admin: asyncpg.Connection
+) -> AsyncIterator[asyncpg.Connection]:
     """A login of acme, or one of several organisations that has taken on its role."""
     gateway = request.param == "a gateway"
     if gateway:
-        admin = await asyncpg.connect(database)
         await admin.execute("grant acme_hooks, globex_hooks to shop_hooks")
-        await admin.close()
     conn = await asyncpg.connect(as_login(database, "shop_hooks" if gateway else request.param))
     if gateway:
         await conn.execute("set role acme_hooks")
     yield conn
     await conn.close()
+    if gateway:
+        await admin.execute("revoke acme_hooks, globex_hooks from shop_hooks")
 
 
 async def test_all_there_is_to_do_is_done_for_its_own(acme: asyncpg.Connection, pool: Pool) -> None:

@@ -1,7 +1,7 @@
 """What a claim and a finish cost does not grow with what waits, lies in the future, runs and has ended.
 
 Counted in 8 KiB pages, which are the same each time, and not in time.  JOBSD_LONG=1 compares with a million rows of
-each sort instead of 50,000.  `-s` shows the figures.
+each sort instead of 20,000.  `-s` shows the figures.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from daemon.embedded import Embedded
 from tests.sql.plans import explain, scratch, seed
 
 FEW = 1_000
-MANY = 1_000_000 if os.environ.get("JOBSD_LONG") else 50_000
+LONG = bool(os.environ.get("JOBSD_LONG"))
+MANY = 1_000_000 if LONG else 20_000
+ORGS = 10_000 if LONG else 4_000
 QUEUES = 4
 ROWS = 100
 FLAT = 1.2
-"""Beyond the depth of the indexes: over fifty times as many entries, or a thousand times, each is a level deeper, which
-is a page more whenever somebody goes down it for a row or an entry.  It is felt where few rows are asked for, and where
+"""Beyond the depth of the indexes: over twenty times as many entries, or a thousand, each is a level deeper, which is a
+page more whenever somebody goes down it for a row or an entry.  It is felt where few rows are asked for, and where
 each row goes to places of its own in several indexes."""
 
 MODES = ("force_custom_plan", "force_generic_plan")
@@ -95,14 +97,14 @@ async def few(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg
 @pytest.fixture(scope="module")
 async def many(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg.Connection]:
     async with scratch(embedded_server, template, "flat_many") as conn:
-        await fill(conn, MANY, 10_000)
+        await fill(conn, MANY, ORGS)
         yield conn
 
 
 async def fill(conn: asyncpg.Connection, each: int, orgs: int) -> None:
     """So many rows ready, in the future, running and finished; so many organisations wait in the queue `crowd`."""
     await conn.execute(_BIG)  # side by side in either table, not in the gaps that the other rows leave
-    await seed(conn, each, queues=QUEUES, finished=each)
+    await seed(conn, each, queues=QUEUES, finished=each, others=False)
     await conn.execute("set session_replication_role = replica")
     await conn.execute(_CROWD, orgs)
     await conn.execute("set session_replication_role = origin; analyze jobs")
@@ -123,7 +125,7 @@ async def test_it_costs_the_same_whatever_there_is(
 async def test_it_costs_the_same_however_many_organisations_wait(
     few: asyncpg.Connection, many: asyncpg.Connection, each: int, mode: str, told: Callable[[str, int, int, int], float]
 ) -> None:
-    """100 rows, asked of 100 or of 10 of them: out of 100 that wait, and out of 10,000 among all the other rows."""
+    """100 rows, asked of 100 or of 10 of them: out of 100 that wait, and out of thousands among all the other rows."""
     args = claim(*((f"'o{n}'", each) for n in range(ROWS // each)))
     small, large = [await cost(conn, CLAIM, args, mode) for conn in (few, many)]
     assert told(f"claim of {ROWS // each} organisations, {mode}", small, large, ROWS // each + ROWS) <= FLAT

@@ -200,7 +200,7 @@ async def test_policies_are_no_part_of_the_plans_of_those_who_belong_to_all(
 
 async def test_job_status_finds_an_id_by_its_index(acme: asyncpg.Connection, roles: str, pool: Pool) -> None:
     owner = await asyncpg.connect(roles)
-    await seed(owner, 5_000)
+    await seed(owner, 5_000, others=False)
     await owner.close()
     plan = await planned(acme, "select state from job_status where id = $1")
     today = await pool.fetchval("select tableoid::regclass::text from job_history limit 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -135,9 +136,9 @@ def generated_text(dice: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_generated_texts_add_no_header_and_change_no_recipient(seed: int) -> None:
-    """With each of the four seeds 1,000 messages of three texts: 12,000 texts."""
-    dice, sent = random.Random(seed), 0
-    for _ in range(1000):
+    """With each of the four seeds 300 messages of three texts: 3,600 texts; with JOBSD_LONG=1 12,000."""
+    dice, sent, count = random.Random(seed), 0, 1000 if os.environ.get("JOBSD_LONG") else 300
+    for _ in range(count):
         subject, name, note = (generated_text(dice) for _ in range(3))
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         try:
@@ -148,7 +149,7 @@ def test_generated_texts_add_no_header_and_change_no_recipient(seed: int) -> Non
         check(one.wire, ["X-Note"], subject, ["jane@x.example"])
         assert as_read(dict(headers(one.wire))["X-Note"]) == note
         assert [r.wire for r in one.recipients] == ["jane@x.example"]
-    assert sent > 500
+    assert sent > count / 2
 
 
 def test_a_message_has_its_usual_headers_and_a_stable_id() -> None:

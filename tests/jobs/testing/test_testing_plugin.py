@@ -12,6 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.embedded import Embedded
+
 HOUSE = Path(__file__).parent.parent.parent.parent
 GUIDE = HOUSE / "docs" / "testing.md"
 
@@ -49,6 +51,15 @@ sys.meta_path.insert(0, NotInstalled())
 sys.exit(pytest.main())
 """
 
+DSN = """
+import pytest
+
+@pytest.fixture(scope="session")
+def jobs_dsn():
+    return {!r}
+"""
+"""For a project's conftest.py, where the server is not the point: one of its own takes longer than its tests."""
+
 CALM = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
@@ -78,7 +89,8 @@ def test_a_fresh_project_needs_no_conftest(tmp_path: Path, workers: tuple[str, .
     assert not [path for path in tmp_path.iterdir() if path.name not in ("test_greet.py", "__pycache__")]
 
 
-def test_anyios_plugin_will_do(tmp_path: Path) -> None:
+def test_anyios_plugin_will_do(tmp_path: Path, embedded_server: Embedded) -> None:
+    (tmp_path / "conftest.py").write_text(DSN.format(embedded_server.dsn()))
     (tmp_path / "test_greet.py").write_text(
         TEST.replace("pytest.mark.asyncio", "pytest.mark.anyio")
         + "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
@@ -104,9 +116,7 @@ def test_a_run_that_does_not_ask_for_it_imports_nothing_of_ours(tmp_path: Path) 
 
 async def test_a_server_of_the_projects_own_is_left_as_it_was(tmp_path: Path, database: str) -> None:
     (tmp_path / "test_greet.py").write_text(TEST)
-    (tmp_path / "conftest.py").write_text(
-        f"import pytest\n\n@pytest.fixture(scope='session')\ndef jobs_dsn():\n    return {database!r}\n"
-    )
+    (tmp_path / "conftest.py").write_text(DSN.format(database))
     said = _pytest(tmp_path, "-k", "greeting")
     assert "4 passed" in said, said
     conn = await asyncpg.connect(database)
@@ -115,12 +125,14 @@ async def test_a_server_of_the_projects_own_is_left_as_it_was(tmp_path: Path, da
     assert names == []
 
 
-def test_the_tests_of_the_guide_pass(tmp_path: Path) -> None:
+def test_the_tests_of_the_guide_pass(tmp_path: Path, embedded_server: Embedded) -> None:
     blocks = re.findall(r"^```(?:python|sql|ini) file=(\S+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    with (tmp_path / "conftest.py").open("a") as file:
+        file.write(DSN.format(embedded_server.dsn()))
     said = _pytest(tmp_path)
     wanted = sum(len(re.findall(r"^async def test_", text, re.MULTILINE)) for _name, text in blocks)
     assert wanted >= 8

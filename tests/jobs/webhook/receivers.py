@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from functools import partial
 
 import standardwebhooks
-import svix.webhooks
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 def standard(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
     """By `standardwebhooks` and by `svix`, which have to agree."""
+    import svix.webhooks  # half a second, for the process that needs it
+
     said = []
     for verify in (
         partial(standardwebhooks.Webhook(secret).verify, json_parse=False),

@@ -25,12 +25,12 @@ def test_the_default_ladder_is_one_five_thirty_minutes_and_two_hours_with_jitter
 def test_by_default_only_https_on_the_two_web_ports_and_no_private_address() -> None:
     settings = WebhookSettings()
     assert not settings.allow_http
-    assert settings.ports == {80, 443}
+    assert set(settings.ports) == {range(80, 81), range(443, 444)}
     assert settings.allow_addresses == ()
 
 
-def test_port_ranges_are_spelled_out() -> None:
-    assert WebhookSettings(allow_ports=(443, "8000-8003")).ports == {443, 8000, 8001, 8002, 8003}
+def test_ports_and_ranges_of_them_are_allowed() -> None:
+    assert WebhookSettings(allow_ports=(443, "8000-8003")).ports == (range(443, 444), range(8000, 8004))
 
 
 @pytest.mark.parametrize(
