@@ -80,7 +80,7 @@ enabled = false
 
 [lanes."endpoint:*"]                   # hasty too: by default one that fails is left alone for half a minute at first
 start = 3
-open = "2s"
+open = "1500ms"
 
 [kinds.webhook]                        # short ladders, so that a retry is seen; by default the first waits a minute
 retry = ["2s", "4s", "8s"]
