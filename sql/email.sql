@@ -135,5 +135,8 @@ where ctid = any (array(
     select ctid from email_digest_items as item
     where created_at < now() - $1::float8 * interval '1 second'
       and not exists (select from jobs where jobs.id = item.job_id)
-      and not exists (select from jobs where kind = 'email' and unique_key = 'digest:' || item.digest and item.job_id is null)
+      and not exists (select from jobs
+                      where kind = 'email' and item.job_id is null
+                        and unique_key in ('digest:' || item.digest, 'digest:' || item.digest || ':full',
+                                           'digest:' || item.digest || ':rest'))
     order by created_at limit $2 for update skip locked));

@@ -56,15 +56,18 @@ async def test_answers_lost_after_the_commit_of_retries_charge_no_row_twice(
     assert await pool.fetchval("select count(*) from job_attempts") == 20
 
 
+@pytest.mark.parametrize(
+    ("log", "commit"), [("webhook_deliveries", "delete from jobs"), ("email_deliveries", "COMMIT")]
+)
 async def test_answers_lost_after_the_commit_of_results_write_no_delivery_twice(
-    fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
+    log: str, commit: str, fleet: Fleet, pool: asyncpg.Pool, proxy: Proxy
 ) -> None:
     await fleet.start(dsn=proxy.dsn, QUEUES__DEFAULT__CONCURRENCY="20")
-    proxy.lose_reply_to("COMMIT", 3)
-    ids = await insert(pool, "deliver", 100)
+    proxy.lose_reply_to(commit, 3)
+    ids = await insert(pool, "deliver", 100, {"mail": log.startswith("email")})
     await ended(pool, ids)
     assert proxy.lost == 3
-    deliveries = await pool.fetch("select job_id from webhook_deliveries order by job_id")
+    deliveries = await pool.fetch(f"select job_id from {log} order by job_id")
     assert [row["job_id"] for row in deliveries] == ids
 
 

@@ -65,8 +65,11 @@ async def noting_other(args: dict[str, Any], ctx: Context) -> dict[str, int]:
 
 @job("deliver")
 async def delivering(args: dict[str, Any], ctx: Context) -> None:
-    """Leaves a line in a channel's log."""
-    ctx.record(Ledger("webhook_deliveries"), {"url": "http://localhost/", "outcome": "ok"})
+    """Leaves a line in a channel's log: the webhooks', which the statement that ends the row writes, or the mails'."""
+    if args.get("mail"):
+        ctx.record(Ledger("email_deliveries"), {"recipient": "ada@shop.example", "outcome": "delivered"})
+    else:
+        ctx.record(Ledger("webhook_deliveries"), {"url": "http://localhost/", "outcome": "ok"})
 
 
 @job("stubborn", timeout="1h")

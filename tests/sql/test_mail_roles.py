@@ -70,6 +70,19 @@ async def test_the_daemon_may_run_its_statements(roles: str, pool: Pool) -> None
     given = (7, ["a@x.example"], ["bad_recipient"], ["5.1.1"], ["no"])
     assert len(await daemon.fetch(statements["bounced"], *given)) == 1
     await daemon.execute(statements["forget_suppressions"], 0.0, 10)
+    await pool.execute(
+        """insert into email_digest_items (org_id, email, item)
+           select 'acme', '{"to": "a@x.example", "template": "welcome"}', to_jsonb(n) from generate_series(1, 3) as n;
+           update jobs set state = 'running', gate = '', fence = 1, worker_id = 5, unique_key = null"""
+    )
+    job = await pool.fetchval("select id from jobs")
+    digest = await pool.fetchval("select digest from email_digest_items limit 1")
+    assert len(await daemon.fetch(statements["digest_take"], job, digest, "acme", 2, 1000, 1, 5)) == 2
+    await daemon.execute(statements["digest_rest"], digest, 2)
+    assert await pool.fetchval("select split_part(unique_key, ':', 3) from jobs where state = 'ready'") == "rest"
+    await daemon.execute(sql.load("ledgers.sql")["email_digest_items"], '[{"ids": [1, 2]}]')
+    await daemon.execute(statements["forget_digest_items"], 0.0, 10)
+    assert await pool.fetchval("select count(*) from email_digest_items") == 1
     await daemon.close()
 
 

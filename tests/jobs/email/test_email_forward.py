@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 import sql
 from jobs import testing
-from jobs.email.forward import by_age
+from jobs.context import Context, Tools
+from jobs.email.forward import ForwardArgs, by_age, email_forward
 from jobs.email.forward_settings import ForwardSettings
 from jobs.email.relay import Mail
+from jobs.email.room import Room
 from jobs.email.settings import EmailSettings
-from jobs.model import Dead, Done, Outcome, Retry, Snooze
+from jobs.model import Dead, Done, Job, Outcome, Retry, Snooze
 from jobs.secrets import Secrets
 from jobs.testing.queue import Queue
 from jobs.values import Secret, duration
 from tests.jobs.email.peer import DROP, Peer
+from tests.jobs.email.row import OnlyTools, Silent, no_progress
 
 pytestmark = pytest.mark.req("BJ-03")
 
@@ -29,18 +33,18 @@ DAY_S = 86_400
 
 
 @pytest.fixture(scope="module")
-async def world() -> AsyncIterator[tuple[Queue, Peer]]:
+async def world() -> AsyncIterator[tuple[Queue, Peer, Mail]]:
     """A queue whose mail goes to a relay on loopback."""
     async with Peer() as peer:
         out = Mail(EmailSettings(forward=FORWARD, relays={"main": peer.settings()}), Secrets())
         async with testing.queue(handlers=["jobs.email.forward"], tools={"mail": out}) as queue:
-            yield queue, peer
+            yield queue, peer, out
         await out.close()
 
 
 @pytest.fixture
-async def queue(world: tuple[Queue, Peer]) -> AsyncIterator[Queue]:
-    queue, peer = world
+async def queue(world: tuple[Queue, Peer, Mail]) -> AsyncIterator[Queue]:
+    queue, peer, _ = world
     peer.script.clear()
     peer.received.clear()
     peer.commands.clear()
@@ -50,7 +54,7 @@ async def queue(world: tuple[Queue, Peer]) -> AsyncIterator[Queue]:
 
 
 @pytest.fixture
-def peer(world: tuple[Queue, Peer]) -> Peer:
+def peer(world: tuple[Queue, Peer, Mail]) -> Peer:
     return world[1]
 
 
@@ -269,12 +273,60 @@ async def test_what_could_never_be_sent_is_refused_at_the_insert(
         await insert(queue.pool, **given)
 
 
-async def test_a_rehearsal_sends_and_changes_nothing(queue: Queue, peer: Peer) -> None:
+async def test_a_rehearsal_sends_and_changes_nothing(queue: Queue, peer: Peer, world: tuple[Queue, Peer, Mail]) -> None:
     forward = await insert(queue.pool)
-    ran = await queue.pool.fetchval("select args from jobs where kind = 'email_forward'")
-    assert json.loads(ran) == {"forward": forward}
+    tools = cast(Tools, OnlyTools(world[2], queue.pool))
+    job = Job(1, 1, "email_forward", "default", 2, 1, "{}", run_at=0.0)
+    context = Context(job, tools, Silent(), no_progress, dry_run=True)
+    outcome = await email_forward(ForwardArgs(forward=forward), context)
+    assert isinstance(outcome, Done)
+    assert outcome.result["from"].endswith("=x.example=jane@ours.example")
+    assert (outcome.result["recipients"], outcome.result["relay"]) == (["joe@mailbox.example"], "main")
+    assert (context.records, peer.commands) == ([], [])
     assert await state(queue, forward) == ("waiting", False, None)
-    assert peer.received == []
+    bad = await insert(queue.pool, raw=b"x\ry")
+    assert isinstance(await email_forward(ForwardArgs(forward=bad), context), Dead)
+    assert context.records == []
+
+
+async def test_forwards_wait_for_settings_that_are_missing(queue: Queue) -> None:
+    forward = await insert(queue.pool)
+    job = Job(1, 1, "email_forward", "default", 2, 1, "{}", run_at=0.0)
+    for settings in (ForwardSettings(), ForwardSettings(domain="ours.example"),
+                     ForwardSettings(domain="ours.example", srs_secrets=(Secret("secret://nowhere"),))):  # fmt: skip
+        out = Mail(EmailSettings(forward=settings), Secrets((), {}))
+        context = Context(job, cast(Tools, OnlyTools(out, queue.pool)), Silent(), no_progress)
+        outcome = await email_forward(ForwardArgs(forward=forward), context)
+        assert isinstance(outcome, Snooze)
+        assert (outcome.code, context.records) == ("forward_not_set_up", [])
+
+
+async def test_messages_share_their_memory_in_order_of_coming() -> None:
+    room, order = Room(10), list[str]()
+    go, stay, second = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(name: str, size: int, until: asyncio.Event) -> None:
+        async with room.place(size):
+            order.append(name)
+            if len(order) == 2:
+                second.set()
+            await until.wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold("a", 6, go))
+        group.create_task(hold("b", 100, stay))  # more than there is: the whole room
+        group.create_task(hold("c", 1, stay))  # would fit, and does not pass b
+        given_up = group.create_task(hold("d", 1, stay))
+        await asyncio.sleep(0)
+        assert order == ["a"]
+        given_up.cancel()
+        go.set()
+        await second.wait()
+        assert order == ["a", "b"]
+        stay.set()
+    assert order == ["a", "b", "c"]
+    async with asyncio.timeout(60), room.place(10):
+        pass
 
 
 def ages(outcome: Outcome, failing_s: float) -> float | str:
