@@ -8,8 +8,8 @@ from jobs.email.judge import UNSUBSCRIBED, Verdict
 from jobs.model import Dead, Done, Outcome, Retry, Snooze, spread
 
 _DEFERRED_S = 30.0
-_OURS = ("relay_rate", "relay_busy")
-"""We are at a limit of our own; the relay knows nothing of it."""
+_OURS = ("relay_rate", "relay_busy", "stopped")
+"""We are at a limit of our own, or about to end; the relay knows nothing of it."""
 
 _GREYLIST_S = (300.0, 900.0)
 """Before attempts 2 and 3 after greylisting: Postfix's first retry is after 5 min too, and 15 suffice nearly always."""

@@ -113,6 +113,8 @@ def _judge(answer: Answer) -> Verdict:
 def _by_phase(phase: Phase, fault: Fault | None) -> Verdict:
     """No reply.  From RCPT on an attempt is charged: what breaks there may be the message's doing, and a row that
     always breaks its connection must come to an end."""
+    if phase == "queue" and fault == "stopped":
+        return Verdict("deferred", "stopped")
     if fault is not None and fault in _FAULTS:
         return _FAULTS[fault]
     if phase in _BEFORE_MAIL:

@@ -121,6 +121,9 @@ class Relay:
         most = self._settings.recipients_per_message
         for start in range(0, len(recipients), most):
             turn = recipients[start : start + most]
+            if _is_stopped():  # after the dot of a turn before: what that came to is said, and nothing more is sent
+                answers += self._all(turn, "queue", "stopped")
+                continue
             spare_s = self._settings.connect_timeout if spare else 0.0
             if left_s := self._health.left_s(self._clock(), spare_s=spare_s):
                 answers += self._all(turn, "queue", "resting")
@@ -201,3 +204,8 @@ class Relay:
         reply: Reply | None = None,
     ) -> tuple[Answer, ...]:
         return tuple(Answer(r.address, phase, reply, fault, note, relay=self._name) for r in recipients)
+
+
+def _is_stopped() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

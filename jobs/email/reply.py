@@ -13,6 +13,7 @@ Phase = Literal["queue", "connect", "tls", "hello", "auth", "mail", "rcpt", "dat
 Fault = Literal[
     "resting", "rate", "busy",  # queue: the relay failed a moment ago; its rate is spent; its connections are
     "lost", "timeout", "garbled", "refused",  # connection lost; silence; no SMTP; not to be reached
+    "stopped",  # by us
     "tls", "auth",  # no TLS, no login to be had
     "smtputf8", "8bit", "size",  # no SMTPUTF8, no 8BITMIME to be had; the relay's SIZE is smaller
 ]  # fmt: skip

@@ -77,7 +77,8 @@ class Session(asyncio.Protocol):
         """Return when each recipient has an answer.  A connection that ends is an answer, too.
 
         Whoever is cancelled here takes the connection with him, but not the message in front of his: that one is seen
-        to its end first.
+        to its end first.  If his own final dot had left, that is an answer, too, and the cancellation ends here: the
+        relay may have the message, so the attempt counts.
         """
         handover.first = self.messages == 0
         handover.plain = handover.plain or not self.pipelining
@@ -94,7 +95,8 @@ class Session(asyncio.Protocol):
             await handover.waiting
         except asyncio.CancelledError:
             self._drop(handover)
-            raise
+            if not handover.dot_is_out:
+                raise
 
     async def answers(self, timeout_s: float) -> bool:
         """Whether the other side is still there: RSET, in a session that nobody uses."""
@@ -275,7 +277,7 @@ class Session(asyncio.Protocol):
         if handover.over or self._ended:
             return
         if handover is self._row[0]:
-            self._fail("lost")
+            self._fail("stopped")
         elif not handover.begun:
             self._row.remove(handover)
         else:

@@ -153,8 +153,11 @@ async def test_a_cancelled_message_leaks_no_connection(step: str) -> None:
         else:
             await peer.until(lambda: peer.count(step) == 1)
         sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
+        if step == "DOT":  # the relay may have it: that is an answer
+            assert (only(await sending).phase, only(await sending).fault) == ("final", "stopped")
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await sending
         await peer.closed_by_client()
         assert only(await send(out)).phase == "final"
         await out.close()

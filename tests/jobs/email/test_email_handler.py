@@ -110,6 +110,27 @@ async def test_a_cancelled_row_ends_as_cancelled() -> None:
         await out.close()
 
 
+async def test_a_row_stopped_after_its_dot_has_had_its_attempt(pool: Pool) -> None:
+    """Handed back as if nothing had happened, it would come twice and nobody would know."""
+    async with Peer({"DOT": [HANG]}) as peer:
+        out = mail(peer.settings(recipients_per_message=1))
+        row = Row(out, pool, to=["a@x.example", "b@x.example"])
+        running = asyncio.ensure_future(row.run())
+        await peer.until(lambda: peer.count(".") == 1)
+        running.cancel()
+        outcome = await running
+        assert isinstance(outcome, Retry)
+        assert outcome.detail is not None
+        assert outcome.detail["possible_duplicate"] == {"a@x.example": "stopped_after_dot"}
+        assert [record["recipient"] for record in row.records] == ["a@x.example"]
+        assert peer.count("MAIL") == 1  # to b nothing more is begun
+        first = row.records[0]["message_id"]
+        assert isinstance(await row.run(), Done)
+        told = {r["recipient"]: (r["possible_duplicate"], r["message_id"]) for r in row.records}
+        assert told == {"a@x.example": (True, first), "b@x.example": (False, first)}
+        await out.close()
+
+
 async def test_a_relay_that_is_down_costs_no_attempt_and_waiting_for_it_no_row() -> None:
     clock = Clock()
     async with Peer() as peer:

@@ -106,7 +106,7 @@ def test_a_spent_quota_is_said_to_be_one() -> None:
     assert (said.lane_after_s, said.lane_cause) == (3600.0, "quota")
 
 
-@pytest.mark.parametrize("code", ["relay_rate", "relay_busy"])
+@pytest.mark.parametrize("code", ["relay_rate", "relay_busy", "stopped"])
 def test_a_limit_of_our_own_tells_nothing_of_the_relay(code: str) -> None:
     said = outcome(Verdict("deferred", code), after_s=5.0)
     assert isinstance(said, Snooze)
