@@ -27,7 +27,7 @@ COMMANDS = {
         "daemon.cli_endpoints:endpoints",
         "Webhook endpoints: list, add, edit, enable, disable and test them.",
     ),
-    "email": ("daemon.cli_email:email", "E-mail: templates, who is not written to, and the DNS records of DKIM keys."),
+    "email": ("daemon.cli_email:email", "E-mail: templates, who is not written to, and keys that sign."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),

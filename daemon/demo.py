@@ -66,7 +66,7 @@ def run_demo(
 
 
 async def _run(home: Home, logger: Logger, visit: Visit) -> int:
-    async with Sinks(home.secret(), home.mail) as sinks:
+    async with Sinks(home.secret(), home.mail, home.dkim()) as sinks:
         demo = Demo(home, logger, sinks)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,7 +130,7 @@ class Demo:
         self._home.write_settings(ports)
         config = self._load()
         self._observer.configure(config.log.level, config.log.format, config.log.started)
-        guest = Guest(self._home, ports, self.screen, config, self._sinks.webhook)
+        guest = Guest(self._home, ports, self.screen, config, self._sinks)
         self._daemon = WatchedDaemon(
             config, self._load, self._observer, lambda batch, _ours: self._written(batch, guest)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 
@@ -59,7 +60,7 @@ class Announcer(Observer):
 
     def lane_closed(self, lane: str, cause: str, seconds: float, reason: str) -> None:
         super().lane_closed(lane, cause, seconds, reason)
-        self._show(about("lane", None, f"{lane} is left alone for {seconds:.1f} s · {reason}", "wait"))
+        self._show(replace(about("lane", None, f"{lane} is left alone for {seconds:.1f} s", "wait"), note=reason))
 
     def lane_opened(self, lane: str) -> None:
         super().lane_opened(lane)

@@ -16,6 +16,7 @@ import dns.rdatatype
 import dns.rrset
 
 from daemon.demo_moods import FirstTime
+from jobs.email.dkim_keys import SigningKey
 
 ZONE = dns.name.from_text("shop.example.")
 SLOW_TO_ANSWER = dns.name.from_text("flaky.shop.example.")
@@ -31,17 +32,19 @@ _RECORDS = (
     ("www.shop.example.", "CNAME", "shop.example."),
     ("flaky.shop.example.", "TXT", '"token=4711"'),
 )
-RECORDS = {
-    (record.name, record.rdtype): record
-    for record in (dns.rrset.from_text(name, 60, "IN", rdtype, value) for name, rdtype, value in _RECORDS)
-}
-NAMES = {name for name, _ in RECORDS}
 
 
 class DnsSink:
-    """Answers for shop.example and refuses the rest; every other question about flaky.shop.example is a SERVFAIL."""
+    """Answers for shop.example and refuses the rest; every other question about flaky.shop.example is a SERVFAIL.
 
-    def __init__(self) -> None:
+    `dkim`: the key that mail of the zone is signed with.
+    """
+
+    def __init__(self, dkim: SigningKey) -> None:
+        known = (*_RECORDS, (f"{dkim.host}.", "TXT", f'"{dkim.record}"'))
+        found = [dns.rrset.from_text(name, 60, "IN", rdtype, value) for name, rdtype, value in known]
+        self._records = {(record.name, record.rdtype): record for record in found}
+        self._names = {record.name for record in found}
         self._is_first = FirstTime()
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
@@ -91,14 +94,14 @@ class DnsSink:
             answer.set_rcode(dns.rcode.SERVFAIL)
             return
         answer.flags |= dns.flags.AA
-        alias = RECORDS.get((name, dns.rdatatype.CNAME))
+        alias = self._records.get((name, dns.rdatatype.CNAME))
         if alias is not None and rdtype != dns.rdatatype.CNAME:
             answer.answer.append(alias)
             name = alias[0].target
-        if record := RECORDS.get((name, rdtype)):
+        if record := self._records.get((name, rdtype)):
             answer.answer.append(record)
             return
-        if name not in NAMES:
+        if name not in self._names:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         answer.authority.append(dns.rrset.from_text(ZONE, 60, "IN", "SOA", _SOA))
 

@@ -15,11 +15,12 @@ from daemon.config import Config
 from daemon.database import Database
 from daemon.demo_hints import hints
 from daemon.demo_home import Home, program_folder
+from daemon.demo_letters import Letters
 from daemon.demo_rows import SAMPLES, Sample, difference, script, trickle
 from daemon.demo_screen import Foot, Screen
-from daemon.demo_sinks import HOST, Ports
+from daemon.demo_sinks import HOST, Ports, Sinks
 from daemon.demo_story import Story
-from daemon.demo_webhooks import WebhookSink
+from daemon.demo_teller import Teller
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.pginstall import wheel_bin_dir
 from daemon.statements import AWAY
@@ -40,12 +41,12 @@ class Guest:
     """`shows` says, by id, what the sample rows are there to show; whoever has said it takes it out.  `muted` are lanes
     whose attempts need not be shown just now."""
 
-    def __init__(self, home: Home, ports: Ports, screen: Screen, config: Config, sink: WebhookSink) -> None:
+    def __init__(self, home: Home, ports: Ports, screen: Screen, config: Config, sinks: Sinks) -> None:
         self._home = home
         self._ports = ports
         self._screen = screen
         self._config = config
-        self._sink = sink
+        self._sinks = sinks
         self._receiver = f"http://{HOST}:{ports.webhook}"
         self.shows: dict[int, str] = {}
         self.muted: set[str] = set()
@@ -93,6 +94,7 @@ class Guest:
         self._screen.say("\n".join(f"  {line}" for line in samples[0].statement.splitlines()) + "\n", "quiet")
         found = {}
         async with pool.acquire() as conn, conn.transaction():
+            await conn.execute(_SQL["forget_suppressions"])
             for sample in samples:
                 found[await conn.fetchval(f"{sample.statement.removesuffix(';')} returning id")] = sample
             self.shows |= {job_id: sample.shows for job_id, sample in found.items()}
@@ -105,9 +107,12 @@ class Guest:
             await self._tell(pool, SETTLE_S)
 
     async def _tell(self, pool: asyncpg.Pool, deadline_s: float) -> bool:
-        story = Story(pool, self._screen, self._sink, self._receiver, self._home.env)
+        teller = Teller(self._screen, self._home.env)
+        story = Story(teller, pool, self._sinks.webhook, self._receiver)
         self.muted = story.muted
-        return await story.tell(deadline_s)
+        return await teller.tell(
+            story, Letters(teller, pool, self._sinks.mail, self._home.dkim()), deadline_s=deadline_s
+        )
 
     async def _settle(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> dict[int, str]:
         """How the samples are that have not come to their ends in time."""

@@ -23,6 +23,7 @@ def hints(env: Path, ports: Ports, waiting_id: int, *, has_curl: bool) -> tuple[
         f"  jobsd jobs explain {waiting_id}",
         "  jobsd dead list --limit 10",
         "  jobsd endpoints list",
+        "  jobsd email dkim --check",
         "  jobsd stats",
         "  jobsd enqueue heartbeat --run-at +3s",
         "  psql -c 'select kind, state, count(*) from job_status group by 1, 2'",

@@ -8,20 +8,28 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from daemon.config_values import quoted
 from daemon.demo_sinks import HOST, Ports
 from daemon.exits import CONFIG, UNAVAILABLE, Exit
 from daemon.pginstall import server_account
+from jobs.email.dkim_keys import SigningKey, private_key
 
 DEFAULT = Path("var/demo")
 ELSEWHERE = Path("/var/lib/jobsd-demo")
 """For root whose working folder is closed to the account that PostgreSQL then runs as."""
 
-SECRET = "demo"  # noqa: S105  its name
+SECRET, DKIM = "demo", "dkim"
+"""Names of secrets."""
+
+MAIL_DOMAIN, SELECTOR = "shop.example", "demo"
 
 SETTINGS = Template("""\
 # Settings of `jobsd demo`, written anew at each start.  A change counts at once after: kill -HUP $$(cat $pid_file)
@@ -48,12 +56,21 @@ allow_ports = [80, 443, $webhook]
 timeout = "5s"
 
 [email]
-from = "Demo Shop <orders@shop.example>"
+from = "Demo Shop <orders@$mail_domain>"
 
 [email.relays.main]
 host = "$host"
 port = $mail
 tls = "none"
+
+[email.dkim.demo]
+domain = "$mail_domain"
+selector = "$selector"
+private_key = "secret://$dkim"
+
+[email.forward]
+domain = "fwd.$mail_domain"              # ours: senders of what is forwarded become addresses of it
+srs_secrets = ["secret://$secret"]
 
 [dns]
 resolvers = ["$host:$dns"]
@@ -63,7 +80,7 @@ enabled = false
 
 [lanes."endpoint:*"]                   # hasty too: by default one that fails is left alone for half a minute at first
 start = 3
-open = "2s"
+open = "1500ms"
 
 [kinds.webhook]                        # short ladders, so that a retry is seen; by default the first waits a minute
 retry = ["2s", "4s", "8s"]
@@ -120,19 +137,31 @@ class Home:
         os.close(self._lock)
 
     def secret(self) -> str:
-        """The key that webhooks are signed with, made at the first start: rows that wait may refer to it."""
+        """The key that webhooks are signed with."""
+        return self._kept(SECRET, lambda: f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+
+    def dkim(self) -> SigningKey:
+        """The key that mail is signed with."""
+        return SigningKey(MAIL_DOMAIN, SELECTOR, private_key(self._kept(DKIM, _new_key)))
+
+    def _kept(self, name: str, new: Callable[[], str]) -> str:
+        """The secret of that name, made at the first start: rows that wait may refer to it."""
         folder = self.folder / "secrets"
         folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / SECRET
+        path = folder / name
         if not path.exists():
             path.touch(0o600)
-            path.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+            path.write_text(new())
         return path.read_text().strip()
 
     def write_settings(self, ports: Ports) -> None:
         text = SETTINGS.substitute(
             asdict(ports),
             host=HOST,
+            mail_domain=MAIL_DOMAIN,
+            selector=SELECTOR,
+            dkim=DKIM,
+            secret=SECRET,
             pid_file=shlex.quote(str(self.pid)),
             state_dir=quoted(str(self.folder)),
             secrets_dir=quoted(str(self.folder / "secrets")),
@@ -161,6 +190,11 @@ class Home:
 def program_folder() -> Path:
     """Where the `jobsd` of this very environment is."""
     return Path(sys.executable).parent
+
+
+def _new_key() -> str:
+    """Ed25519, which takes no time to make; RSA takes a second."""
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _made(folder: Path) -> Path:

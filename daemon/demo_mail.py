@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.demo_moods import FirstTime
+from daemon.demo_moods import MOST, FirstTime
 
 LINE_MAX = 2048
 MESSAGE_MAX = 10 * 1024**2
@@ -19,8 +22,21 @@ KEPT = 20
 _PATH = re.compile(r"(?:FROM|TO):\s*<([^<>\s]*)>(?:\s.*)?", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that was taken: its envelope's sender, and where its bytes are kept until twenty more have come."""
+
+    sender: str
+    message: bytes
+    path: Path
+
+
 class MailSink:
-    """Mail to `busy@…` is put off the first time (450), to `nobody@…` refused (550); all else is taken (250)."""
+    """Mail to `busy@…` is put off the first time (450), to `grey@…` too (451); to `nobody@…` and `gone@…` it is refused
+    (550); all else is taken (250).
+
+    `asked` counts the RCPT of each recipient, `last` has what came for him last.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,10 +44,13 @@ class MailSink:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self.taken = 0
+        self.asked: Counter[str] = Counter()
+        self.last: dict[str, Letter] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port.  OSError: it is taken."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o755)
         self._server = await asyncio.start_server(self._converse, host, port, limit=LINE_MAX)
         found: int = self._server.sockets[0].getsockname()[1]
         return found
@@ -48,16 +67,26 @@ class MailSink:
 
     def answer(self, recipient: str) -> str:
         """The reply to RCPT."""
+        if len(self.asked) >= MOST:
+            self.asked.clear()
+        self.asked[recipient.lower()] += 1
         match recipient.lower().partition("@")[0]:
             case "busy" if self._is_first(recipient):
                 return "450 4.2.1 this mailbox is busy, please come back"
-            case "nobody":
+            case "grey" if self._is_first(recipient):
+                return "451 4.7.1 not from strangers: please come back"
+            case "nobody" | "gone":
                 return "550 5.1.1 there is no such mailbox here"
         return "250 2.1.5 ok"
 
-    def keep(self, message: bytes) -> None:
+    def keep(self, sender: str, recipients: Collection[str], message: bytes) -> None:
         self.taken += 1
-        (self._folder / f"{self.taken % KEPT:02}.eml").write_bytes(message)
+        path = self._folder / f"{self.taken % KEPT:02}.eml"
+        path.write_bytes(message)
+        path.chmod(0o644)  # PostgreSQL, which may be another account, reads it when it is forwarded
+        if len(self.last) >= MOST:
+            self.last.clear()
+        self.last |= dict.fromkeys(map(str.lower, recipients), Letter(sender, message, path))
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= CONNECTIONS_MAX:
@@ -147,7 +176,7 @@ class _Conversation:
         if size > MESSAGE_MAX:
             await self._say("552 5.3.4 the message is too large")
         else:
-            self._sink.keep(bytes(kept))
+            self._sink.keep(self._sender or "", self._recipients, bytes(kept))
             await self._say("250 2.0.0 kept")
         self._forget()
 

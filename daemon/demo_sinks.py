@@ -13,6 +13,7 @@ from typing import Self
 from daemon.demo_dns import DnsSink
 from daemon.demo_mail import MailSink
 from daemon.demo_webhooks import WebhookSink
+from jobs.email.dkim_keys import SigningKey
 
 HOST = "127.0.0.1"
 ADMIN_PORT = 9464
@@ -32,12 +33,12 @@ class Ports:
 
 
 class Sinks:
-    """`async with Sinks(secret, mail_folder) as sinks:` all three answer; leaving closes them."""
+    """`async with Sinks(secret, mail_folder, dkim) as sinks:` all three answer; leaving closes them."""
 
-    def __init__(self, secret: str, mail_folder: Path) -> None:
+    def __init__(self, secret: str, mail_folder: Path, dkim: SigningKey) -> None:
         self.webhook = WebhookSink(secret)
         self.mail = MailSink(mail_folder)
-        self.dns = DnsSink()
+        self.dns = DnsSink(dkim)
         self._stack = AsyncExitStack()
         self._ports: list[int] = []
 

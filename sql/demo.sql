@@ -52,3 +52,24 @@ select coalesce(max((detail ->> 'rung')::int) + 1, 0) from job_holds where gate 
 select (select (result ->> 'enqueued')::int from job_status where id = $1) as asked,
        (select count(*)::int from webhook_deliveries
         where endpoint_id = $2 and ended_at > now() - interval '1 hour' and replay_id = $1 and outcome = 'ok') as well;
+
+-- name: forget_suppressions
+-- What an earlier start has learnt of mailboxes that are not there: they are shown again.  index email_suppressions_recipient
+delete from email_suppressions
+where coalesce(org_id, '') in ('', 'acme') and recipient in ('nobody@shop.example', 'gone@shop.example');
+
+-- name: ended
+-- How job $1 ended; no row before it has.  index job_history_id of each partition
+select state, attempt, last_error ->> 'code' as code, result from job_history where id = $1;
+
+-- name: put_off
+-- Whether job $1 was tried, wherever it is now.  index jobs_pkey, job_history_id of each partition
+select state <> 'running' and attempt > 0 from job_status where id = $1;
+
+-- name: mails_since
+-- Mails of acme that were inserted after row $1 and are not sent yet.  index jobs_pkey
+select id from jobs where id > $1 and kind = 'email' and org_id = 'acme' order by id limit 100;
+
+-- name: forwarded
+-- Whether forward $1 was delivered.  index email_forwards_pkey
+select state = 'delivered' from email_forwards where id = $1;

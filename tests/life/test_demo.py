@@ -22,10 +22,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import dkim
 import pytest
 from standardwebhooks import Webhook
 
 from daemon import demo_home
+from daemon.demo_dkim import is_signed_by
 from daemon.demo_home import Home
 from daemon.demo_moods import FirstTime
 from daemon.demo_news import news
@@ -36,7 +38,13 @@ from daemon.embedded import Embedded
 from daemon.exits import CONFIG, Exit
 from daemon.settle import Transition, hand_back
 from jobs.context import Ledger
+from jobs.email.dkim import Signer
+from jobs.email.dkim_keys import SigningKey, private_key
+from jobs.email.dkim_settings import DkimSettings
 from jobs.model import Job
+from jobs.secrets import Secrets
+from jobs.values import Secret
+from tests.jobs.email.dkim_keys import dns_of, ed25519_pem
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 
@@ -211,7 +219,8 @@ def test_every_command_it_shows_works_as_it_stands(demo: Running) -> None:
     assert any("jobsd_attempts_total{" in text for text in printed.values()) or shutil.which("curl") is None
     assert shell(demo, f"psql -v ON_ERROR_STOP=1 <<'END'\n{insert}\nEND").strip() == "INSERT 0 1"
     demo.saw(rf"heartbeat +#{new_id}  done")
-    assert max(map(len, text[text.index("Try next") :].splitlines()[2:12])) < 80
+    assert "; demo: published" in printed["jobsd email dkim"]
+    assert max(map(len, text[text.index("Try next") :].splitlines()[2:13])) < 80
 
 
 def test_a_shell_that_meant_another_database_means_the_demo_now(demo: Running) -> None:
@@ -265,7 +274,7 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
     try:
         states = await conn.fetch(
             "select kind, state, attempt, count(*) from job_status "
-            "where coalesce(lane, '') not like 'endpoint:%' group by 1, 2, 3"
+            "where coalesce(lane, '') not like 'endpoint:%' and (kind <> 'email' or org_id is null) group by 1, 2, 3"
         )
         wanted = Counter((kind_of(sample), sample.state, sample.attempt) for sample in SAMPLES)
         found = {
@@ -276,7 +285,7 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
         assert found == dict(wanted)
         statuses = await conn.fetch("select status, count(*) from webhook_deliveries where event_id is null group by 1")
         assert {(204, 8), (503, 2), (500, 2), (410, 1), (None, 1)} == {tuple(row) for row in statuses}
-        codes = await conn.fetch("select smtp_code from email_deliveries order by 1")
+        codes = await conn.fetch("select smtp_code from email_deliveries where org_id is null order by 1")
         assert [row[0] for row in codes] == [250, 250, 450, 550]
         verdicts = await conn.fetch("select verdict from domain_checks order by 1")
         assert [row[0] for row in verdicts] == ["absent", "indeterminate", "match", "match", "mismatch"]
@@ -287,16 +296,15 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
 
 async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Running) -> None:
     assert once.end() == 0, once.text
-    assert "1 event, 3 deliveries; crm, ledger and stock have it, under the same webhook-id msg_e1" in once.text
-    assert re.search(r"lane +endpoint:\d+ is left alone for \d\.\d s · http_500", once.text)
-    assert re.search(r"lane +endpoint:\d+ is well again", once.text)
-    assert "13 of 13 messages came, 13 of them under a webhook-id that stock has seen" in once.text
-    left_alone = re.search(r"after (\d+) failures: (\d+) of its 12 deliveries wait", once.text)
-    in_the_end = re.search(
-        r"12 of 12\. Of (\d+) attempts (\d+) failed; (\d+) deliveries went well at the first", once.text
-    )
-    assert left_alone, once.text
-    assert in_the_end, once.text
+    told = " ".join(once.text.split())
+    assert "1 event, 3 deliveries; crm, ledger and stock have it, under the same webhook-id msg_e1" in told
+    assert re.search(r"lane +endpoint:\d+ is left alone for \d\.\d s +· http_500", told)
+    assert re.search(r"lane +endpoint:\d+ is well again", told)
+    assert "13 of 13 messages came, 13 of them under a webhook-id that stock has seen" in told
+    left_alone = re.search(r"after (\d+) failures: (\d+) of its 12 deliveries wait", told)
+    in_the_end = re.search(r"12 of 12\. Of (\d+) attempts (\d+) failed; (\d+) deliveries went well at the first", told)
+    assert left_alone, told
+    assert in_the_end, told
     early, untried = map(int, left_alone.groups())
     sent, failed, at_first = map(int, in_the_end.groups())
     server = Embedded(once.folder / "postgres")
@@ -317,6 +325,39 @@ async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Runnin
     assert early + untried >= 12, "who was not tried was waiting"
     assert sent == 12 + failed
     assert 0 < at_first <= untried
+
+
+async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) -> None:
+    assert once.end() == 0, once.text
+    assert re.search(r"grey@shop\.example → 451 4\.7\.1 in \d+ ms, again in", once.text)
+    assert "And grey has the first one, at attempt 2, its DKIM signature as it must be" in " ".join(once.text.split())
+    assert re.search(r"ada@shop\.example → 250, gone@shop\.example → suppressed\n", once.text)
+    assert "Subject: 3 orders were paid\n  - order 5001\n  - order 5002\n  - order 5003\n" in once.text
+    assert re.search(r"jobsd email srs SRS0=\w{8}=\w\w=shop\.example=orders@fwd\.shop\.example\n", once.text)
+    assert "That is orders@shop.example\n" in once.text
+    key = SigningKey("shop.example", "demo", private_key((once.folder / "secrets" / "dkim").read_text()))
+    mails = [path.read_bytes() for path in (once.folder / "mail").glob("*.eml")]
+    assert all(dkim.verify(mail, dnsfunc=dns_of([key])) for mail in mails)
+    (forwarded,) = (mail for mail in mails if mail.startswith(b"X-Jobsd-Loop"))
+    (original,) = (mail for mail in mails if forwarded.endswith(mail) and mail != forwarded)
+    assert b"Subject: 3 orders were paid" in original
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        said = await conn.fetch("select recipient, outcome from email_deliveries where org_id = 'acme'")
+        assert Counter(map(tuple, said)) == {
+            ("grey@shop.example", "soft"): 1,
+            ("grey@shop.example", "delivered"): 1,
+            ("gone@shop.example", "hard"): 1,
+            ("gone@shop.example", "suppressed"): 1,
+            ("ada@shop.example", "delivered"): 2,
+            ("ada@home.example", "delivered"): 1,
+        }
+        left = "select org_id, recipient, reason from email_suppressions where expires_at > now()"
+        assert [tuple(row) for row in await conn.fetch(left)] == [(None, "nobody@shop.example", "bounce")]
+    finally:
+        await conn.close()
+        await server.stop()
 
 
 def test_rows_that_did_not_end_in_time_are_named_and_make_it_fail(once: Running) -> None:
@@ -390,7 +431,8 @@ def test_roots_closed_folder_is_no_place_and_another_is_taken(
 
 async def test_a_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
     secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
-    async with Sinks(secret, tmp_path) as first, Sinks(secret, tmp_path) as second:
+    key = SigningKey("shop.example", "s", private_key(ed25519_pem()))
+    async with Sinks(secret, tmp_path, key) as first, Sinks(secret, tmp_path, key) as second:
         ours, others = first.ports(), second.ports()
         for port in (others.webhook, others.mail, others.dns):
             with socket.create_connection((HOST, port), timeout=5):
@@ -449,6 +491,20 @@ def test_a_signature_is_believed_only_over_the_same_bytes_and_for_a_while() -> N
     assert not is_signed(key, {**headers, "webhook-id": "msg_8"}, body, at.timestamp())
     assert not is_signed(key, headers, body, late)
     assert not is_signed(key, {**headers, "webhook-timestamp": "²"}, body, at.timestamp())
+
+
+def test_a_dkim_signature_is_believed_only_over_the_same_words() -> None:
+    key = SigningKey("shop.example", "s", private_key(ed25519_pem()))
+    other = SigningKey("shop.example", "s", private_key(ed25519_pem.__wrapped__()))
+    settings = DkimSettings(domain="shop.example", selector="s", private_key=Secret(ed25519_pem()))
+    mail = b"From: a@shop.example\r\nTo: b@shop.example\r\nSubject: Tea\r\n\r\nThere is tea.\r\n"
+    signed = Signer([settings], Secrets((), {})).signed(mail, "shop.example", datetime.now(UTC))
+    assert is_signed_by(key, signed)
+    assert is_signed_by(key, b"Received: by elsewhere\r\n" + signed)
+    assert not is_signed_by(key, mail)
+    assert not is_signed_by(other, signed)
+    for was, becomes in ((b"is tea", b"is no tea"), (b"Subject: Tea", b"Subject: No"), (b"To:", b"Subject: No\r\nTo:")):
+        assert not is_signed_by(key, signed.replace(was, becomes))
 
 
 def test_the_first_time_fails_and_the_second_works() -> None:
