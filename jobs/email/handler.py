@@ -69,13 +69,14 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
         return Done({"recipients": {r.address: "delivered" for r in message.recipients}})
     try:
         known = await _known(ctx, args, pending)
-        left_out = {} if args.security else _left_out(pending, known)
-        going = [r for r in pending if r.address not in left_out]
-        asker = Asker((ctx.job.id, ctx.job.fence), args.security)
-        report = await ctx.mail.send(message, going, sender, args.relay, asker) if going else NOTHING
     except AWAY as error:
         ctx.log.warning("email_suppressions_unread", error=repr(error))
         return Snooze("who is not to be written to could not be looked up", after=AGAIN_S, code="database_away")
+    left_out = {} if args.security else _left_out(pending, known)
+    going = [r for r in pending if r.address not in left_out]
+    asker = Asker((ctx.job.id, ctx.job.fence), args.security)
+    try:
+        report = await ctx.mail.send(message, going, sender, args.relay, asker) if going else NOTHING
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
     verdicts = {answer.recipient: judge(answer) for answer in report.answers}
