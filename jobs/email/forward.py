@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +11,9 @@ import msgspec
 
 from jobs.context import Context, Ledger
 from jobs.email.address import mailbox
-from jobs.email.decide import decide
 from jobs.email.forward_settings import ForwardSettings
 from jobs.email.forward_wire import Forwarded, Unforwardable, message_id_of, refuse_loops, smtp_form, trace
-from jobs.email.judge import judge
-from jobs.email.logged import alert, before, record
+from jobs.email.logged import note
 from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
 from jobs.email.settings import MAIN
@@ -129,17 +126,7 @@ async def _sent(message: Forwarded, args: ForwardArgs, ctx: Context, envelope: E
         report = await ctx.mail.send(message, pending, message.sender, args.relay, asker)
     except UnknownRelay as error:
         return Snooze(str(error.args[0]), after=OURS_S, code="relay_unknown")
-    verdicts = {answer.recipient: judge(answer) for answer in report.answers}
-    alert(ctx, report)
-    record(ctx, message.message_id, report, verdicts, past)
-    outcome = decide(
-        before(past, message.recipients) | verdicts,
-        attempt=ctx.job.attempt,
-        after_s=report.after_s,
-        asked_before=past.unknown,
-        dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
-        slowed=report.slowed,
-    )
+    outcome, _verdicts = note(ctx, message.message_id, message.recipients, report, past)
     return by_age(outcome, envelope.failing_s or 0.0, ctx.mail.settings.forward)
 
 

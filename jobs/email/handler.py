@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,15 +10,14 @@ from typing import Any
 
 from jobs.context import Context
 from jobs.email.address import Mailbox, mailbox, wire_domain
-from jobs.email.decide import decide
 from jobs.email.digest import LEDGER as ITEMS
 from jobs.email.digest import Items, taken
 from jobs.email.dkim import NoKey
 from jobs.email.dkim_keys import SigningKey
 from jobs.email.draft import AGAIN_S, AWAY, NoDraft, drafted
-from jobs.email.judge import Verdict, judge
+from jobs.email.judge import Verdict
 from jobs.email.keyring import NoKeys, tokens
-from jobs.email.logged import alert, before, record, record_left_out
+from jobs.email.logged import note
 from jobs.email.message import EmailArgs, Message, Unsendable, compose
 from jobs.email.past import Past, delivered
 from jobs.email.relay import UnknownRelay
@@ -79,19 +77,8 @@ async def email(args: EmailArgs, ctx: Context) -> Outcome:
         report = await ctx.mail.send(message, going, sender, args.relay, asker) if going else NOTHING
     except UnknownRelay as error:
         return Retry(str(error.args[0]), code="relay_unknown")
-    verdicts = {answer.recipient: judge(answer) for answer in report.answers}
-    alert(ctx, report)
-    record(ctx, message.message_id, report, verdicts, past)
-    record_left_out(ctx, message.message_id, left_out, past)
+    outcome, verdicts = note(ctx, message.message_id, message.recipients, report, past, left_out)
     _record_said(ctx, going, verdicts, known)
-    outcome = decide(
-        before(past, message.recipients) | left_out | verdicts,
-        attempt=ctx.job.attempt,
-        after_s=report.after_s,
-        asked_before=past.unknown,
-        dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
-        slowed=report.slowed,
-    )
     if isinstance(outcome, Done):
         _give_up(ctx, items)
     return outcome

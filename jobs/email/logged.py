@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from jobs.context import Context, Ledger
 from jobs.email.address import Mailbox
+from jobs.email.decide import decide
 from jobs.email.judge import Verdict, judge
 from jobs.email.past import Past
 from jobs.email.reply import Answer, DeliveryReport
+from jobs.model import Outcome
 
 LEDGER = Ledger("email_deliveries")
 
 
-def before(past: Past, recipients: Sequence[Mailbox]) -> dict[str, Verdict]:
+def _before(past: Past, recipients: Sequence[Mailbox]) -> dict[str, Verdict]:
     """Verdicts of earlier attempts, for those who are not tried again."""
     verdicts: dict[str, Verdict] = {}
     for address in (r.address for r in recipients):
@@ -27,7 +31,31 @@ def before(past: Past, recipients: Sequence[Mailbox]) -> dict[str, Verdict]:
     return verdicts
 
 
-def alert(ctx: Context, report: DeliveryReport) -> None:
+def note(
+    ctx: Context,
+    message_id: str,
+    recipients: Sequence[Mailbox],
+    report: DeliveryReport,
+    past: Past,
+    left_out: Mapping[str, Verdict] = MappingProxyType({}),
+) -> tuple[Outcome, Mapping[str, Verdict]]:
+    """Write down what an attempt came to, and say it: of the row, and of each recipient that was answered for."""
+    verdicts = {answer.recipient: judge(answer) for answer in report.answers}
+    _alert(ctx, report)
+    _record(ctx, message_id, report, verdicts, past)
+    _record_left_out(ctx, message_id, left_out, past)
+    outcome = decide(
+        _before(past, recipients) | dict(left_out) | verdicts,
+        attempt=ctx.job.attempt,
+        after_s=report.after_s,
+        asked_before=past.unknown,
+        dice=random.random(),  # noqa: S311 - spreads waiting rows, guards nothing
+        slowed=report.slowed,
+    )
+    return outcome, verdicts
+
+
+def _alert(ctx: Context, report: DeliveryReport) -> None:
     for alert in report.alerts:
         if alert.off:
             ctx.log.error("email_relay_off", relay=alert.relay, cause=alert.code, why=alert.why)
@@ -35,7 +63,7 @@ def alert(ctx: Context, report: DeliveryReport) -> None:
             ctx.log.warning("email_relay_on", relay=alert.relay, cause=alert.code)
 
 
-def record(ctx: Context, message_id: str, report: DeliveryReport, verdicts: Mapping[str, Verdict], past: Past) -> None:
+def _record(ctx: Context, message_id: str, report: DeliveryReport, verdicts: Mapping[str, Verdict], past: Past) -> None:
     for answer in report.passed:
         if answer.phase != "queue":
             ctx.record(LEDGER, _row(answer, judge(answer), message_id, again=False))
@@ -48,7 +76,7 @@ def record(ctx: Context, message_id: str, report: DeliveryReport, verdicts: Mapp
         ctx.record(LEDGER, _row(answer, verdicts[answer.recipient], message_id, again=again))
 
 
-def record_left_out(ctx: Context, message_id: str, left_out: Mapping[str, Verdict], past: Past) -> None:
+def _record_left_out(ctx: Context, message_id: str, left_out: Mapping[str, Verdict], past: Past) -> None:
     """Once for each: rows are tried again for the sake of others."""
     for address, verdict in left_out.items():
         if address not in past.left_out:

@@ -192,6 +192,23 @@ async def test_when_it_cannot_be_looked_up_nothing_is_sent_and_nothing_charged(p
         assert (outcome.code, peer.connections) == ("database_away", 0)
 
 
+async def test_what_the_hand_over_raises_is_charged_and_no_failed_lookup(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message may be with the relay already: it must not come again and again for nothing."""
+
+    class Fault(OSError):
+        pass
+
+    async def send(*_args: Any) -> None:
+        raise Fault
+
+    out = mail(Peer.at(1))
+    monkeypatch.setattr(out, "send", send)
+    with pytest.raises(Fault):
+        await Row(out, pool).run()
+
+
 async def test_a_thousand_verdicts_at_once_from_two_daemons_do_not_deadlock(pool: Pool) -> None:
     def rows(order: Sequence[int]) -> list[dict[str, Any]]:
         return [{"recipient": f"r{n}@x.example", "said": ("bounced", "delivered")[n % 2]} for n in order]
