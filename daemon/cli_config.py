@@ -54,7 +54,7 @@ def check(config_file: Path | None, as_json: bool) -> int:
 
 def _handler_problems(found: Config) -> list[str]:
     try:
-        kinds = load_kinds(found.daemon.handlers, found.daemon.kinds)
+        kinds = load_kinds(found.daemon.handlers, found.daemon.kinds, found.jobs)
     except HandlerError as error:
         return [str(error)]
     return [] if kinds else ["daemon.kinds: matches none of the kinds there are handlers for"]

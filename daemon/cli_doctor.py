@@ -72,7 +72,7 @@ def _examine(config_file: Path | None) -> list[Finding]:
 def _settings(config: Config) -> list[Finding]:
     found = [Finding("config", "warn", str(warning), "see docs/config.md") for warning in config.warnings]
     try:
-        load_kinds(config.daemon.handlers, config.daemon.kinds)
+        load_kinds(config.daemon.handlers, config.daemon.kinds, config.jobs)
     except HandlerError as error:
         found.append(Finding("handlers", "fail", str(error), "mend the module, or take it out of daemon.handlers"))
     found += judge.dkim(unusable_keys(config.email.dkim.values(), Secrets(secret_folders(config))))

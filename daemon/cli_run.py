@@ -59,7 +59,7 @@ class Wanted:
 @click.argument("kind_name", metavar="KIND")
 @config_option
 @args_option
-@click.option("--queue", default="default", show_default=True, metavar="NAME", help="Whose settings and limits count.")
+@click.option("--queue", metavar="NAME", help="Whose settings and limits count; unset: the job's own, or default.")
 @click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
 @click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do; change nothing, not even insert a row.")
@@ -68,7 +68,7 @@ def run(
     kind_name: str,
     config_file: Path | None,
     args_json: str,
-    queue: str,
+    queue: str | None,
     org_id: str | None,
     timeout_s: Duration | None,
     dry_run: bool,
@@ -93,6 +93,8 @@ def run(
         kind.decode(args_json)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{kind_name} cannot take them: {error}", param_hint="--args") from None
+    own = config.jobs.get(kind_name)
+    queue = queue or (own.queue if own else "default")
     wanted = Wanted(kind, NewRow(kind=kind_name, args_json=args_json, queue=queue, org_id=org_id), as_json)
     logger = Logger(sys.stderr)
     observer = Observer(logger)
@@ -107,7 +109,7 @@ def run(
 
 
 def _kind(config: Config, name: str) -> Kind:
-    kinds = load_kinds(config.daemon.handlers, ("*",))
+    kinds = load_kinds(config.daemon.handlers, ("*",), config.jobs)
     if name not in kinds:
         close = difflib.get_close_matches(name, kinds, 1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(kinds))}"

@@ -40,7 +40,7 @@ def list_(config_file: Path | None, as_json: bool) -> None:
 
     async def fetch(session: Session) -> list[dict[str, Any]]:
         known = await Holds(session.conn).schedules()
-        wanted = session.config.schedules
+        wanted = session.config.all_schedules
         return [_row(name, wanted.get(name), known.get(name)) for name in sorted({*known, *wanted})]
 
     print_rows(with_session(config_file, fetch), LISTED, as_json=as_json)
@@ -110,7 +110,7 @@ def run(name: str, config_file: Path | None, ask: Ask) -> int:
     tick is unfinished, no row is added, and that one's id is printed."""
 
     async def act(session: Session) -> tuple[int | None, bool]:
-        wanted = session.config.schedules.get(name)
+        wanted = session.config.all_schedules.get(name)
         if wanted is None:
             raise Exit(FAILED, f"no schedule {name} in this config")
         if ask.dry_run:
@@ -152,7 +152,7 @@ async def _known(session: Session, name: str) -> Row:
     row = (await holds.schedules()).get(name)
     if row is not None:
         return row
-    wanted = session.config.schedules.get(name)
+    wanted = session.config.all_schedules.get(name)
     if wanted is None:
         raise Exit(FAILED, f"no schedule {name}, neither in this config nor in the database")
     await holds.adopt(name, wanted.kind, wanted.cron, wanted.timezone)

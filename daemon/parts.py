@@ -102,7 +102,7 @@ class Parts:
             Strays(crew).check,
             tallies,
         )
-        self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.schedules)
+        self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.all_schedules)
         self.endpoint_watch = EndpointWatch(
             EndpointStore(pool, timeout_s=answer_s),
             setup.tools.health,
@@ -131,7 +131,7 @@ class Parts:
         self.runner.setup = setup
         self.membership.lease.kinds = sorted(setup.kinds)
         self.claimer.reload()
-        self._scheduler.reload(setup.config.schedules)
+        self._scheduler.reload(setup.config.all_schedules)
 
     def database_trouble(self) -> str | None:
         """Postgres has not answered for too long."""
