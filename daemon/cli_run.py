@@ -84,6 +84,42 @@ def run(
     At most one run of a kind goes on at a time: a second one ends at once with exit code 75. The lock is in the
     database, and free again as soon as its holder ends, however it ends.
     """
+    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=dry_run, as_json=as_json)
+
+
+@click.command(short_help="What a job would do, without doing it.")
+@click.argument("kind_name", metavar="KIND")
+@config_option
+@args_option
+@click.option("--queue", metavar="NAME", help="Whose settings count; unset: the job's own, or default.")
+@click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
+@click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
+@json_option
+def test(
+    kind_name: str,
+    config_file: Path | None,
+    args_json: str,
+    queue: str | None,
+    org_id: str | None,
+    timeout_s: Duration | None,
+    as_json: bool,
+) -> int:
+    """Rehearses a job of KIND: the same as `jobsd run KIND --dry-run`. A job of [jobs.NAME] says how many rows it is
+    about, and shows some. Nothing is changed, and nothing can be: the database refuses whatever would write."""
+    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=True, as_json=as_json)
+
+
+def _call(
+    config_file: Path | None,
+    kind_name: str,
+    args_json: str,
+    queue: str | None,
+    org_id: str | None,
+    timeout_s: Duration | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
     config = load(config_file)
     kind = _kind(config, kind_name)
     if timeout_s is not None:

@@ -193,7 +193,11 @@ class Checker:
             return None
         close = difflib.get_close_matches(str(word), sections.variants, 1)
         hint = f"; did you mean {quoted(close[0])}?" if close else ""
-        said = quoted(shortened(word)) if isinstance(word, str) else found(given.plain() if isinstance(given, Table) else word)
+        said = (
+            quoted(shortened(word))
+            if isinstance(word, str)
+            else found(given.plain() if isinstance(given, Table) else word)
+        )
         self._problem(given.origin, (*path, key.name), f"{said} is none of {allowed}{hint}")
         return None
 

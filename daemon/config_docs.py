@@ -94,7 +94,7 @@ def _tables(settings: type[Any], path: tuple[str, ...]) -> Iterator[str]:
                 yield from _tables(inner, (*here, "NAME"))
                 for word, variant in variants.items():
                     first = next(iter(keys_of(inner)))
-                    yield from (f"### [{dotted(here)}.NAME] with {first} = \"{word}\"", "", *summary(variant), "")
+                    yield from (f'### [{dotted(here)}.NAME] with {first} = "{word}"', "", *summary(variant), "")
                     yield from ("| key | type | default | what it changes |", "|---|---|---|---|")
                     yield from (_row(own, (*here, "NAME", own.name)) for own in own_keys(variant, inner))
                     yield ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,15 +26,15 @@ _SOME_DAY = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 def schedule_of(job: JobSettings, name: str) -> ScheduleSettings | None:
-    """The schedule that inserts its rows; None: it has none.  ValueError begins with the key of the job that is wrong."""
+    """The schedule that inserts its rows; None: it has none.  ValueError begins with the key that is wrong."""
     if job.schedule is None:
         return None
     try:
-        return ScheduleSettings(
+        found = ScheduleSettings(
             kind=name,
             cron=job.schedule,
             timezone=job.timezone,
-            spread=_spread(job.schedule, job.timezone) if job.spread is None else job.spread,
+            spread=job.spread or Duration(0.0),
             missed=job.missed,
             queue=job.queue,
             priority=job.priority,
@@ -41,13 +42,18 @@ def schedule_of(job: JobSettings, name: str) -> ScheduleSettings | None:
         )
     except ValueError as error:
         raise ValueError(str(error).replace("cron: ", "schedule: ", 1)) from None
+    return found if job.spread is not None else replace(found, spread=_spread(job.schedule, job.timezone))
+
+
+def origin(config: Config, name: str) -> str:
+    """Where a job stands: `config.toml:12`."""
+    found = config.origins.get(dotted(("jobs", name, "verb")), DEFAULT)
+    return found.text
 
 
 def problems(config: Config, origins: Mapping[str, Origin]) -> list[Problem]:
     """Schedules that cannot be read, and names that two sections give them."""
-    return [
-        Problem(origins.get(dotted(path), DEFAULT), dotted(path), message) for path, message in _wrong(config)
-    ]
+    return [Problem(origins.get(dotted(path), DEFAULT), dotted(path), message) for path, message in _wrong(config)]
 
 
 def _wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -62,7 +68,7 @@ def _wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _spread(cron: str, timezone: str) -> Duration:
-    """A tenth of the shortest time between two ticks, as far as the first ones show; ValueError if it is no calendar."""
+    """A tenth of the shortest time between two ticks, as far as the first ones show."""
     calendar, at, shortest_s = parse(cron, timezone), _SOME_DAY, SPREAD_MAX_S / SPREAD_SHARE
     for _ in range(SOME_TICKS):
         after = calendar.next_after(at)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from jobs.catalogue.ground import Table
 from jobs.catalogue.predicates import Predicate
-from jobs.catalogue.skeleton import NOW, ROW, Blocks, Parameters, Sql, joined, of
+from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, joined, of
 
 _BLOCKS = Blocks("predicates.sql")
 
@@ -18,15 +18,15 @@ def conditions(found: Iterable[Predicate], table: Table, parameters: Parameters,
 
 def _condition(predicate: Predicate, table: Table, row: Sql, parameters: Parameters) -> Sql:
     column = table.columns[predicate.column]
-    name = of(row, column.sql)
+    name, values = of(row, column.sql), predicate.values
     match predicate.test:
         case "null" | "not_null":
             return _BLOCKS.fill(predicate.test, column=name)
         case "older_than":
-            return _BLOCKS.fill("older_than", column=name, now=NOW, value=parameters.add(predicate.values[0]))
-        case "any" if len(predicate.values) == 1:
-            return _BLOCKS.fill("equal", column=name, type=column.type, value=parameters.add(predicate.values[0]))
+            return _BLOCKS.fill("older_than", column=name, now=parameters.now, value=parameters.add(values[0]))
+        case "any" if len(values) == 1:
+            return _BLOCKS.fill("equal", column=name, type=column.type, value=parameters.add(values[0]))
         case "any" | "none":
-            value = parameters.add(list(predicate.values))
+            value = parameters.add(list(values))
             return _BLOCKS.fill(predicate.test, column=name, type=column.type, value=value)
-    return _BLOCKS.fill(predicate.test, column=name, type=column.type, value=parameters.add(predicate.values[0]))
+    return _BLOCKS.fill(predicate.test, column=name, type=column.type, value=parameters.add(values[0]))

@@ -72,7 +72,7 @@ class Table:
     def key(self) -> tuple[Column, ...]:
         """What tells its rows apart: the primary key, else a unique index over columns that are never null; else ()."""
         for index in self.indexes:
-            columns = [self.columns[name] for name in index.columns if name in self.columns]
+            columns = [self.columns[name] for name in index.columns if name is not None]
             whole = len(columns) == len(index.columns) and not index.partial and index.unique
             if whole and all(column.not_null for column in columns):
                 return tuple(columns)
@@ -96,9 +96,7 @@ async def survey(conn: Any, names: Collection[str]) -> dict[str, Table]:
     asked = sorted(set(names))
     parts = [table_name(name) for name in asked]
     rows = await conn.fetch(_SQL["tables"], [part.schema for part in parts], [part.name for part in parts])
-    return {
-        name: _table(name, row) for name, row in zip(asked, rows, strict=True) if row["oid"] is not None
-    }
+    return {name: _table(name, row) for name, row in zip(asked, rows, strict=True) if row["oid"] is not None}
 
 
 async def near(conn: Any) -> list[str]:

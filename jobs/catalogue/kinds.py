@@ -22,6 +22,7 @@ from jobs.values import Duration
 
 _SQL = sql.load("catalogue.sql")
 
+CAREFUL = _SQL["careful"]
 BUSY_S = 15.0
 """A run that meets another of its job looks again after this; then most likely nothing is left to do."""
 
@@ -60,6 +61,11 @@ async def look(conn: Any, settings: JobSettings) -> Look:
     return Look(tables, wrong, () if wrong else tuple(verb.advise(settings, tables)))
 
 
+async def looks(conn: Any, jobs: Mapping[str, JobSettings]) -> dict[str, Look]:
+    """Of each job."""
+    return {name: await look(conn, settings) for name, settings in jobs.items()}
+
+
 def _kind(name: str, settings: JobSettings, verb: Verb[Any]) -> Kind:
     async def handler(args: Any, ctx: Context) -> Outcome:
         return await _run(name, settings, verb, args, ctx)
@@ -82,7 +88,7 @@ async def _run(name: str, settings: JobSettings, verb: Verb[Any], args: Any, ctx
             if not await conn.fetchval(_SQL["lock"], name):  # freed when the pool has the connection back
                 return Snooze(f"another run of {name} is going on", after=BUSY_S, code="busy")
             if isinstance(settings, BatchSettings):
-                await conn.execute(_SQL["careful"], f"{round(settings.lock_timeout * 1000)}ms")
+                await conn.execute(CAREFUL, f"{round(settings.lock_timeout * 1000)}ms")
             return Done(await verb.run(work))
         except CHANGED as error:
             return Snooze(f"its tables have changed: {error}", after=PARKED_S, code="parked")

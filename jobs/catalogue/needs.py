@@ -211,7 +211,7 @@ async def _value_faults(conn: Any, need: NeedsValues, table: Table) -> list[Faul
     if column is None:
         return []
     try:
-        await conn.fetchval(_BLOCKS.fill("readable", type=column.type), list(need.values))
+        await conn.fetchval(str(_BLOCKS.fill("readable", type=column.type)), list(need.values))
     except (asyncpg.DataError, asyncpg.CannotCoerceError, asyncpg.IntegrityConstraintViolationError) as error:
         said = str(error).partition("\n")[0]
         return [Fault(need.key, f"is no value of {need.table}.{need.column}, which is {column.type}: {said}")]

@@ -49,7 +49,12 @@ class Page:
     scan: Sql
     keys: Sql
     same: Sql
-    below: Sql
+    before: datetime | None
+
+    @property
+    def below(self) -> Sql:
+        """Where the statement has the time before which a row is old enough."""
+        return self.parameters.once("below", self.before)
 
 
 class Pages:
@@ -65,7 +70,7 @@ class Pages:
         self._below = below
         self._by_age = age is not None and table.leads(age.name)
         self._pace = Pace(work.settings.batch)
-        self._last: list[str] | None = None
+        self.last: list[str] | None = None
         self._began_at: float | None = None
         self._scanned = first
 
@@ -84,7 +89,7 @@ class Pages:
             yield said
             if said["scanned"] < asked:
                 return
-            self._last = said["last"]
+            self.last = said["last"]
             await asyncio.sleep(min(self._settings.pause, took_s))
 
     def percent(self, at: float | None) -> float:
@@ -100,8 +105,8 @@ class Pages:
         """What it says, and how many rows it was asked to look at: fewer after each refusal."""
         for tried in range(1, TRIES + 1):
             asked = min(rows, self._pace.rows)
-            page = self._page(asked)
-            text = statement(page)
+            page = self.page(asked)
+            text = str(statement(page))  # the driver takes nothing but str itself
             try:
                 said: Mapping[str, Any] = await self._work.conn.fetchrow(text, *page.parameters.values)
             except REFUSED as error:
@@ -112,9 +117,8 @@ class Pages:
                 return said, asked
         raise Retry(f"{self._table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
 
-    def _page(self, rows: int) -> Page:
+    def page(self, rows: int) -> Page:
         table, parameters = self._table, Parameters(self._work.now)
-        below = NOTHING if self._below is None else parameters.add(self._below)
         keys = [of(ROW, column.sql) for column in table.key]
         names = [alias("k", n) for n in range(1, len(keys) + 1)]
         pairs = list(zip(keys, names, strict=True))
@@ -125,12 +129,13 @@ class Pages:
         if self._by_age and self._age is not None:
             order, cursor, types = [age, *order], [_BLOCKS.fill("age"), *cursor], [self._age.type, *types]
         after = NOTHING
-        if self._last is not None:
+        if self.last is not None:
             values = (
                 _BLOCKS.fill("cast", value=parameters.add(text), type=type_)
-                for text, type_ in zip(self._last, types, strict=True)
+                for text, type_ in zip(self.last, types, strict=True)
             )
             after = _BLOCKS.fill("after", columns=joined(order), values=joined(values))
+        below = parameters.once("below", self._below) if self._by_age else NOTHING
         range_ = _BLOCKS.fill("older", age=age, below=below) if self._by_age else _BLOCKS.fill("all")
         scan = _BLOCKS.fill(
             "scanned",
@@ -145,4 +150,4 @@ class Pages:
             backwards=joined(_BLOCKS.fill("descending", name=name) for name in cursor),
         )
         same = joined((_BLOCKS.fill("same", column=key, name=name) for key, name in pairs), " and ")
-        return Page(table, parameters, scan, key_as, same, below)
+        return Page(table, parameters, scan, key_as, same, self._below)

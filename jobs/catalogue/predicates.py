@@ -1,4 +1,4 @@
-"""Which rows a job is about, said in TOML and never in SQL: `where = { status = "archived", size = { above = 10 } }`."""
+"""Which rows a job is about, said in TOML, never in SQL: `where = { status = "archived", size = { above = 10 } }`."""
 
 from __future__ import annotations
 

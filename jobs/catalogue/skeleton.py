@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import sql
@@ -26,9 +27,6 @@ class Sql(str):
 NOTHING = Sql("")
 ROW = Sql("t")
 """What our statements call a row of the table they are about."""
-
-NOW = Sql("$1")
-"""The first parameter of each: what the run takes for now."""
 
 
 def trusted(text: str) -> Sql:
@@ -69,12 +67,25 @@ class Blocks:
 
 
 class Parameters:
-    """The parameters of one statement: $1, $2, … in the order in which they are added."""
+    """The parameters of one statement: $1, $2, … in the order in which they are added.  `now`: of the run."""
 
-    def __init__(self, *first: Any) -> None:
-        self.values: list[Any] = list(first)
+    def __init__(self, now: datetime) -> None:
+        self.values: list[Any] = []
+        self._now = now
+        self._named: dict[str, Sql] = {}
 
     def add(self, value: Any) -> Sql:
         """Its place in the statement."""
         self.values.append(value)
         return Sql(f"${len(self.values)}")
+
+    def once(self, name: str, value: Any) -> Sql:
+        """The same place each time; Postgres refuses a parameter that a statement does not have."""
+        if name not in self._named:
+            self._named[name] = self.add(value)
+        return self._named[name]
+
+    @property
+    def now(self) -> Sql:
+        """Where the statement has what the run takes for now."""
+        return self.once("now", self._now)

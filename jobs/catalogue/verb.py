@@ -52,9 +52,9 @@ def no_advice(_settings: Any, _tables: Mapping[str, Table]) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb(Generic[S]):
-    """`doc`: what it does, for the docs.  `needs`: everything the settings name.  `rehearse`: what `run` would do, and to
-    which rows; it gets a connection on which nothing can be written.  `advise`: what works, but not well (an index that
-    is missing)."""
+    """`doc`: what it does, for the docs.  `needs`: everything the settings name.  `rehearse`: what `run` would do, and
+    to which rows; it gets a connection on which nothing can be written.  `advise`: what works, but not well (an index
+    that is missing)."""
 
     name: str
     doc: str

@@ -37,7 +37,7 @@ class PurgeSettings(BatchSettings):
     retention: Duration = key(doc="Rows older than this are deleted.", minimum=0, example='"30d"')
     where: dict[str, Any] = key(
         factory=dict,
-        doc="Only rows that fit: a value, a list of values, or {not, null, above, at_least, below, at_most, older_than}.",
+        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
         example='{ status = ["archived", "spam"], flagged = false }',
     )
     idle_column: str | None = key(
@@ -107,7 +107,7 @@ def _advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[st
             )
 
 
-def _passes(work: Work[PurgeSettings]) -> list[Pass]:
+def passes(work: Work[PurgeSettings]) -> list[Pass]:
     settings, now = work.settings, work.now
     longer = None if settings.longer_retention is None else now - timedelta(seconds=settings.longer_retention)
     passes = [Pass(settings.age_column, now - timedelta(seconds=settings.retention), longer)]
@@ -123,15 +123,15 @@ async def _run(work: Work[PurgeSettings]) -> Result:
     def left() -> int | None:
         return None if work.args.max_rows is None else work.args.max_rows - deleted
 
-    for one in _passes(work):
+    for one in passes(work):
         pages = Pages(work, table, table.columns[one.column], one.below)
-        async for said in pages.run(partial(_page, work, one), left):
+        async for said in pages.run(partial(statement, work, one), left):
             deleted += said["deleted"]
             await work.ctx.progress(pages.percent(said["at"]), deleted=deleted)
     return {"deleted": deleted}
 
 
-def _page(work: Work[PurgeSettings], one: Pass, page: Page) -> Sql:
+def statement(work: Work[PurgeSettings], one: Pass, page: Page) -> Sql:
     return _BLOCKS.fill(
         "page",
         scan=page.scan,
@@ -166,14 +166,19 @@ def _conditions(work: Work[PurgeSettings], one: Pass, table: Table, parameters: 
 async def _rehearse(work: Work[PurgeSettings]) -> Result:
     table = work.tables[work.settings.table]
     total, sample = 0, list[Any]()
-    passes = _passes(work)
-    for number, one in enumerate(passes):
-        total += await work.conn.fetchval(*_asked(work, table, "count", one, passes[:number]))
+    asked = passes(work)
+    for number, one in enumerate(asked):
+        total += await work.conn.fetchval(*_asked(work, table, "count", one, asked[:number]))
         if len(sample) < SAMPLE:
-            rows = await work.conn.fetch(*_asked(work, table, "sample", one, passes[:number]))
+            rows = await work.conn.fetch(*_asked(work, table, "sample", one, asked[:number]))
             sample += [msgspec.json.decode(row[0]) for row in rows][: SAMPLE - len(sample)]
     exact = total < COUNT_MAX
-    return {"would_delete": total, **({} if exact else {"or_more": True}), "table": work.settings.table, "sample": sample}
+    return {
+        "would_delete": total,
+        **({} if exact else {"or_more": True}),
+        "table": work.settings.table,
+        "sample": sample,
+    }
 
 
 def _asked(work: Work[PurgeSettings], table: Table, what: str, one: Pass, before: Iterable[Pass]) -> list[Any]:
@@ -195,13 +200,13 @@ def _asked(work: Work[PurgeSettings], table: Table, what: str, one: Pass, before
         named = [*(column.name for column in table.key), one.column, *work.settings.where]
         columns = [of(ROW, table.columns[name].sql) for name in dict.fromkeys(named)]
         places |= {"shown": joined(columns), "order": of(ROW, age)}
-    return [_BLOCKS.fill(what, **places), *parameters.values]
+    return [str(_BLOCKS.fill(what, **places)), *parameters.values]
 
 
 PURGE = Verb(
     name="purge",
-    doc="Deletes the rows that a table keeps no longer: those whose age is past their retention. By age, where an index "
-    "has the rows in that order; else by going through the whole table.",
+    doc="Deletes the rows that a table keeps no longer: those whose age is past their retention. By age, where an "
+    "index has the rows in that order; else by going through the whole table.",
     settings=PurgeSettings,
     needs=_needs,
     run=_run,
