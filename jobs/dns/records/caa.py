@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 
 from jobs.dns import names
 from jobs.dns.answer import Answer
-from jobs.dns.verdict import Ask, Judged, match, mismatch, missing
+from jobs.dns.verdict import Ask, Judged, match, mismatch, missing, unknown
 
 CRITICAL = 128
+LEVELS_MAX = 16
+"""Names asked on the way up: a name may have 127 labels, and questions are not free."""
+
 KNOWN = frozenset({"issue", "issuewild", "iodef", "contactemail", "contactphone", "issuemail", "issuevmc"})
 
 _RECORD = re.compile(r'(\d+) (\w+) "(.*)"', re.DOTALL)
@@ -33,10 +36,12 @@ def normal(value: str) -> str:
 async def judge(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
     """The records nearest above the name count, and only those; without any, everybody may issue.
 
-    Reasons: forbidden, critical (a property that an authority must understand and may not).  Facts: at, the name the
-    records stand at.
+    Reasons: forbidden, critical (a property that an authority must understand and may not), and too_deep.  Facts: at,
+    the name the records stand at.
     """
-    for place in _upwards(name):
+    for climbed, place in enumerate(_upwards(name)):
+        if climbed == LEVELS_MAX:
+            return unknown("too_deep")
         if place != name:
             answer = await ask(place, "CAA")
         if answer.outcome == "error":

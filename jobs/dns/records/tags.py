@@ -23,3 +23,13 @@ def read(record: str) -> dict[str, str]:
             raise ValueError(f"the tag {name}= stands twice")
         found[name] = value
     return found
+
+
+def lenient(record: str) -> dict[str, str]:
+    """The same for DMARC, which ignores what it cannot read (RFC 9989, 4.7); of a tag that stands twice the first."""
+    found: dict[str, str] = {}
+    for part in record.split(";"):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if equals and _NAME.fullmatch(name):
+            found.setdefault(name.lower(), value)
+    return found
