@@ -13,7 +13,7 @@ from jobs.dns.expectation import Type, Wanted
 from jobs.dns.finding import Finding
 from jobs.dns.judge import judge_all
 from jobs.dns.sighting import Sighting
-from jobs.dns.verdict import GRAVEST_FIRST, Ask, Verdict
+from jobs.dns.verdict import Ask, Verdict, gravest
 
 State = Literal[
     "match",
@@ -37,10 +37,11 @@ LATEST_S = 3600.0
 class Conclusion:
     """One record's verdict.
 
-    `state` is the row of the table in `conclude` that led to it, `text` the sentence for the domain's owner.  `visible_by`:
-    when the last resolver will have forgotten an older answer.  `recheck_s`: in so many seconds the answer may be another;
-    None where the schedule of the domain decides alone.  `servers`: server → what it said, in a word.  `found`, `reason`,
-    `chain`, `ttl_s`, `notes` and `facts` are those of the finding that shows best what the verdict is about.
+    `state` is the row of the table in `conclude` that led to it, `text` the sentence for the domain's owner.
+    `visible_by`: when the last resolver will have forgotten an older answer.  `recheck_s`: in so many seconds the
+    answer may be another; None where the schedule of the domain decides alone.  `servers`: server → what it said, in a
+    word.  `found`, `reason`, `chain`, `ttl_s`, `notes` and `facts` are those of the finding that shows best what the
+    verdict is about.
     """
 
     type: Type
@@ -102,24 +103,27 @@ def conclude(wanted: Wanted, sighting: Sighting, findings: Mapping[str, Finding]
     | all match                   | any    | quorum matches            | match         | match                 |
     | all match                   | none   | some show something else  | match         | spreading             |
     | all match                   | none   | none can tell, none asked | match         | match                 |
-    | all match                   | some   | a validating one matches  | match         | spreading             |
+    | all match                   | some   | a validating one matches  | match         | match, spreading      |
     | all match                   | some   | some show something else  | indeterminate | spreading             |
     | all match                   | some   | none can tell, none asked | indeterminate | authority_unreachable |
     | none matches                | none   | any                       | the gravest   | mismatch, absent      |
     | none matches                | some   | quorum, not on a match    | the gravest   | mismatch, absent      |
     | none matches                | some   | anything else             | indeterminate | authority_unreachable |
     | none reached                | all    | DNSSEC is broken          | indeterminate | dnssec_broken         |
-    | none reached                | all    | quorum                    | the quorum's  | authority_unreachable |
-    | none reached                | all    | only a validating one: match | match      | authority_unreachable |
-    | none reached                | all    | no quorum                 | indeterminate | indeterminate         |
+    | none reached                | all    | quorum; for a "no", none  | the quorum's  | authority_unreachable |
+    |                             |        | that validates a match    |               |                       |
+    | none reached                | all    | one validates a match,    | match         | authority_unreachable |
+    |                             |        | and nobody contradicts    |               |                       |
+    | none reached                | all    | anything else             | indeterminate | indeterminate         |
 
-    Why, where rows overlap.  Name servers that differ are never a mismatch: one that is behind, or wrong, would else cost
-    a good domain its state; nor a match, while one of them contradicts, whatever resolvers remember.  Silence is not
-    consent: with one server silent the others' match is believed only if resolvers, or one that validates, saw it too;
-    and the others' "no" only if resolvers say so too, for the silent one may hold the record and be known to
+    Why, where rows overlap.  Name servers that differ are never a mismatch: one that is behind, or wrong, would else
+    cost a good domain its state; nor a match, while one of them contradicts, whatever resolvers remember.  Silence is
+    not consent: with one server silent the others' match is believed only if resolvers, or one that validates, saw it
+    too; and the others' "no" only if resolvers say so too, for the silent one may hold the record and be known to
     resolvers.  With all reached, what resolvers still say is memory, and changes nothing but the time by which it is
     seen.  Broken DNSSEC takes a match's worth, since answers without valid signatures may be anybody's (unless another
-    resolver has validated the match: then the first one had a hiccup); a "no" stays one.  Verdicts come from what servers said: an error counts neither as absent nor as a match.
+    resolver has validated the match: then the first one had a hiccup); a "no" stays one.  Verdicts come from what
+    servers said: an error counts neither as absent nor as a match.
     """
     evidence = weigh(sighting, findings, now)
     verdict, state = _decide(sighting, evidence)
@@ -150,15 +154,14 @@ def overall(conclusions: Sequence[Conclusion]) -> Overall:
     Its state is that of the first of the gravest; the next look is as early as the earliest of them asks for.
     """
     deciding = [conclusion for conclusion in conclusions if not conclusion.advice]
-    verdicts = {conclusion.verdict for conclusion in deciding}
-    verdict = next((verdict for verdict in GRAVEST_FIRST if verdict in verdicts), "match")
-    gravest = [conclusion for conclusion in deciding if conclusion.verdict == verdict]
+    verdict = gravest(conclusion.verdict for conclusion in deciding)
+    those = [conclusion for conclusion in deciding if conclusion.verdict == verdict]
     times = [conclusion.visible_by for conclusion in deciding if conclusion.visible_by is not None]
     rechecks = [conclusion.recheck_s for conclusion in deciding if conclusion.recheck_s is not None]
     return Overall(
         verdict=verdict,
-        state=_first_notable(gravest),
-        text=" ".join(conclusion.text for conclusion in gravest),
+        state=_first_notable(those),
+        text=" ".join(conclusion.text for conclusion in those),
         accept=verdict == "match",
         visible_by=max(times, default=None),
         recheck_s=min(rechecks, default=None),
@@ -217,9 +220,9 @@ def _recheck_s(evidence: Evidence, verdict: Verdict, state: State, now: datetime
     match state, verdict:
         case "spreading", "match":
             return remembered_s
-        case ("servers_disagree" | "dnssec_broken" | "spreading"), _:
+        case (("servers_disagree" | "dnssec_broken" | "spreading"), _):
             return SOON_S
-        case ("indeterminate" | "authority_unreachable"), "indeterminate":
+        case (("indeterminate" | "authority_unreachable"), "indeterminate"):
             return min(max(remembered_s, UNKNOWN_S), LATEST_S)
         case "authority_unreachable", ("mismatch" | "absent"):
             return min(remembered_s, LATEST_S)

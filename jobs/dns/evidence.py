@@ -12,15 +12,15 @@ from jobs.dns.sighting import Sighting
 from jobs.dns.verdict import Verdict
 
 NEGATIVE_MAX_S = 3600
-"""No resolver need keep a "no" for longer (RFC 2308, 5: one to three hours); one that came without a time gets it all."""
+"""No resolver need keep a "no" for longer (RFC 2308, 5: one to three hours); one without a TTL gets it all."""
 POSITIVE_MAX_S = 7 * 86400
 """Resolvers keep nothing for longer than a week, whatever the TTL says (RFC 8767, 4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Name servers go by their names: `matching`, `contradicting` (host → its verdict, the graver of two addresses') and
-    `silent` (host → reason).  Of resolvers `agreeing` match, `stale` say something else and `mute` could not tell.
+    """Name servers go by their names: `matching`, `contradicting` (host → its verdict, the graver of two addresses')
+    and `silent` (host → reason).  Of resolvers `agreeing` match, `stale` say something else and `mute` could not tell.
 
     `quorum` is what enough resolvers say, None where no verdict has enough.  `vouched`: a validating resolver answers,
     validated, and that answer matches.  `visible_by`: when the last of the stale will have forgotten.

@@ -48,8 +48,8 @@ class Wanted:
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A record that should be there.  `value` is what `values.normal` takes for the type.
 
-    `name` is read as `names.under` does; without it, it is the domain's own.  The underscored part in front is put there
-    where it is missing: `_jobsd-challenge` (TOKEN; any other name that begins with `_` stays as it is), `_dmarc`
+    `name` is read as `names.under` does; without it, it is the domain's own.  The underscored part in front is put
+    there where it is missing: `_jobsd-challenge` (TOKEN; any other name that begins with `_` stays as it is), `_dmarc`
     (DMARC), and `_domainkey` behind the selector, which a DKIM must name.
     """
 

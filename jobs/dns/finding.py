@@ -18,11 +18,11 @@ SHOWN_CHARACTERS = 1024
 class Finding:
     """`found` are the records in the expected one's place, cut to the first 20 of 1,024 characters.
 
-    `reason` is empty for a match.  Else it is one of the reasons that the record's module names (other_value, not_lowest,
-    too_many_lookups …); nxdomain, nodata or no_record (absent); or why there is no answer.  `notes` are warnings that
-    change no verdict, as sentences.  `facts` are what the record's type has to tell besides (SPF: lookups, voids).
-    `ttl_s`: for so long a cache may go on telling this, though the zone has changed.  `advice`: the finding is told to
-    people and decides nothing.
+    `reason` is empty for a match.  Else it is one of the reasons that the record's module names (other_value,
+    not_lowest, too_many_lookups …); nxdomain, nodata or no_record (absent); or why there is no answer.  `notes` are
+    warnings that change no verdict, as sentences.  `facts` are what the record's type has to tell besides (SPF:
+    lookups, voids). `ttl_s`: for so long a cache may go on telling this, though the zone has changed.  `advice`: the
+    finding is told to people and decides nothing.
     """
 
     type: Type

@@ -1,4 +1,4 @@
-"""Is what should be published what a server shows?  Asks on, by the callable it is given, where one answer is not enough."""
+"""Is what should be published what a server shows?  It asks on, by a callable, where one answer is not enough."""
 
 from __future__ import annotations
 

@@ -43,15 +43,15 @@ _WRONG = {
     "other_preference": "it is there with another preference",
     "null_mx": "the domain says that it takes no mail (a null MX)",
     "apex": "the name is the top of a zone, where no CNAME can be; use your provider's ALIAS, or address records",
-    "address_instead": "there are addresses in place of the CNAME; a proxy or a flattened CNAME hides it, so switch the "
-    "proxy off for this name",
+    "address_instead": "there are addresses in place of the CNAME; a proxy or a flattened CNAME hides it, so switch "
+    "the proxy off for this name",
     "cname_loop": "its CNAMEs go in a circle",
     "chain_too_long": "its chain of CNAMEs is too long",
-    "several_records": "there are several such records where only one may be, so receivers heed none; put them together",
+    "several_records": "there are several such records where only one may be, so receivers heed none; make them one",
     "quoted": 'quotation marks stand inside the text of the record; take them away, it must begin with "v="',
     "syntax": "the SPF record at {at} cannot be read: {detail}",
     "broken_include": "{detail} leads to {at}, which has no SPF record of its own or several",
-    "too_many_lookups": "it takes more than 10 DNS lookups to read, so receivers give up (counted up to {detail} at {at})",
+    "too_many_lookups": "it takes more than 10 DNS lookups to read, so receivers give up (at {detail} of {at})",
     "too_many_voids": "more than 2 of its lookups find nothing, so receivers give up (the last: {detail})",
     "too_many_mx": "{detail} names more than 10 mail servers, so receivers give up",
     "include_loop": "it includes itself: {detail}",
@@ -192,8 +192,8 @@ def _unreachable(wanted: Wanted, evidence: Evidence, verdict: Verdict) -> list[s
 def _dnssec(wanted: Wanted, sighting: Sighting) -> str:
     zone = sighting.zone or wanted.domain
     return (
-        f"the DNSSEC of {zone} is broken: resolvers that check signatures refuse {there(wanted)}, and show it only when "
-        "told not to check; renew the signatures of the zone, or correct the DS record at your registrar"
+        f"the DNSSEC of {zone} is broken: resolvers that check signatures refuse {there(wanted)}, and show it only "
+        "when told not to check; renew the signatures of the zone, or correct the DS record at your registrar"
     )
 
 

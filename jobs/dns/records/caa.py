@@ -1,4 +1,4 @@
-"""CAA: whether our certificate authority may issue for a name (RFC 8659).  Advice: it is told before a renewal fails."""
+"""CAA: whether our certificate authority may issue for a name (RFC 8659).  Advice: told before a renewal fails."""
 
 from __future__ import annotations
 

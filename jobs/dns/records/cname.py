@@ -23,7 +23,7 @@ async def judge(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
 
 async def _follow(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
     """Whether one of the names the chain goes through is ours: then it works, whoever owns the names between."""
-    chain = (answer.values[0],)
+    chain: tuple[str, ...] = (answer.values[0],)
     while chain[-1] != value:
         if chain[-1] in (name, *chain[:-1]):
             return replace(mismatch("cname_loop"), chain=chain)
@@ -35,8 +35,8 @@ async def _follow(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
         if link.outcome != "answer":
             return replace(mismatch("other_value"), chain=chain)
         chain += (link.values[0],)
-    notes = [f"it goes by way of {', '.join(chain[:-1])}"] if len(chain) > 1 else []
-    return replace(match(notes), chain=chain)
+    detour = [f"it goes by way of {', '.join(chain[:-1])}"] if len(chain) > 1 else ()
+    return replace(match(detour), chain=chain)
 
 
 async def _in_its_place(name: str, answer: Answer, ask: Ask) -> Judged:

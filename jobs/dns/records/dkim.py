@@ -14,7 +14,7 @@ TYPES = ("rsa", "ed25519")
 
 
 def normal(value: str) -> str:
-    """"k=rsa; p=…", of a whole record or of a key in base64, of which the type is then rsa."""
+    """ "k=rsa; p=…", of a whole record or of a key in base64, of which the type is then rsa."""
     value = text.unquoted(value)
     found = _tags(value) if "p=" in value.replace(" ", "") else {"p": value}
     kind = found.get("k", "rsa").lower()

@@ -43,7 +43,7 @@ class Walk:
 
 
 def normal(value: str) -> str:
-    """"p=reject" of "reject", "p=reject" or a whole record."""
+    """ "p=reject" of "reject", "p=reject" or a whole record."""
     policy = tags.lenient(value).get("p", value.strip()).lower()
     if policy not in POLICIES:
         raise ValueError(f'{value[:80]!r} is no policy; write "none", "quarantine" or "reject"')
@@ -149,7 +149,7 @@ def _policy(record: Record, tag: str) -> str:
 
 
 async def _tag(author: str, policies: Mapping[str, str], ask: Ask) -> str:
-    """The tag that counts; the reason of a failure where that depends on whether `author` exists and nobody can tell."""
+    """The tag that counts; or, where that depends on whether `author` exists and nobody can tell, why not."""
     existing = "sp" if "sp" in policies else "p"
     if policies.get("np", policies[existing]) == policies[existing]:
         return existing

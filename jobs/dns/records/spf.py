@@ -13,9 +13,9 @@ from jobs.dns.verdict import Ask, Judged, match, mismatch, missing, unknown
 async def judge(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
     """One record "v=spf1", which allows `value` somewhere in its tree, and a tree that receivers can walk.
 
-    A fault anywhere in the tree is a mismatch though ours may stand before it, for it is met by the domain's other mail,
-    and by all mail at receivers that read the whole tree first.  An answer that is missing is not: as long as ours has
-    been seen the verdict is a match, and while it has not, one that is unknown.
+    A fault anywhere in the tree is a mismatch though ours may stand before it, for it is met by the domain's other
+    mail, and by all mail at receivers that read the whole tree first.  An answer that is missing is not: as long as
+    ours has been seen the verdict is a match, and while it has not, one that is unknown.
 
     Reasons: no_record (absent), several_records, quoted, syntax, too_many_lookups, too_many_voids, too_many_mx,
     include_loop, broken_include (no_record or several_records further down), not_included, not_allowing (by its

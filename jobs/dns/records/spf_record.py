@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.dns import names
 from jobs.dns.records.spf_target import Network
@@ -37,7 +37,7 @@ class Term:
 
 
 def is_record(value: str) -> bool:
-    """"v=spf1" and nothing else up to a space or the end (4.5)."""
+    """ "v=spf1" and nothing else up to a space or the end (4.5)."""
     return value[:6].lower() == "v=spf1" and value[6:7] in ("", " ")
 
 
@@ -97,9 +97,8 @@ def _addressed(word: str, kind: str, passes: bool, rest: str) -> Term:
         raise ValueError(f"{word[:60]!r} has a prefix that is none")
     if not parts["domain"]:
         return Term(kind=kind, passes=passes, text=word, prefix4=prefix4, prefix6=prefix6)
-    domain, macro = _domain(word, parts["domain"])
-    prefixes = {"prefix4": prefix4, "prefix6": prefix6}
-    return Term(kind=kind, passes=passes, text=word, domain=domain, macro=macro, **prefixes)
+    aimed = _aimed(word, kind, passes, parts["domain"])
+    return replace(aimed, prefix4=prefix4, prefix6=prefix6)
 
 
 def _aimed(word: str, kind: str, passes: bool, spec: str) -> Term:

@@ -1,4 +1,4 @@
-"""The tree of a domain's SPF: every record it includes or redirects to, counted as receivers count (RFC 7208, 4.6.4)."""
+"""The tree of a domain's SPF: all it includes or redirects to, counted as receivers count (RFC 7208, 4.6.4)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Fault:
 class Tree:
     """What a walk has found so far, which is all there is to tell where it had to stop.
 
-    `path`: the domains by way of which the target is allowed, None where it is not.  `denied`: why a term that names the
-    target allows nothing.  `unread`: domain → why its record could not be read.  `macros`: terms whose meaning depends
-    on the message.  `complete`: the counts are those of the whole tree.
+    `path`: the domains by way of which the target is allowed, None where it is not.  `denied`: why a term that names
+    the target allows nothing.  `unread`: domain → why its record could not be read.  `macros`: terms whose meaning
+    depends on the message.  `complete`: the counts are those of the whole tree.
     """
 
     lookups: int = 0
@@ -130,9 +130,7 @@ class _Walk:
         if ours and term.passes and passes:
             self._reached((*path, domain))
 
-    async def _enter(
-        self, path: tuple[str, ...], domain: str, term: Term, passes: bool, found: list[str]
-    ) -> None:
+    async def _enter(self, path: tuple[str, ...], domain: str, term: Term, passes: bool, found: list[str]) -> None:
         """Whom a record names that has none, or two, gets a permerror (RFC 7208, 5.2 and 6.1)."""
         if len(found) != 1:
             self._fault("several_records" if found else "no_record", domain, term.text)
