@@ -25,17 +25,18 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.demo_nameserver import Transport
 from jobs.dns.settings import DnsSettings
 from jobs.values import duration
 from tests.jobs.dns.internet_authority import Authority
 from tests.jobs.dns.internet_clock import Clock
-from tests.jobs.dns.internet_faults import Fault, Transport
+from tests.jobs.dns.internet_faults import Fault
 from tests.jobs.dns.internet_recursion import Recursion, Wire
 from tests.jobs.dns.internet_resolver import RecursiveServer
 from tests.jobs.dns.internet_server import Server
 from tests.jobs.dns.internet_signing import Break, Signing
 from tests.jobs.dns.internet_validation import Validator
-from tests.jobs.dns.internet_zone import Contents
+from tests.jobs.dns.internet_zone import SignedContents
 
 TLDS = ("test", "example")
 """The first is signed, as the root is; the second is not."""
@@ -55,11 +56,11 @@ class Zone:
         self.servers = list(servers)
         self.signing = signing
 
-    def at(self, server: int) -> Contents:
+    def at(self, server: int) -> SignedContents:
         return self.everywhere[server]
 
     @property
-    def everywhere(self) -> list[Contents]:
+    def everywhere(self) -> list[SignedContents]:
         return [server.zones[self.origin] for server in self.servers]
 
     def add(self, *lines: str) -> None:
@@ -178,7 +179,7 @@ class Internet:
         assert zone.signing, f"{zone.origin} is not signed"
         zone.signing.broken = broken
         for contents in zone.everywhere:
-            contents.stale()
+            contents.changed()
         if parent := self._home(zone.origin, above=True):
             self._vouch(zone, parent)
 
@@ -240,15 +241,13 @@ class Internet:
             self.resolvers.append(resolver)
 
     async def _start(self, server: Server) -> None:
-        await server.start()
-        self._stack.push_async_callback(server.stop)
+        await server.start(server.address, server.port)
+        self._stack.push_async_callback(server.close)
         self._servers[server.address] = server
 
-    def _host(
-        self, origin: str, on: Sequence[Authority], signing: Signing | None, ttl: int, negative_ttl: int
-    ) -> Zone:
+    def _host(self, origin: str, on: Sequence[Authority], signing: Signing | None, ttl: int, negative_ttl: int) -> Zone:
         for server in on:
-            contents = Contents(origin, ttl=ttl, negative_ttl=negative_ttl, signing=signing)
+            contents = SignedContents(origin, ttl=ttl, negative_ttl=negative_ttl, signing=signing)
             contents.set(origin, "NS", *(f"{host.host}." for host in on))
             server.zones[origin] = contents
         zone = self.zones[origin] = Zone(origin, on, signing)
@@ -258,9 +257,8 @@ class Internet:
         return zone
 
     def _vouch(self, zone: Zone, parent: Zone) -> None:
-        record = zone.at(0).key_records()
-        assert record is not None
-        parent.set(zone.origin, "DS", *(rdata.to_text() for rdata in record))
+        assert zone.signing
+        parent.set(zone.origin, "DS", zone.signing.ds(zone.origin))
 
     def _home(self, name: str, *, above: bool = False) -> Zone | None:
         """The deepest zone that the name is in; with `above`, the one above that of this very name."""

@@ -13,7 +13,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from tests.jobs.dns.internet_zone import soa
+from daemon.demo_nameserver import Transport, fitted
+from daemon.demo_zone import soa
 
 Fault = Literal[
     "servfail", "refused", "notimp", "formerr",  # the RCODE
@@ -41,8 +42,6 @@ Fault = Literal[
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 ALONE = frozenset({"servfail", "refused", "notimp", "formerr", "silent", "nxdomain", "nodata", "nxdomain_without_soa"})
 """Faults of a server that does not even look: a resolver with one of them asks nobody and remembers nothing."""
-
-Transport = Literal["udp", "tcp"]
 
 
 @dataclass(slots=True)
@@ -104,13 +103,13 @@ def replies(
         return []
     if isinstance(bad, bytes):
         return [bad]
-    found = [_wire(bad, query, transport)]
+    found = [fitted(bad, query, transport)]
     if fault == "forged_first":
         forged = dns.message.make_response(query)
         forged.id ^= 1
         question = query.question[0]
         forged.answer = [dns.rrset.from_text(question.name, 1, "IN", "TXT", '"forged"')]
-        found.insert(0, _wire(forged, query, transport))
+        found.insert(0, fitted(forged, query, transport))
     return found
 
 
@@ -161,7 +160,7 @@ def broken(
             empty.flags |= dns.flags.AA
             empty.set_rcode(dns.rcode.NOERROR if fault == "nodata" else dns.rcode.NXDOMAIN)
             if fault != "nxdomain_without_soa":
-                empty.authority = [dns.rrset.from_text(origin, 60, "IN", "SOA", soa(origin, 60))]
+                empty.authority = [dns.rrset.from_text(origin, 60, "IN", "SOA", soa(origin.rstrip("."), 60))]
             return empty
         case "cname_to_itself" | "cname_circle" | "cname_endless":
             empty.flags |= dns.flags.AA
@@ -193,14 +192,3 @@ def _next(name: dns.name.Name, fault: Fault, origin: str) -> str:
         case _:
             head = name.labels[0].decode()
             return f"n{int(head[1:]) + 1 if head[1:].isdigit() else 0}.{origin}"
-
-
-def _wire(reply: dns.message.Message, query: dns.message.Message, transport: Transport) -> bytes:
-    """As much as the query says it takes over UDP, else an empty reply with TC."""
-    size = 65535 if transport == "tcp" else max(query.payload if query.edns >= 0 else 0, 512)
-    wire = reply.to_wire(max_size=65535)
-    if len(wire) <= size:
-        return wire
-    cut = dns.message.make_response(query)
-    cut.flags |= (reply.flags & dns.flags.AA) | dns.flags.TC
-    return cut.to_wire()

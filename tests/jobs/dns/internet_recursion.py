@@ -13,8 +13,9 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from daemon.demo_nameserver import Transport
+from daemon.demo_zone import Name, Type
 from tests.jobs.dns.internet_clock import Clock
-from tests.jobs.dns.internet_faults import Transport
 
 CHAIN_MAX, DEPTH_MAX, WORK_MAX = 12, 6, 200
 """CNAME links, lookups inside lookups, and questions that one lookup may cost."""
@@ -22,7 +23,6 @@ CHAIN_MAX, DEPTH_MAX, WORK_MAX = 12, 6, 200
 FAILURE_TTL_S = 5
 """How long SERVFAIL is remembered (RFC 9520 allows 1 s to 5 minutes)."""
 
-Name, Type = dns.name.Name, dns.rdatatype.RdataType
 Wire = Callable[[str, bytes, Transport], list[bytes]]
 """(address, query, transport) → what came back in time, in its order."""
 
@@ -75,7 +75,7 @@ class Recursion:
         self._found.clear()
 
     def find(self, name: Name, rdtype: Type, work: Work | None = None) -> tuple[Found, int]:
-        """One step: the sets of that name and type, or the CNAME in their place; and how many seconds it still holds."""
+        """The sets of that name and type, or the CNAME in their place; and for how many seconds more."""
         now = self._clock.now()
         for kind in (rdtype, dns.rdatatype.CNAME, dns.rdatatype.NONE):
             until, found = self._found.get((name, kind), (0.0, None))

@@ -59,9 +59,7 @@ class RecursiveServer(Server):
         return self._validator.trust(found, name, rdtype)
 
 
-def _add(
-    section: list[dns.rrset.RRset], sets: tuple[dns.rrset.RRset, ...], left_s: int, dnssec: bool
-) -> None:
+def _add(section: list[dns.rrset.RRset], sets: tuple[dns.rrset.RRset, ...], left_s: int, dnssec: bool) -> None:
     """Copies, with the time that is left; proofs and signatures only for those who want them."""
     for rrset in sets:
         if dnssec or rrset.rdtype not in (dns.rdatatype.RRSIG, dns.rdatatype.NSEC):

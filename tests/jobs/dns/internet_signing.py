@@ -14,6 +14,9 @@ import dns.rdtypes.ANY.DNSKEY
 import dns.rrset
 import dns.zone
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from dns.rdtypes.dnskeybase import Flag
+
+from daemon.demo_zone import Nodes
 
 Break = Literal[
     "expired",  # signatures that were good until yesterday
@@ -23,7 +26,6 @@ Break = Literal[
 ]
 
 DAY_S = 86_400
-Nodes = dict[dns.name.Name, dict[dns.rdatatype.RdataType, dns.rrset.RRset]]
 Signatures = dict[tuple[dns.name.Name, dns.rdatatype.RdataType], dns.rrset.RRset]
 """By owner and covered type."""
 
@@ -36,11 +38,10 @@ class Signing:
         self.broken = broken
         self._private, self._public = new_key()
 
-    def ds(self, origin: dns.name.Name, ttl: int) -> dns.rrset.RRset:
+    def ds(self, origin: str) -> str:
         """What the parent says of the key."""
         key = new_key()[1] if self.broken == "other_key" else self._public
-        ds = dns.dnssec.make_ds(origin, key, dns.dnssectypes.DSDigest.SHA256)
-        return dns.rrset.from_rdata(origin, ttl, ds)
+        return dns.dnssec.make_ds(dns.name.from_text(origin), key, dns.dnssectypes.DSDigest.SHA256).to_text()
 
     def anchor(self) -> dns.rdtypes.ANY.DNSKEY.DNSKEY:
         return self._public
@@ -78,6 +79,6 @@ class Signing:
 
 def new_key() -> tuple[Ed25519PrivateKey, dns.rdtypes.ANY.DNSKEY.DNSKEY]:
     private = Ed25519PrivateKey.generate()
-    flags = dns.rdtypes.ANY.DNSKEY.Flag.ZONE | dns.rdtypes.ANY.DNSKEY.Flag.SEP
-    public = dns.dnssec.make_dnskey(private.public_key(), dns.dnssec.Algorithm.ED25519, flags)
+    flags = Flag.ZONE | Flag.SEP
+    public = dns.dnssec.make_dnskey(private.public_key(), dns.dnssectypes.Algorithm.ED25519, flags)
     return private, public
