@@ -23,9 +23,12 @@ select coalesce(string_agg(n.nspname || '.' || c.relname || c.relkind::text || c
     order by n.nspname, c.relname), '')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_|^information_schema$'"""
 FOREIGN_KEYS = """
-select conname, conrelid::regclass::text as child, confrelid::regclass::text as parent, confdeltype::text as action,
-       (select array_agg(attname::text) from pg_attribute where attrelid = conrelid and attnum = any (conkey)) as columns,
-       (select array_agg(attname::text) from pg_attribute where attrelid = confrelid and attnum = any (confkey)) as keys,
+select conname, confdeltype::text as action,
+       conrelid::regclass::text as child, confrelid::regclass::text as parent,
+       (select array_agg(attname::text) from pg_attribute where attrelid = conrelid and attnum = any (conkey))
+           as columns,
+       (select array_agg(attname::text) from pg_attribute where attrelid = confrelid and attnum = any (confkey))
+           as keys,
        exists (select from pg_index where indrelid = conrelid and indkey[0] = conkey[1]) as has_index
 from pg_constraint where contype = 'f' and connamespace = 'app'::regnamespace"""
 TIMES = """
@@ -35,8 +38,10 @@ where c.relnamespace = 'app'::regnamespace and c.relkind = 'r' and a.atttypid = 
   and a.attname not in ('expires_at', 'ends_at', 'computed_at', 'crossed_at')"""
 RIGHTS = """
 select c.relname::text as table, p as privilege
-from pg_class c, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p
-where c.relnamespace = 'app'::regnamespace and c.relkind in ('r', 'v') and has_table_privilege('jobsd_daemon', c.oid, p)"""
+from pg_class c,
+    unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p
+where c.relnamespace = 'app'::regnamespace and c.relkind in ('r', 'v')
+  and has_table_privilege('jobsd_daemon', c.oid, p)"""
 DUE = {
     "sessions, absolute": "select expires_at < $1 from app.sessions",
     "sessions, idle": "select last_seen_at < $1 - interval '14 days' from app.sessions where expires_at > $1",
@@ -248,9 +253,11 @@ async def test_the_daemons_role_may_do_its_jobs_there_and_no_more(database: str,
             assert {privilege for _, privilege in rights} == {"select", "insert", "update", "delete"}
             kept = set(TABLES) - {table for table, privilege in rights if privilege == "delete"}
             assert kept == {"plans", "organisations", "deletion_requests"}
-            may = "select has_column_privilege('jobsd_daemon', 'app.aliases', $1, 'update')"
-            assert await conn.fetchval(may, "active")
-            assert not await conn.fetchval(may, "address")
+            changed = {table for table, privilege in rights if privilege in ("insert", "update")}
+            assert not changed & {*kept, "usage_cycles"}
+            may = "select has_column_privilege('jobsd_daemon', 'app.deletion_requests', $1, 'update')"
+            assert await conn.fetchval(may, "completed_at")
+            assert not await conn.fetchval(may, "requested_at")
             assert not await conn.fetchval("select has_schema_privilege('jobsd_daemon', 'app', 'create')")
             assert not await conn.fetchval("select has_schema_privilege('jobsd_producer', 'app', 'usage')")
         finally:
