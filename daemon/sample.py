@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,10 @@ _ROWS = sql.load("reference/generate.sql")
 
 TABLES = tuple(re.findall(r"^create table app\.(\w+)", _SCHEMA, re.MULTILINE))
 VIEWS = tuple(re.findall(r"^create view app\.(\w+)", _SCHEMA, re.MULTILINE))
+
+_INDEXES: Mapping[str, str] = {
+    match[1]: match[0] for match in re.finditer(r"^create (?:unique )?index (\w+) on [^;]+;", _SCHEMA, re.MULTILINE)
+}
 
 SHARES: Mapping[str, float] = {
     "organisations": 0.001,
@@ -57,12 +62,16 @@ CHUNK = 50_000
 """Rows in one transaction: half a second or so."""
 
 _OF_EACH = {
-    "header_snapshots": "messages",
-    "destination_tokens": "destinations",
-    "alias_destinations": "aliases",
-    "subscriptions": "accounts",
+    "header_snapshots": ("messages", 1),
+    "destination_tokens": ("destinations", 1),
+    "alias_destinations": ("aliases", 1),
+    "deletion_requests": ("accounts", 50),
+    "subscriptions": ("accounts", 1),
+    "billing_cycles": ("accounts", 0.5),
 }
-"""Of the second there must be as many as of the first."""
+"""So many of another table for each row of this."""
+
+Conn = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 _MARK = "Sample application of jobsd"
 
@@ -77,7 +86,7 @@ class Filling:
     only: str | None = None
 
 
-async def install(conn: asyncpg.Connection) -> bool:
+async def install(conn: Conn) -> bool:
     """Make the schema if it is not there, and let the daemon's role do its jobs in it; whether it was made.
 
     Exit if a schema `app` is there that is not this version's sample.
@@ -95,7 +104,7 @@ async def install(conn: asyncpg.Connection) -> bool:
     return found is None
 
 
-async def drop(conn: asyncpg.Connection) -> bool:
+async def drop(conn: Conn) -> bool:
     """Whether there was one.  Exit, and nothing is gone, where others' objects lie in it or build on it."""
     await conn.fetchval(_SQL["lock"])
     if not await _is_there(conn):
@@ -111,7 +120,7 @@ async def drop(conn: asyncpg.Connection) -> bool:
     return True
 
 
-async def size_bytes(conn: asyncpg.Connection) -> int | None:
+async def size_bytes(conn: Conn) -> int | None:
     """Of the sample's tables with their indexes; None if it is not there."""
     if not await _is_there(conn):
         return None
@@ -120,7 +129,7 @@ async def size_bytes(conn: asyncpg.Connection) -> int | None:
 
 
 async def fill(
-    conn: asyncpg.Connection,
+    conn: Conn,
     wanted: Filling,
     *,
     again: bool = False,
@@ -138,7 +147,7 @@ async def fill(
         raise Exit(FAILED, "the sample has rows already; --again empties it first")
     await _tell(conn, wanted)
     inserted = {}
-    async with _trusted(conn):
+    async with _trusted(conn), _without_indexes(conn):
         for table, rows in counts.items():
             inserted[table] = sum([await _insert(conn, table, *chunk) for chunk in _chunks(rows)])
             said(table, inserted[table])
@@ -147,7 +156,7 @@ async def fill(
     return inserted
 
 
-async def planned(conn: asyncpg.Connection, wanted: Filling) -> dict[str, int]:
+async def planned(conn: Conn, wanted: Filling) -> dict[str, int]:
     """How many rows `fill` would try to make of each table, in its order: what rows point to comes first."""
     if not await _is_there(conn):
         raise Exit(FAILED, "there is no sample in this database; run: jobsd sample install")
@@ -162,17 +171,19 @@ async def planned(conn: asyncpg.Connection, wanted: Filling) -> dict[str, int]:
 
 def _numbers(wanted: Filling) -> dict[str, int]:
     counts = {"plans": 4} | {table: max(LEAST, round(wanted.size * share)) for table, share in SHARES.items()}
-    if wanted.only is not None:
-        counts[wanted.only] = max(LEAST, wanted.size)
-        if (of := _OF_EACH.get(wanted.only)) is not None:
-            counts[of] = counts[wanted.only]
+    only = wanted.only
+    if only is not None:
+        counts[only] = max(LEAST, wanted.size)
+        if only in _OF_EACH:
+            of, each = _OF_EACH[only]
+            counts[of] = math.ceil(each * counts[only])
     counts["alias_destinations"] = counts["aliases"]
     counts["subscriptions"] = counts["deletion_requests"] = counts["accounts"]
     counts["billing_cycles"] = 2 * counts["subscriptions"]
     return counts
 
 
-async def _tell(conn: asyncpg.Connection, wanted: Filling) -> None:
+async def _tell(conn: Conn, wanted: Filling) -> None:
     now = wanted.now or datetime.now(UTC).replace(microsecond=0)
     await conn.execute(_ROWS["helpers"])
     await conn.execute(_ROWS["numbers"])
@@ -181,7 +192,7 @@ async def _tell(conn: asyncpg.Connection, wanted: Filling) -> None:
 
 
 @asynccontextmanager
-async def _trusted(conn: asyncpg.Connection) -> AsyncIterator[None]:
+async def _trusted(conn: Conn) -> AsyncIterator[None]:
     """Rows point where they should by construction; to look each one up is much of the work, and who may, skips it."""
     try:
         await conn.execute("set session_replication_role = replica")
@@ -194,7 +205,17 @@ async def _trusted(conn: asyncpg.Connection) -> AsyncIterator[None]:
         await conn.execute("reset session_replication_role")
 
 
-async def _insert(conn: asyncpg.Connection, table: str, first: int, last: int) -> int:
+@asynccontextmanager
+async def _without_indexes(conn: Conn) -> AsyncIterator[None]:
+    """To build one at the end is a third of the work of keeping it up; who is killed meanwhile fills it `again`."""
+    for name in _INDEXES:
+        await conn.execute(f"drop index if exists app.{name}")
+    yield
+    for statement in _INDEXES.values():
+        await conn.execute(statement)
+
+
+async def _insert(conn: Conn, table: str, first: int, last: int) -> int:
     status: str = await conn.execute(_ROWS[table], first, last)
     return int(status.rpartition(" ")[2])
 
@@ -203,7 +224,7 @@ def _chunks(rows: int) -> Iterator[tuple[int, int]]:
     return ((first, min(rows, first + CHUNK - 1)) for first in range(1, rows + 1, CHUNK))
 
 
-async def _is_there(conn: asyncpg.Connection) -> bool:
+async def _is_there(conn: Conn) -> bool:
     found = await conn.fetchval(_SQL["mark"])
     if found is not None and not found.startswith(_MARK):
         raise Exit(FAILED, _whose(found))

@@ -51,7 +51,7 @@ where n between $1::bigint and $2::bigint;
 -- name: organisations
 insert into app.organisations (id, name, created_at)
 select 'org-' || n, 'Organisation ' || n, pg_temp.since(f.now, '3 years', n, f.organisations)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: accounts
 -- Of each organisation as many as it is large.  One in fifty was deleted lately, one in twenty has a retention of its own.
@@ -62,7 +62,7 @@ select pg_temp.account(f.seed, n), 'org-' || pg_temp.few(pg_temp.dice(f.seed, n,
             when pg_temp.dice(f.seed, n, 2) < 0.05 then interval '365 days' end,
        pg_temp.since(f.now, '2 years', n, f.accounts) - interval '200 days',
        case when pg_temp.dice(f.seed, n, 3) < 0.02 then f.now - interval '40 days' * pg_temp.dice(f.seed, n, 4) end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: deletion_requests
 -- One for every account that was deleted: an account has at most one.
@@ -77,13 +77,13 @@ select n, pg_temp.account(f.seed, n),
        (array['fleet', 'team', 'team', 'plus', 'plus', 'plus', 'free', 'free', 'free', 'free'])
            [1 + floor(10 * pg_temp.dice(f.seed, n, 10))::int],
        date_trunc('day', f.now - interval '60 days' - interval '30 days' * pg_temp.dice(f.seed, n, 11), 'UTC')
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: billing_cycles
 -- The current one of each subscription and the one before, thirty days each; they begin on any day.
 insert into app.billing_cycles (id, subscription_id, account_id, bytes, starts_at, ends_at)
 select n, s.id, s.account_id, p.bytes, begins, begins + interval '720 hours'
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n
 join app.subscriptions s on s.id = (n + 1) / 2
 join app.plans p on p.id = s.plan_id,
     lateral (select s.started_at + interval '720 hours'
@@ -94,7 +94,7 @@ join app.plans p on p.id = s.plan_id,
 insert into app.sessions (id, account_id, token_hash, created_at, last_seen_at, expires_at)
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 20), f.accounts)), pg_temp.secret(f.seed, n, 'session'),
        born, born + least(f.now - born, interval '20 days' * pg_temp.dice(f.seed, n, 21) ^ 2), born + interval '30 days'
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '60 days', n, f.sessions) as born) as at;
 
 -- name: magic_links
@@ -103,14 +103,14 @@ insert into app.magic_links (id, account_id, token_hash, created_at, expires_at,
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 25), f.accounts)), pg_temp.secret(f.seed, n, 'link'),
        born, born + case when n % 3 = 0 then interval '1 day' else interval '1 hour' end,
        case when pg_temp.dice(f.seed, n, 26) < 0.7 then least(f.now, born + interval '30 minutes' * pg_temp.dice(f.seed, n, 27)) end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '7 days', n, f.magic_links) as born) as at;
 
 -- name: custom_domains
 insert into app.custom_domains (id, account_id, name, created_at)
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 30), f.accounts)), 'domain' || n || '.example',
        pg_temp.since(f.now, '1 year', n, f.custom_domains)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: aliases
 -- One in five expires within a year of its making, and half of those whose time is over have been deactivated.
@@ -119,7 +119,7 @@ select n, coalesce(d.account_id, pg_temp.account(f.seed, pg_temp.few(pg_temp.dic
        'alias' || n || '@' || coalesce(d.name, 'mail.example'),
        ends is null or ends >= f.now or pg_temp.dice(f.seed, n, 39) < 0.5, ends,
        case when ends < f.now and pg_temp.dice(f.seed, n, 39) >= 0.5 then ends end, born
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n
 cross join lateral (select pg_temp.since(f.now, '1 year', n, f.aliases) as born) as at
 cross join lateral (select case when pg_temp.dice(f.seed, n, 37) < 0.2
                            then born + interval '365 days' * pg_temp.dice(f.seed, n, 38) end as ends) as until
@@ -132,7 +132,7 @@ insert into app.destinations (id, account_id, address, created_at, verified_at, 
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 40), f.accounts)), 'box' || n || '@home.example', born,
        case when verified then least(f.now, born + interval '3 hours' * pg_temp.dice(f.seed, n, 42)) end,
        case when not verified and born < f.now - interval '29 days' and n % 3 = 0 then born + interval '29 days' end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '200 days', n, f.destinations) as born,
                     pg_temp.dice(f.seed, n, 41) < 0.84 as verified) as at;
 
@@ -140,7 +140,7 @@ from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
 -- Of the newest destinations, good for a day; verified ones keep theirs until somebody tidies up.
 insert into app.destination_tokens (id, destination_id, token_hash, created_at, expires_at)
 select n, d.id, pg_temp.secret(f.seed, n, 'destination'), d.created_at, d.created_at + interval '1 day'
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n
 join app.destinations d on d.id = f.destinations - f.destination_tokens + n;
 
 -- name: alias_destinations
@@ -156,7 +156,7 @@ insert into app.webhooks (id, account_id, name, url, events, active, created_at)
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 45), f.accounts)), 'hook ' || n,
        'https://hooks.example/' || n, case n % 3 when 0 then '{*}' else '{message.*}' end::text[], n % 10 <> 0,
        pg_temp.since(f.now, '1 year', n, f.webhooks)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: messages
 -- Of the last 120 days: a quarter is past the usual retention.
@@ -166,14 +166,14 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 50), f.acc
        (array['delivered', 'bounced', 'held', 'refused'])[pg_temp.few(pg_temp.dice(f.seed, n, 52), 4)],
        'news' || n % 997 || '@sender.example', 'alias' || pg_temp.few(pg_temp.dice(f.seed, n, 53), f.aliases) || '@mail.example',
        pg_temp.size(pg_temp.dice(f.seed, n, 54)), pg_temp.since(f.now, '120 days', n, f.messages)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: header_snapshots
 -- Of messages at even distances; every third is encrypted.
 insert into app.header_snapshots (message_id, headers, encrypted, key_id, taken_at)
 select m.id, case when n % 3 > 0 then 'From: ' || m.sender || E'\r\nTo: ' || m.recipient || E'\r\n' end,
        case when n % 3 = 0 then pg_temp.secret(f.seed, n, 'headers') end, case when n % 3 = 0 then 'key-' || n % 5 end, m.received_at
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n
 join app.messages m on m.id = 1 + (n - 1) * f.messages / f.header_snapshots;
 
 -- name: message_statistics
@@ -181,7 +181,7 @@ join app.messages m on m.id = 1 + (n - 1) * f.messages / f.header_snapshots;
 insert into app.message_statistics (account_id, day, direction, state, messages, size_bytes)
 select pg_temp.account(f.seed, 1 + n % f.accounts), (f.now at time zone 'UTC')::date - 121 - (n / f.accounts)::int, 'in', 'delivered',
        1 + (9 * pg_temp.dice(f.seed, n, 60))::bigint, pg_temp.size(pg_temp.dice(f.seed, n, 61))
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: failed_emails
 -- Of the last 10 days.
@@ -189,7 +189,7 @@ insert into app.failed_emails (id, account_id, recipient, code, reason, failed_a
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 65), f.accounts)), 'gone' || n % 1009 || '@away.example',
        (array['5.1.1', '5.2.2', '4.4.7', '5.7.1'])[1 + n % 4], 'as its server said',
        pg_temp.since(f.now, '10 days', n, f.failed_emails)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: failed_forwards
 -- Of the last 8 days; of those past two days most have ended.
@@ -199,7 +199,7 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 70), f.acc
        convert_to('From: news' || n % 997 || E'@sender.example\r\nSubject: Forward ' || n || E'\r\n\r\nRow ' || n || E'.\r\n', 'UTF8'),
        born, case when ended then born + interval '48 hours' end,
        case when ended then case when n % 4 = 0 then 'failed' else 'sent' end end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '8 days', n, f.failed_forwards) as born) as at,
     lateral (select born < f.now - interval '48 hours' and pg_temp.dice(f.seed, n, 71) < 0.9 as ended) as over;
 
@@ -211,7 +211,7 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 75), f.acc
        pg_temp.size(pg_temp.dice(f.seed, n, 77)), born,
        case when born < f.now - interval '29 days' and pg_temp.dice(f.seed, n, 78) < 0.5
             then least(f.now, born + interval '29 days 3 hours') end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '34 days', n, f.overflow_hold) as born) as at;
 
 -- name: spam_quarantine
@@ -221,7 +221,7 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 80), f.acc
        'alias' || pg_temp.few(pg_temp.dice(f.seed, n, 81), f.aliases) || '@mail.example', 'You have won ' || n,
        5 + 20 * pg_temp.dice(f.seed, n, 82), pg_temp.size(pg_temp.dice(f.seed, n, 83)),
        pg_temp.since(f.now, '40 days', n, f.spam_quarantine)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n;
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: bandwidth
 -- Of the last 60 days; one row in fifty is up to three days late, the others a few minutes.
@@ -229,7 +229,7 @@ insert into app.bandwidth (id, account_id, bytes, emails, happened_at, recorded_
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 85), f.accounts)),
        pg_temp.size(pg_temp.dice(f.seed, n, 86)), 1 + floor(9 * pg_temp.dice(f.seed, n, 87))::int,
        came - pg_temp.dice(f.seed, n, 88) * case when n % 50 = 0 then interval '3 days' else interval '5 minutes' end, came
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '60 days', n, f.bandwidth) as came) as at;
 
 -- name: notifications
@@ -238,7 +238,7 @@ insert into app.notifications (id, account_id, kind, body, created_at, read_at)
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 90), f.accounts)),
        (array['welcome', 'overflow', 'domain.verified'])[1 + n % 3], jsonb_build_object('n', n), born,
        case when pg_temp.dice(f.seed, n, 91) < 0.67 then least(f.now, born + interval '1 day' * pg_temp.dice(f.seed, n, 92)) end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '90 days', n, f.notifications) as born) as at;
 
 -- name: exports
@@ -249,10 +249,10 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 95), f.acc
        case when state <> 'wanted' then pg_temp.secret(f.seed, n, 'export') end, born,
        case when state <> 'wanted' then born + interval '5 minutes' end,
        case when state <> 'wanted' then born + interval '7 days' end
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '20 days', n, f.exports) as born) as at,
     lateral (select case when born > f.now - interval '1 hour' or n = f.exports then 'wanted'
-                         when born < f.now - interval '10 days' then 'expired' else 'ready' end as state) as is;
+                         when born < f.now - interval '10 days' then 'expired' else 'ready' end as state) as age;
 
 -- name: audit_log
 -- Of the last 500 days, a quarter past its year; one in thirty is critical, and of those some are older than seven years.
@@ -262,6 +262,6 @@ select n, 'org-' || pg_temp.few(pg_temp.dice(f.seed, owner, 1), f.organisations)
        (array['alias.made', 'alias.deactivated', 'login', 'key.changed', 'plan.changed'])[1 + n % 5], 'alias ' || n,
        jsonb_build_object('n', n), critical,
        pg_temp.since(f.now, case when critical then interval '3000 days' else interval '500 days' end, n, f.audit_log)
-from pg_temp.fill f, generate_series($1::bigint, $2::bigint) as n,
+from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.few(pg_temp.dice(f.seed, n, 97), f.accounts) as owner,
                     pg_temp.dice(f.seed, n, 98) < 0.033 as critical) as at;

@@ -33,8 +33,9 @@ do $$
 declare
     place record;
 begin
-    for place in select c.oid::regclass::text as name, pg_get_serial_sequence(c.oid::regclass::text, 'id') as sequence
-                 from pg_class c where c.relnamespace = 'app'::regnamespace and c.relkind = 'r' order by c.relname loop
+    for place in select c.oid::regclass::text as name, pg_get_serial_sequence(c.oid::regclass::text, a.attname) as sequence
+                 from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attidentity <> ''
+                 where c.relnamespace = 'app'::regnamespace and c.relkind = 'r' order by c.relname loop
         if place.sequence is not null then
             execute format('select setval(%L, max(id)) from %s having max(id) is not null', place.sequence, place.name);
         end if;

@@ -43,30 +43,30 @@ from pg_class c,
 where c.relnamespace = 'app'::regnamespace and c.relkind in ('r', 'v')
   and has_table_privilege('jobsd_daemon', c.oid, p)"""
 DUE = {
-    "sessions, absolute": "select expires_at < $1 from app.sessions",
-    "sessions, idle": "select last_seen_at < $1 - interval '14 days' from app.sessions where expires_at > $1",
-    "magic links": "select expires_at < $1 from app.magic_links",
-    "aliases": "select expires_at < $1 from app.aliases where active and expires_at is not null",
-    "tokens": "select expires_at < $1 from app.destination_tokens",
-    "destinations": "select created_at < $1 - interval '30 days' from app.destinations where verified_at is null",
+    "sessions, absolute": "select expires_at < @ from app.sessions",
+    "sessions, idle": "select last_seen_at < @ - interval '14 days' from app.sessions where expires_at > @",
+    "magic links": "select expires_at < @ from app.magic_links",
+    "aliases": "select expires_at < @ from app.aliases where active and expires_at is not null",
+    "tokens": "select expires_at < @ from app.destination_tokens",
+    "destinations": "select created_at < @ - interval '30 days' from app.destinations where verified_at is null",
     "notices of destinations": "select removal_warned_at is null from app.destinations "
-    "where verified_at is null and created_at < $1 - interval '30 days'",
-    "messages": "select received_at < $1 - interval '90 days' from app.messages",
+    "where verified_at is null and created_at < @ - interval '30 days'",
+    "messages": "select received_at < @ - interval '90 days' from app.messages",
     "retentions": "select message_retention is null from app.accounts",
     "snapshots": "select headers is null from app.header_snapshots",
-    "failed mail": "select failed_at < $1 - interval '7 days' from app.failed_emails",
-    "forwards": "select first_failed_at < $1 - interval '7 days' from app.failed_forwards",
-    "held mail": "select held_at < $1 - interval '30 days' from app.overflow_hold",
-    "warnings": "select warned_at is null from app.overflow_hold where held_at < $1 - interval '30 days'",
-    "spam": "select quarantined_at < $1 - interval '30 days' from app.spam_quarantine",
+    "failed mail": "select failed_at < @ - interval '7 days' from app.failed_emails",
+    "forwards": "select first_failed_at < @ - interval '7 days' from app.failed_forwards",
+    "held mail": "select held_at < @ - interval '30 days' from app.overflow_hold",
+    "warnings": "select warned_at is null from app.overflow_hold where held_at < @ - interval '30 days'",
+    "spam": "select quarantined_at < @ - interval '30 days' from app.spam_quarantine",
     "late traffic": "select recorded_at - happened_at > interval '1 hour' from app.bandwidth",
-    "cycles": "select ends_at < $1 from app.billing_cycles",
-    "audit": "select at < $1 - interval '365 days' from app.audit_log where not critical",
-    "critical audit": "select at < $1 - interval '2555 days' from app.audit_log where critical",
-    "exports": "select expires_at < $1 from app.exports where state = 'ready'",
+    "cycles": "select ends_at < @ from app.billing_cycles",
+    "audit": "select at < @ - interval '365 days' from app.audit_log where not critical",
+    "critical audit": "select at < @ - interval '2555 days' from app.audit_log where critical",
+    "exports": "select expires_at < @ from app.exports where state = 'ready'",
     "accounts": "select deleted_at is null from app.accounts",
 }
-"""Rows on both sides of what each job goes by."""
+"""Rows on both sides of what each job goes by; @ is now."""
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ async def test_new_rows_go_on_after_those_that_were_made(filled: asyncpg.Connect
 
 @pytest.mark.parametrize("rows", DUE)
 async def test_rows_lie_on_both_sides_of_what_jobs_go_by(filled: asyncpg.Connection, rows: str) -> None:
-    found = await filled.fetch(DUE[rows], *([NOW] if "$1" in DUE[rows] else []))
+    found = await filled.fetch(DUE[rows].replace("@", f"'{NOW}'::timestamptz"))
     assert {row[0] for row in found} == {True, False}
 
 
@@ -212,10 +212,7 @@ async def test_one_table_can_be_filled_alone(filled: asyncpg.Connection, only: s
     await transaction.start()
     try:
         made = await fill(filled, Filling(600, now=NOW, only=only), again=True)
-        assert made[only] == (
-            600 if only not in ("alias_destinations", "deletion_requests") else pytest.approx(300, abs=300)
-        )
-        assert made[only] > 0
+        assert made[only] > 0 if only in ("alias_destinations", "deletion_requests") else made[only] == 600
         assert only in ("messages", "header_snapshots") or "messages" not in made
         assert "plans" in made if only in ("subscriptions", "billing_cycles") else "plans" not in made
     finally:
@@ -228,7 +225,7 @@ async def test_a_table_that_is_not_filled_cannot_be_asked_for(filled: asyncpg.Co
 
 
 async def test_whoever_may_not_skip_the_look_at_keys_fills_it_too(embedded_server: Embedded, template: str) -> None:
-    async with sampled(embedded_server, template, "sample_plain", Filling(10, now=NOW)) as conn:
+    async with sampled(embedded_server, template, "sample_plain") as conn:
         await conn.execute("create role sample_plain")
         try:
             await conn.execute("alter schema app owner to sample_plain")
