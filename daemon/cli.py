@@ -35,6 +35,7 @@ COMMANDS = {
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),
     "stats": ("daemon.cli_queues:stats", "Rows of each queue in numbers."),
     "config": ("daemon.cli_config:config", "Settings: check, show and compare them."),
+    "sample": ("daemon.cli_sample:sample", "A sample application to try the catalogue's jobs on."),
     "doctor": ("daemon.cli_doctor:doctor", "Check everything the daemon rests on, with a remedy for each fault."),
 }
 """name: (module:attribute, what it does).  The second is said again here so that `--help` imports none of them."""
