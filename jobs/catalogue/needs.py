@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "number", "text", "boolean", "json", "any"]
+Family = Literal["time", "number", "text", "boolean", "json", "span", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -25,6 +25,7 @@ _WORDS = {
     "text": "a text",
     "boolean": "a boolean",
     "json": "json or jsonb",
+    "span": "an interval or a number of days",
     "any": "any",
 }
 
@@ -177,6 +178,8 @@ def _is_of(family: Family, column: Column) -> bool:
             return column.base in _TIMES
         case "json":
             return column.base in _JSON
+        case "span":
+            return column.category in "NT"
         case "number":
             return column.category == "N"
         case "text":

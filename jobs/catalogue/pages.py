@@ -109,6 +109,13 @@ class Pages:
             text = str(statement(page))  # the driver takes nothing but str itself
             try:
                 said: Mapping[str, Any] = await self._work.conn.fetchrow(text, *page.parameters.values)
+            except asyncpg.ForeignKeyViolationError as error:
+                said_by = f"{error.as_dict()['message']}; {error.as_dict().get('detail', '')}"
+                raise Retry(
+                    f"rows of {self._table.asked} are still pointed to: deal with those first, or add their table to "
+                    f"together: {said_by}",
+                    code="referenced",
+                ) from error
             except REFUSED as error:
                 self._pace.refused()
                 refused = str(error)

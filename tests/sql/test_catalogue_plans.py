@@ -16,7 +16,8 @@ from jobs.catalogue.kinds import CAREFUL
 from jobs.catalogue.pages import Page, Pages
 from jobs.catalogue.skeleton import Sql
 from jobs.catalogue.verb import Bounds, Work
-from jobs.cleanup.purge import passes, statement
+from jobs.cleanup.doom import passes
+from jobs.cleanup.purge import statement
 from tests.sql.plans import Plan, explained, scratch
 
 ROWS = 100_000
@@ -58,7 +59,7 @@ async def planned(conn: asyncpg.Connection, table: str, more: str = "", last: li
         name="x", settings=settings, args=Bounds(), ctx=None, conn=conn, tables=tables, now=now  # type: ignore[arg-type]
     )  # fmt: skip
     await conn.execute(CAREFUL, "100ms")
-    one = passes(work)[0]
+    one = (await passes(work))[0]
     pages = Pages(work, tables[settings.table], tables[settings.table].columns["at"], one.below)
     pages.last = last
     asked: list[Page] = []
