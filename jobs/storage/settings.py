@@ -35,7 +35,6 @@ class StorageSettings:
     secret_key: Secret | None = key(
         None, "The secret access key (S3), the account's key (Azure), or the service account's JSON (Google)."
     )
-    secret_key_file: str | None = key(None, "File that holds secret_key.")
     allow_http: bool = key(False, "Whether the endpoint may be asked without TLS.")
     part_size: Size = key(
         size("5MiB"), "An object is sent in parts of this size; two are in memory.", minimum=SMALLEST_PART
@@ -62,8 +61,6 @@ class StorageSettings:
     def __post_init__(self) -> None:
         if self.url is not None:
             _check_url(self.url)
-        if self.secret_key is not None and self.secret_key_file is not None:
-            raise ValueError("secret_key: it is set together with secret_key_file; keep one of them")
         if self.endpoint is not None:
             _check_page("endpoint", self.endpoint)
             if self.endpoint.startswith("http:") and not self.allow_http:

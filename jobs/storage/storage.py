@@ -198,15 +198,12 @@ class Storage:
 
     def _secret_key(self) -> str | None:
         """Looked up at each use: a secret that was replaced counts at once."""
-        settings = self.settings
+        if self.settings.secret_key is None:
+            return None
         try:
-            if settings.secret_key is not None:
-                return str(self._secrets.resolve(settings.secret_key))
-            if settings.secret_key_file is not None:
-                return Path(settings.secret_key_file).read_text().rstrip("\r\n")
+            return str(self._secrets.resolve(self.settings.secret_key))
         except (SecretMissing, OSError, UnicodeDecodeError) as error:
             raise StorageError("no key for the storage", "storage.secret_key", str(error)) from None
-        return None
 
 
 def _unlink(folder: Path, paths: list[str]) -> None:
