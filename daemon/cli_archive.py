@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from daemon.cli_options import config_option, confirm, dry_run_option, json_opti
 from daemon.cli_output import note, print_json, print_rows
 from daemon.cli_session import Session, with_session
 from daemon.config import Config, load
-from daemon.exits import FAILED, OK, USAGE, Exit
+from daemon.exits import FAILED, OK, Exit
 from daemon.outfit import secret_folders, wanted
 from jobs.archive.manifest import FILE_END, FOLDER, MANIFEST_END, Manifest, files, manifest_path, read_manifest
 from jobs.archive.reading import check
-from jobs.archive.restore import columns_for, restore
-from jobs.archive.table import Table, table_of
-from jobs.catalogue.names import table_name
+from jobs.archive.restore import Unfit, columns_for, restore
+from jobs.archive.table import NoTable, Table, named
 from jobs.secrets import Secrets
 from jobs.storage.faults import StorageError
 from jobs.storage.storage import Storage
@@ -48,7 +47,9 @@ def list_(under: str, config_file: Path | None, as_json: bool) -> None:
     async def rows() -> list[dict[str, Any]]:
         return [_row(file, found) async for file, found in _manifests(storage, under)]
 
-    print_rows(asyncio.run(rows()), LISTED, as_json=as_json)
+    with _told():
+        found = asyncio.run(rows())
+    print_rows(found, LISTED, as_json=as_json)
 
 
 @archive.command(short_help="Read files back and compare them with their manifests.")
@@ -59,12 +60,15 @@ def verify(under: str, config_file: Path | None, as_json: bool) -> int:
     """Reads every file under PATH (all of them), or the one that PATH is, and compares its hashes and its number of
     rows. Exit code 1 if one is not what its manifest says."""
     storage = _storage(load(config_file))
-    verdicts = asyncio.run(_verdicts(storage, under))
+    with _told():
+        verdicts = asyncio.run(_verdicts(storage, under))
     if as_json:
         print_json(verdicts)
     else:
         for verdict in verdicts:
-            click.echo(f"{verdict['verdict']:10}  {verdict['file']}" + (f"  {verdict['why']}" if verdict["why"] else ""))
+            click.echo(
+                f"{verdict['verdict']:10}  {verdict['file']}" + (f"  {verdict['why']}" if verdict["why"] else "")
+            )
     damaged = sum(verdict["verdict"] == "damaged" for verdict in verdicts)
     note(f"{len(verdicts)} files, {sum(v['rows'] for v in verdicts)} rows, {damaged} damaged")
     return FAILED if damaged else OK
@@ -83,11 +87,14 @@ def restore_(file: str, into: str | None, config_file: Path | None, dry_run: boo
         file = file.removesuffix(MANIFEST_END) + FILE_END
     if not dry_run:
         confirm(f"Put the rows of {file} back?", yes=yes)
-    done = with_session(config_file, lambda session: _restored(session, file, into, dry_run=dry_run))
+    with _told():
+        done = with_session(config_file, lambda session: _restored(session, file, into, dry_run=dry_run))
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{'would be ' if dry_run else ''}added: {done['added']} of {done['rows']} rows, into {done['into']}")
+        click.echo(
+            f"{'would be ' if dry_run else ''}added: {done['added']} of {done['rows']} rows, into {done['into']}"
+        )
     return OK
 
 
@@ -105,13 +112,7 @@ async def _restored(session: Session, file: str, into: str | None, *, dry_run: b
 
 
 async def _target(session: Session, manifest: Manifest, into: str | None) -> Table:
-    if into is None:
-        return await table_of(session.conn, manifest.table.schema, manifest.table.name)
-    try:
-        named = table_name(into)
-    except ValueError as error:
-        raise Exit(USAGE, f"--into: {error}") from None
-    return await table_of(session.conn, named.schema or manifest.table.schema, named.name)
+    return await named(session.conn, into or manifest.table.sql)
 
 
 async def _verdicts(storage: Storage, under: str) -> list[dict[str, Any]]:
@@ -134,7 +135,7 @@ async def _verdict(storage: Storage, manifest: Manifest | StorageError | None) -
     return {"verdict": "whole", "rows": manifest.rows, "why": ""}
 
 
-async def _manifests(storage: Storage, under: str) -> AsyncIterator[tuple[str, Manifest | StorageError | None]]:
+async def _manifests(storage: Storage, under: str) -> AsyncGenerator[tuple[str, Manifest | StorageError | None], None]:
     """Of one file, or of all under a folder; None: it has none."""
     if under.endswith(FILE_END):
         yield under, await _manifest(storage, under)
@@ -167,6 +168,15 @@ def _row(file: str, manifest: Manifest | StorageError | None) -> dict[str, Any]:
         "last": manifest.last,
         "sha256": manifest.sha256,
     }
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What they say is for whoever typed the command."""
+    try:
+        yield
+    except (StorageError, NoTable, Unfit, ValueError) as error:
+        raise Exit(FAILED, str(error)) from error
 
 
 def _storage(config: Config) -> Storage:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncpg
 
 from daemon.config import ConfigError
-from daemon.exits import CONFIG, FAILED, INTERNAL, UNAVAILABLE, USAGE
+from daemon.exits import CONFIG, INTERNAL, UNAVAILABLE, USAGE
 from daemon.handlers import HandlerError
 from daemon.migrate import SchemaError
 from daemon.pginstall import EmbeddedError
 from daemon.statements import AWAY
-from jobs.archive.restore import Unfit
-from jobs.archive.table import NoTable
-from jobs.storage.faults import StorageError
 
 _NO_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedColumnError)
 _NOT_FOR_US = (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError)
@@ -23,8 +20,6 @@ def meaning(error: Exception) -> tuple[int, str] | None:
     match error:
         case ConfigError() | HandlerError() | SchemaError():
             return CONFIG, str(error)
-        case StorageError() | NoTable() | Unfit():
-            return FAILED, str(error)
         case EmbeddedError():
             return UNAVAILABLE, str(error)
         case asyncpg.PostgresError() if isinstance(error, _NO_SCHEMA):

@@ -92,9 +92,9 @@ class Progress(Protocol):
 class Context:
     """One attempt's view of the world.
 
-    `ctx.job` is the row; `ctx.db`, `ctx.http`, `ctx.mail`, `ctx.dns`, `ctx.storage` are the daemon's clients; `ctx.log` adds the job's
-    fields to each line; `ctx.dry_run` is true where nothing may change; `ctx.fence` is the token to pass on to systems
-    that can refuse a late writer.
+    `ctx.job` is the row; `ctx.db`, `ctx.http`, `ctx.mail`, `ctx.dns`, `ctx.storage` are the daemon's clients; `ctx.log`
+    adds the job's fields to each line; `ctx.dry_run` is true where nothing may change; `ctx.fence` is the token to pass
+    on to systems that can refuse a late writer.
     """
 
     __slots__ = ("_conn", "dry_run", "job", "log", "progress", "records", "tools")

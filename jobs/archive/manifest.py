@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Literal
 
@@ -61,7 +61,7 @@ async def read_manifest(storage: Storage, path: str) -> Manifest:
         raise StorageError(f"{path} is no manifest of this version", storage.where, str(error)) from None
 
 
-async def files(storage: Storage, under: str = FOLDER) -> AsyncIterator[tuple[str, bool]]:
+async def files(storage: Storage, under: str = FOLDER) -> AsyncGenerator[tuple[str, bool], None]:
     """Each file of an archive, by its path, and whether it has a manifest."""
     data: list[str] = []
     manifests: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from jobs.archive.manifest import Manifest
@@ -58,7 +58,7 @@ async def check(storage: Storage, manifest: Manifest) -> None:
         raise Changed(f"{manifest.file} is damaged", storage.where, wrong)
 
 
-async def lines(storage: Storage, manifest: Manifest, *, at_once: int = 1000) -> AsyncIterator[list[str]]:
+async def lines(storage: Storage, manifest: Manifest, *, at_once: int = 1000) -> AsyncGenerator[list[str], None]:
     """All of the file's lines, up to so many at a time and in their order; Changed, NotThere."""
     zstd, rest, found = Decompressor(), b"", []
     try:

@@ -34,11 +34,12 @@ def columns_for(manifest: Manifest, into: Table) -> tuple[Column, ...]:
 def statement(columns: tuple[Column, ...], into: Table) -> str:
     """Inserts the lines $1, each value read as its column's type; a row that is there already stays as it is."""
     names = ", ".join(quoted(c.name) for c in columns)
-    values = ", ".join(f"(l.line->>{_literal(c.name)})::{c.type}" for c in columns)
+    values = ", ".join(f"x.{quoted(c.name)}::{c.type}" for c in columns)
+    texts = ", ".join(f"{quoted(c.name)} text" for c in columns)
     return (
         f"insert into {into.sql} ({names}) overriding system value "  # noqa: S608  names and types are the catalogue's
-        f"select {values} from unnest($1::text[]) with ordinality as g(text, place) "
-        "cross join lateral (select g.text::json as line) l order by g.place on conflict do nothing"
+        f"select {values} from unnest($1::text[]) with ordinality as l(line, place) "
+        f"cross join lateral json_to_record(l.line::json) as x({texts}) order by l.place on conflict do nothing"
     )
 
 
@@ -59,9 +60,3 @@ async def restore(
                 added += int((await conn.execute(insert, some)).rpartition(" ")[2])
                 told(len(some))
     return added
-
-
-def _literal(text: str) -> str:
-    """A constant in a statement, whatever standard_conforming_strings says."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"

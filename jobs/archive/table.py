@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 import sql
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection | asyncpg.Pool
 
 _SQL = sql.load("archives.sql")
 
@@ -37,19 +41,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.schema}.{self.name}"
 
 
-class Connection(Protocol):
-    """What both asyncpg's connections and its pools can do."""
-
-    async def fetch(self, query: str, *args: object) -> Sequence[object]: ...
-
-
 class NoTable(LookupError):
     """There is no such table, or not for this login."""
 
 
-async def table_of(conn: object, schema: str, name: str) -> Table:
+async def table_of(conn: Connection, schema: str, name: str) -> Table:
     """As it is now; NoTable."""
-    rows = await conn.fetch(_SQL["columns"], schema, name)  # type: ignore[attr-defined]
+    rows = await conn.fetch(_SQL["columns"], schema, name)
     if not rows:
         raise NoTable(f"there is no table {schema}.{name}, or this login may not see it")
     key = sorted((row["place"], row["name"]) for row in rows if row["place"] is not None)
@@ -61,9 +59,17 @@ async def table_of(conn: object, schema: str, name: str) -> Table:
     )
 
 
-async def lossless(conn: object) -> None:
+async def named(conn: Connection, text: str) -> Table:
+    """The table that `text` means in a statement: `app.users`, `app."Odd"`; NoTable."""
+    found = await conn.fetchrow(_SQL["named"], text)
+    if found is None:
+        raise NoTable(f"there is no table {text}, or this login may not see it")
+    return await table_of(conn, found["schema"], found["name"])
+
+
+async def lossless(conn: asyncpg.Connection) -> None:
     """Call it in the transaction that reads lines, before the first."""
-    await conn.fetch(_SQL["lossless"])  # type: ignore[attr-defined]
+    await conn.fetch(_SQL["lossless"])
 
 
 def line(table: Table, alias: str = "t") -> str:
@@ -74,7 +80,7 @@ def line(table: Table, alias: str = "t") -> str:
     infinity, arrays that begin at 0, bytes.
     """
     columns = ", ".join(f"{quoted(alias)}.{quoted(c.name)}::text as {quoted(c.name)}" for c in table.columns)
-    return f"(select row_to_json(x)::text from (select {columns}) x)"
+    return f"(select row_to_json(x)::text from (select {columns}) x)"  # noqa: S608  names as the catalogue has them
 
 
 def quoted(name: str) -> str:

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 LONGEST_WORDS = 300
 
+_REFUSED = ("lacked the necessary privileges", "lacked valid authentication", "Permission denied")
+_SILENT = ("error sending request", "timed out", "dns error", "HTTP error")
+
 
 class StorageError(Exception):
     """`fix`: what the operator may do.  Unless said otherwise it may be well at the next attempt."""
@@ -47,12 +50,12 @@ def _told(error: Exception, doing: str, path: str, where: str) -> StorageError:
         return NotThere(f"there is no {path}", where, "it was never written here, or has been removed")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(what, where, "no space is left; make room, or set storage.url to another place")
-    if name in ("PermissionDeniedError", "UnauthenticatedError") or isinstance(error, PermissionError):
+    if "NoSuchBucket" in words:
+        return StorageError(what, where, "there is no such bucket; check storage.url, or create it")
+    if name in ("PermissionDeniedError", "UnauthenticatedError") or any(word in words for word in _REFUSED):
         return StorageError(
             what, where, f"it is not allowed; check storage.access_key, storage.secret_key and its rights ({words})"
         )
-    if "NoSuchBucket" in words:
-        return StorageError(what, where, "there is no such bucket; check storage.url, or create it")
-    if "error sending request" in words or "timed out" in words or "dns error" in words:
+    if any(word in words for word in _SILENT):
         return StorageError(what, where, f"the store does not answer; check storage.endpoint and the network ({words})")
     return StorageError(what, where, f"the store says: {words or name}")

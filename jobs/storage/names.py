@@ -10,9 +10,14 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9._=-]{0,199}")
 _ELSE = re.compile(r"[^A-Za-z0-9_]+")
 
 
+def is_path(text: str) -> bool:
+    """Whether it names an object, and can mean no other place."""
+    return len(text) <= LONGEST and all(_SEGMENT.fullmatch(segment) for segment in text.split("/"))
+
+
 def checked(path: str) -> str:
     """`path` itself; ValueError if it could mean another place: `..`, an empty part, a `/` at either end."""
-    if len(path) > LONGEST or not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
+    if not is_path(path):
         raise ValueError(f"{path[:80]!r} is no path of an object: parts of letters, digits and ._=- between slashes")
     return path
 

@@ -35,10 +35,10 @@ def opened(settings: StorageSettings, folder: Path, secret_key: str | None) -> O
     """
     library: Any = importlib.import_module("obstore")
     stores: Any = importlib.import_module("obstore.store")
-    if settings.scheme == "file":
-        folder = made(folder if settings.url is None else Path(unquote(urlsplit(settings.url).path)))
+    url = settings.url
+    if url is None or settings.scheme == "file":
+        folder = made(folder if url is None else Path(unquote(urlsplit(url).path)))
         return Opened(library, stores.LocalStore(folder), folder, str(folder))
-    assert settings.url is not None
     options: dict[str, Any] = {
         "config": _config(settings, secret_key),
         "client_options": {
@@ -48,7 +48,7 @@ def opened(settings: StorageSettings, folder: Path, secret_key: str | None) -> O
         },
         "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=settings.retry_for)},
     }
-    return Opened(library, stores.from_url(settings.url, **options), None, settings.url)
+    return Opened(library, stores.from_url(url, **options), None, url)
 
 
 def _config(settings: StorageSettings, secret_key: str | None) -> dict[str, str]:

@@ -26,7 +26,7 @@ class StorageSettings:
         "unset: the folder storage under daemon.state_dir.",
     )
     endpoint: str | None = key(
-        None, "The server to ask, where it is not the provider's own: \"https://minio.shop.example\"."
+        None, 'The server to ask, where it is not the provider\'s own: "https://minio.shop.example".'
     )
     region: str | None = key(None, "The bucket's region (S3).")
     access_key: str | None = key(
@@ -54,9 +54,7 @@ class StorageSettings:
     link_for: Duration = key(
         duration("7d"), "How long a link is good, where its job does not say.", minimum=60, maximum=LONGEST_LINK_S
     )
-    link_prefixes: tuple[str, ...] = key(
-        ("exports/",), "Links are made and served for what lies under these alone."
-    )
+    link_prefixes: tuple[str, ...] = key(("exports/",), "Links are made and served for what lies under these alone.")
 
     def __post_init__(self) -> None:
         if self.url is not None:

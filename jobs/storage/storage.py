@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +14,9 @@ from pathlib import Path
 from jobs.secrets import SecretMissing, Secrets
 from jobs.signed import Signer
 from jobs.storage.durable import clear_left_behind
-from jobs.storage.faults import Changed, NotThere, StorageError, in_our_words
+from jobs.storage.faults import Changed, StorageError, in_our_words
 from jobs.storage.links import Link, disposition, link_of, url_of
-from jobs.storage.names import checked
+from jobs.storage.names import checked, is_path
 from jobs.storage.opening import Opened, opened
 from jobs.storage.settings import StorageSettings
 from jobs.storage.writing import Writing, Written
@@ -68,7 +68,7 @@ class Storage:
             await out.write(data)
         return out.written
 
-    async def read(self, path: str) -> AsyncIterator[bytes]:
+    async def read(self, path: str) -> AsyncGenerator[bytes, None]:
         """In pieces of 1 MiB or somewhat more; NotThere."""
         opened = self._open()
         with in_our_words("read", checked(path), opened.where):
@@ -107,7 +107,7 @@ class Storage:
             meta = await opened.library.head_async(opened.store, path)
         return Stored(meta["path"], meta["size"], meta["last_modified"])
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
+    async def list(self, prefix: str = "") -> AsyncGenerator[Stored, None]:
         """Whatever lies under the folder `prefix`, in no certain order."""
         opened = self._open()
         under = checked(prefix.rstrip("/")) if prefix else None
@@ -170,11 +170,11 @@ class Storage:
         if opened.folder is None or not self.settings.link_secrets:
             return None
         link = link_of(self._signer(), token)
-        if link is None or not link.path.startswith(self.settings.link_prefixes):
+        if link is None or not link.path.startswith(self.settings.link_prefixes) or not is_path(link.path):
             return None
         if link.expires_at <= time.time():
             raise Gone("this link is over")
-        path = (opened.folder / checked(link.path)).resolve()
+        path = (opened.folder / link.path).resolve()
         return (path, link) if path.is_relative_to(opened.folder) and path.is_file() else None
 
     def _signer(self) -> Signer:

@@ -36,14 +36,20 @@ class Writing:
     """
 
     def __init__(self, opened: Opened, path: str, part_size: int, attributes: dict[str, str]) -> None:
+        """Nothing is sent before the first part is full, or the object complete."""
         self._opened = opened
         self._path = path
-        self._part_size = part_size
-        self._attributes = attributes
         self._hash = hashlib.sha256()
         self._size = 0
-        self._file: AsyncWritableFile | None = None
         self._written: Written | None = None
+        with in_our_words("write", path, opened.where):
+            self._file: AsyncWritableFile = opened.library.open_writer_async(
+                opened.store,
+                path,
+                buffer_size=part_size,
+                max_concurrency=AT_ONCE,
+                attributes=None if opened.folder is not None else attributes,  # a folder keeps none
+            )
 
     @property
     def written(self) -> Written:
@@ -53,20 +59,10 @@ class Writing:
         return self._written
 
     async def __aenter__(self) -> Writing:
-        opened = self._opened
-        with in_our_words("write", self._path, opened.where):
-            self._file = opened.library.open_writer_async(
-                opened.store,
-                self._path,
-                buffer_size=self._part_size,
-                max_concurrency=AT_ONCE,
-                attributes=None if opened.folder is not None else self._attributes,  # a folder keeps none
-            )
         return self
 
     async def write(self, data: bytes) -> None:
         """Waits while the store is behind."""
-        assert self._file is not None
         self._hash.update(data)
         self._size += len(data)
         with in_our_words("write", self._path, self._opened.where):
@@ -75,7 +71,6 @@ class Writing:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._file is not None
         opened = self._opened
         if kind is not None:
             await self._file.__aexit__(kind, error, trace)  # aborts
