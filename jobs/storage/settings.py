@@ -48,8 +48,8 @@ class StorageSettings:
         "Where strangers reach /files/ of this daemon's admin address, for links to a local folder: "
         '"https://shop.example".',
     )
-    link_secrets: tuple[Secret, ...] = key(
-        (), "Secrets that links to a local folder are signed with; the first one signs, each is believed."
+    link_secrets: tuple[Secret, ...] | None = key(
+        None, "Secrets that links to a local folder are signed with; the first one signs, each is believed."
     )
     link_for: Duration = key(
         duration("7d"), "How long a link is good, where its job does not say.", minimum=60, maximum=LONGEST_LINK_S

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from jobs.storage.durable import sync
-from jobs.storage.faults import in_our_words
+from jobs.storage.faults import StorageError, in_our_words
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -73,7 +74,9 @@ class Writing:
     ) -> None:
         opened = self._opened
         if kind is not None:
-            await self._file.__aexit__(kind, error, trace)  # aborts
+            # What went wrong first is what to tell; parts that are not taken back are nobody's object.
+            with suppress(StorageError), in_our_words("take back", self._path, opened.where):
+                await self._file.__aexit__(kind, error, trace)
             return
         with in_our_words("write", self._path, opened.where):
             await self._file.close()

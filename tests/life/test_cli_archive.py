@@ -45,9 +45,9 @@ async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
     await conn.close()
 
 
-async def archived(conn: asyncpg.Connection, storage: Storage) -> Receipt:
+async def archived(conn: asyncpg.Connection, storage: Storage, run: str = "7-1-abc") -> Receipt:
     table = await named(conn, 'app."Odd log"')
-    part = Part(storage, table, job="odd_log", run="7-1-abc", number=1, range={"id up to": "30"})
+    part = Part(storage, table, job="odd_log", run=run, number=1, range={"id up to": "30"})
     async with part, conn.transaction():
         await lossless(conn)
         await part.add([row[0] for row in await conn.fetch(f"select {line(table)} from {table.sql} t order by id")])
@@ -100,7 +100,7 @@ async def test_rows_go_into_another_table_if_that_is_wanted(
 async def test_what_is_damaged_or_incomplete_is_told_apart(
     terminal: Terminal, storage: Storage, conn: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    whole, damaged, lost = [await archived(conn, storage) for _ in range(3)]
+    whole, damaged, lost = [await archived(conn, storage, run) for run in "abc"]
     await storage.put("archives/app.x/left.jsonl.zst", b"half of it")
     with (tmp_path / "kept" / damaged.path).open("r+b") as file:
         file.seek(20)

@@ -100,7 +100,7 @@ config.toml:32: limits.nothing.rate: give rate, concurrency or both; this limits
 config.toml:34: limits.nobody.per: say which jobs: queue, kind, org_id, lane, "args.KEY", or per
 config.toml:37: limits.odd.per: 'host' is none of queue, kind, org_id, lane, "args.KEY"
 config.toml:39: jobs: unknown section; there are [database] [daemon] [admin] [log] [queues] [kinds] [schedules] \
-[limits] [lanes] [webhook] [email] [push] [sms] [dns] [retention]
+[limits] [lanes] [webhook] [email] [push] [sms] [dns] [storage] [retention]
 config.toml:42: admin.listen: '9464' is no address; write one like "127.0.0.1:9464"
 config.toml:44: dns.resolvers: 'resolver.example' is not a resolver; write an address like "127.0.0.1:5353", \
 "9.9.9.9" or "[::1]:53"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +25,7 @@ from jobs.storage.storage import Storage
 from tests.jobs.storage.bucket import S3
 from tests.jobs.storage.conftest import ENV, LINKED
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(7).randbytes(300_000)
 PATH = "exports/7.zip"
 SIGNER = Signer([ENV["JOBSD_SECRET_LINKS"]], "test")
 
