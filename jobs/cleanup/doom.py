@@ -19,11 +19,18 @@ _BLOCKS = Blocks("purge.sql")
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Rows whose `column` is before `below`, as far as `longer` and their owners let them go."""
+    """Rows whose `column` is before `below`, as far as `longer` and their owners let them go; all of it at `now`."""
 
     column: str
+    now: datetime
     below: datetime
     longer: datetime | None = None
+
+    def later(self, seconds: float) -> Pass:
+        """The pass as it will be then."""
+        by = timedelta(seconds=seconds)
+        longer = None if self.longer is None else self.longer + by
+        return Pass(self.column, self.now + by, self.below + by, longer)
 
 
 async def passes(work: Work[PurgeSettings]) -> list[Pass]:
@@ -33,9 +40,9 @@ async def passes(work: Work[PurgeSettings]) -> list[Pass]:
     if (latest := await _latest_of_owners(work)) is not None:
         below = max(below, latest)
     longer = None if settings.longer_retention is None else now - timedelta(seconds=settings.longer_retention)
-    found = [Pass(settings.age_column, below, longer)]
+    found = [Pass(settings.age_column, now, below, longer)]
     if settings.idle_column is not None and settings.idle_retention is not None:
-        found.append(Pass(settings.idle_column, now - timedelta(seconds=settings.idle_retention), longer))
+        found.append(Pass(settings.idle_column, now, now - timedelta(seconds=settings.idle_retention), longer))
     return found
 
 
@@ -63,7 +70,7 @@ def doom(work: Work[PurgeSettings], one: Pass, table: Table, parameters: Paramet
     return _BLOCKS.fill(
         "older_of_owner",
         age=age,
-        now=parameters.now,
+        now=parameters.once("at", one.now),
         own=_own(work.tables[settings.owner_table], settings.owner_retention),
         seconds=parameters.add(str(settings.retention)),
     )
@@ -77,7 +84,7 @@ def joins(settings: PurgeSettings, tables: Mapping[str, Table]) -> Sql:
     return _BLOCKS.fill("owner", owner=owner.sql, key=owner.key[0].sql, column=table.columns[settings.owner_column].sql)
 
 
-def fits(work: Work[Any], table: Table, parameters: Parameters) -> Sql:
+def _fits(work: Work[Any], table: Table, parameters: Parameters) -> Sql:
     """What must hold of a row whatever its age."""
     settings: PurgeSettings = work.settings
     found = [conditions(predicates(settings.where), table, parameters)]
@@ -88,10 +95,10 @@ def fits(work: Work[Any], table: Table, parameters: Parameters) -> Sql:
     return joined(found, " ")
 
 
-def rest(work: Work[PurgeSettings], one: Pass, table: Table, parameters: Parameters) -> Sql:
-    """What must hold beside the age."""
+def bound(work: Work[PurgeSettings], one: Pass, table: Table, parameters: Parameters) -> Sql:
+    """What must hold beside the age for a row to go, or to be warned of."""
     settings = work.settings
-    found = [fits(work, table, parameters)]
+    found = [_fits(work, table, parameters)]
     if one.longer is not None:
         found.append(
             _BLOCKS.fill(
@@ -101,6 +108,13 @@ def rest(work: Work[PurgeSettings], one: Pass, table: Table, parameters: Paramet
                 conditions=conditions(predicates(settings.longer_where), table, parameters),
             )
         )
+    return joined(found, " ")
+
+
+def rest(work: Work[PurgeSettings], one: Pass, table: Table, parameters: Parameters) -> Sql:
+    """What must hold beside the age for a row to go."""
+    settings = work.settings
+    found = [bound(work, one, table, parameters)]
     if settings.warn_column is not None and settings.warn_before is not None:
         found.append(
             _BLOCKS.fill(

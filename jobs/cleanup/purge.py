@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
+from jobs.catalogue import sampling
 from jobs.catalogue.audit import each_row, noted
 from jobs.catalogue.ground import Table
-from jobs.catalogue.pages import Page, Pages
-from jobs.catalogue.skeleton import NOTHING, ROW, Blocks, Parameters, Sql, alias, joined, of
+from jobs.catalogue.pages import Chosen, Page, Pages
+from jobs.catalogue.skeleton import NOTHING, Blocks, Parameters, Sql, alias, joined
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.cleanup import warning
+from jobs.cleanup.archived import Archiving
 from jobs.cleanup.doom import Pass, doom, joins, passes, rest
 from jobs.cleanup.purge_settings import PurgeSettings, advise, needs
 from jobs.cleanup.totals import kept
 
 _BLOCKS = Blocks("purge.sql")
 
-COUNT_MAX = 1_000_000
-"""A rehearsal counts no further."""
 
-SAMPLE = 5
-
-
-async def _run(work: Work[PurgeSettings]) -> Result:
+async def run(work: Work[PurgeSettings]) -> Result:
     settings, table = work.settings, work.tables[work.settings.table]
-    counted: Counter[str] = Counter(deleted=0)
+    counted: Counter[str] = Counter(deleted=0, archived=0) if settings.archive else Counter(deleted=0)
     if settings.warn_before is not None:
         counted["warned"] = await warning.warn(work)
 
     def left() -> int | None:
         return None if work.args.max_rows is None else work.args.max_rows - counted["deleted"]
 
+    async def gone(said: Mapping[str, Any], percent: float) -> None:
+        counted["deleted"] += said["deleted"]
+        counted.update({child: said[name] for child, name in _children(settings)})
+        await work.ctx.progress(percent, **counted)
+
     for one in await passes(work):
+        if settings.archive:
+            async for part in Archiving(work, one, left).parts():
+                counted["archived"] += len(part.keys)
+                chosen = Chosen(work, table, part.keys, part.versions)
+                async for said in chosen.run(partial(statement, work, one, unchanged=True)):
+                    await gone(said, part.percent)
+            continue
         pages = Pages(work, table, table.columns[one.column], one.below)
         async for said in pages.run(partial(statement, work, one), left):
-            counted["deleted"] += said["deleted"]
-            counted.update({child: said[name] for child, name in _children(settings)})
-            await work.ctx.progress(pages.percent(said["at"]), **counted)
+            await gone(said, pages.percent(said["at"]))
     return dict(counted)
 
 
-def statement(work: Work[PurgeSettings], one: Pass, page: Page) -> Sql:
+def statement(work: Work[PurgeSettings], one: Pass, page: Page, *, unchanged: bool = False) -> Sql:
+    """`unchanged`: only rows that are what they were when their keys were read."""
     settings, table, parameters = work.settings, page.table, page.parameters
+    conditions = rest(work, one, table, parameters)
     returned = settings.totals_table is not None or each_row(settings.audit_values)
     return _BLOCKS.fill(
         "page",
@@ -56,7 +63,7 @@ def statement(work: Work[PurgeSettings], one: Pass, page: Page) -> Sql:
         same=page.same,
         joins=joins(settings, work.tables),
         doom=doom(work, one, table, parameters),
-        conditions=rest(work, one, table, parameters),
+        conditions=joined([conditions, _BLOCKS.fill("unchanged")], " ") if unchanged else conditions,
         before=_together(work),
         returned=_BLOCKS.fill("all_columns" if returned else "one"),
         beside=joined([_totals(work, table, parameters), _audit(work, table, parameters)], ""),
@@ -94,27 +101,23 @@ def _audit(work: Work[PurgeSettings], table: Table, parameters: Parameters) -> S
 # --- rehearsed --------------------------------------------------------------------------------------------------------
 
 
-async def _rehearse(work: Work[PurgeSettings]) -> Result:
-    table = work.tables[work.settings.table]
-    total, sample = 0, list[Any]()
+async def rehearse(work: Work[PurgeSettings]) -> Result:
+    settings, table = work.settings, work.tables[work.settings.table]
+    total, rows = 0, list[Any]()
     asked = await passes(work)
+    whose = joins(settings, work.tables)
     for number, one in enumerate(asked):
-        total += await work.conn.fetchval(*_question(work, table, "count", one, asked[:number]))
-        if len(sample) < SAMPLE:
-            rows = await work.conn.fetch(*_question(work, table, "sample", one, asked[:number]))
-            sample += [msgspec.json.decode(row[0]) for row in rows][: SAMPLE - len(sample)]
-    said: Result = {"would_delete": total, "table": work.settings.table, "sample": sample}
-    if total >= COUNT_MAX:
-        said["or_more"] = True
-    if work.settings.warn_before is not None:
+        condition = partial(_goes, work, table, one, asked[:number])
+        total += await sampling.count(work, table, condition, whose)
+        rows += await sampling.sample(work, table, settings.where, one.column, condition, whose)
+    said = sampling.said("delete", total, settings.table, rows)
+    if settings.warn_before is not None:
         said["would_warn"] = await warning.count(work)
     return said
 
 
-def _question(work: Work[PurgeSettings], table: Table, what: str, one: Pass, before: Iterable[Pass]) -> list[Any]:
-    """The statement that counts, or shows some, and its parameters."""
-    settings, parameters = work.settings, Parameters(work.now)
-    age = table.columns[one.column].sql
+def _goes(work: Work[PurgeSettings], table: Table, one: Pass, before: Iterable[Pass], parameters: Parameters) -> Sql:
+    """That a row goes in this pass, and has not gone in one before it."""
     newer = [
         _BLOCKS.fill(
             "newer",
@@ -124,18 +127,7 @@ def _question(work: Work[PurgeSettings], table: Table, what: str, one: Pass, bef
         )
         for other in before
     ]
-    places = {
-        "table": table.sql,
-        "joins": joins(settings, work.tables),
-        "doom": doom(work, one, table, parameters),
-        "conditions": joined([rest(work, one, table, parameters), *newer], " "),
-        "most": parameters.add(COUNT_MAX if what == "count" else SAMPLE),
-    }
-    if what == "sample":
-        named = [*(column.name for column in table.key), one.column, *settings.where]
-        columns = [of(ROW, table.columns[name].sql) for name in dict.fromkeys(named)]
-        places |= {"shown": joined(columns), "order": of(ROW, age)}
-    return [str(_BLOCKS.fill(what, **places)), *parameters.values]
+    return joined([doom(work, one, table, parameters), rest(work, one, table, parameters), *newer], " ")
 
 
 PURGE = Verb(
@@ -144,7 +136,7 @@ PURGE = Verb(
     "index has the rows in that order; else by going through the whole table.",
     settings=PurgeSettings,
     needs=needs,
-    run=_run,
-    rehearse=_rehearse,
+    run=run,
+    rehearse=rehearse,
     advise=advise,
 )

@@ -88,6 +88,7 @@ class PurgeSettings(BatchSettings):
     totals_sums: dict[str, str] = key(
         factory=dict, doc="Its columns, and the column that each is the sum of.", example='{ bytes = "size_bytes" }'
     )
+    archive: bool = key(False, "Rows go into an archive in [storage] first: written, synced and read back.")
     audit_table: str | None = key(None, "Where it is written down, in the same statement.", example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
@@ -121,18 +122,10 @@ class PurgeSettings(BatchSettings):
             raise ValueError("longer_retention: is shorter than retention")
         if self.owner_retention is not None and self.owner_table is None:
             raise ValueError("owner_retention: is a column of owner_table; give that")
-        if self.owner_retention is not None and self.longer_retention is not None:
-            raise ValueError("longer_retention: does not go with owner_retention; make two jobs of it")
-        if self.warn_before is not None:
-            self._check_warning(self.warn_before)
-
-    def _check_warning(self, before: Duration) -> None:
-        if self.owner_email is None:
+        if self.warn_before is not None and self.owner_email is None:
             raise ValueError("owner_email: a warning goes there; give the column with the address")
-        if before > self.retention:
+        if self.warn_before is not None and self.warn_before > self.retention:
             raise ValueError("warn_before: is longer than retention")
-        if self.idle_column is not None or self.longer_retention is not None or self.owner_retention is not None:
-            raise ValueError("warn_before: goes with one retention for all rows; make two jobs of it")
 
 
 def needs(settings: PurgeSettings) -> Iterator[Need]:

@@ -2,77 +2,66 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from jobs.catalogue import sampling
 from jobs.catalogue.pages import Page, Pages
-from jobs.catalogue.skeleton import Blocks, Parameters, Sql, of
+from jobs.catalogue.skeleton import Blocks, Parameters, Sql, joined, of
 from jobs.catalogue.verb import Work
-from jobs.cleanup.doom import fits, joins
+from jobs.cleanup.doom import Pass, bound, doom, joins, passes
 from jobs.cleanup.purge_settings import PurgeSettings
 
 _BLOCKS = Blocks("warning.sql")
 
-COUNT_MAX = 1_000_000
-
 
 async def warn(work: Work[PurgeSettings]) -> int:
     """Tell the owners of rows that will soon be old enough, once each; how many rows that were."""
-    settings, table = work.settings, work.tables[work.settings.table]
-    warned = 0
-    pages = Pages(work, table, table.columns[settings.age_column], soon(work))
-
-    def statement(page: Page) -> Sql:
-        parameters = page.parameters
-        return _BLOCKS.fill(
-            "page",
-            scan=page.scan,
-            keys=page.keys,
-            table=table.sql,
-            same=page.same,
-            joins=joins(settings, work.tables),
-            email=_email(work),
-            due=_due(work, parameters, page.below),
-            conditions=fits(work, table, parameters),
-            column=table.columns[str(settings.warn_column)].sql,
-            now=parameters.now,
-            mail=parameters.add(_mail(work)),
-            name=parameters.add(work.name),
-        )
-
-    async for said in pages.run(statement):
-        warned += said["warned"]
-        await work.ctx.progress(0.0, warned=warned)
+    table, warned = work.tables[work.settings.table], 0
+    for one in await _soon(work):
+        pages = Pages(work, table, table.columns[one.column], one.below)
+        async for said in pages.run(partial(_statement, work, one)):
+            warned += said["warned"]
+            await work.ctx.progress(0.0, warned=warned)
     return warned
 
 
 async def count(work: Work[PurgeSettings]) -> int:
-    """Whose owners would be told."""
-    table, parameters = work.tables[work.settings.table], Parameters(work.now)
-    statement = _BLOCKS.fill(
-        "count",
+    """Whose owners would be told; one that is due by its age and idle too is counted twice."""
+    table, whose = work.tables[work.settings.table], joins(work.settings, work.tables)
+    return sum([await sampling.count(work, table, partial(_due, work, one), whose) for one in await _soon(work)])
+
+
+async def _soon(work: Work[PurgeSettings]) -> list[Pass]:
+    return [one.later(work.settings.warn_before or 0.0) for one in await passes(work)]
+
+
+def _statement(work: Work[PurgeSettings], one: Pass, page: Page) -> Sql:
+    settings, table, parameters = work.settings, page.table, page.parameters
+    return _BLOCKS.fill(
+        "page",
+        scan=page.scan,
+        keys=page.keys,
         table=table.sql,
-        joins=joins(work.settings, work.tables),
-        due=_due(work, parameters, parameters.add(soon(work))),
-        conditions=fits(work, table, parameters),
-        most=parameters.add(COUNT_MAX),
+        same=page.same,
+        joins=joins(settings, work.tables),
+        email=_email(work),
+        due=_due(work, one, parameters),
+        column=table.columns[str(settings.warn_column)].sql,
+        now=parameters.now,
+        mail=parameters.add(_mail(work)),
+        name=parameters.add(work.name),
     )
-    found: int = await work.conn.fetchval(str(statement), *parameters.values)
-    return found
 
 
-def soon(work: Work[PurgeSettings]) -> datetime:
-    """Rows from before this are warned of."""
-    settings = work.settings
-    return work.now - timedelta(seconds=settings.retention - (settings.warn_before or 0.0))
-
-
-def _due(work: Work[PurgeSettings], parameters: Parameters, below: Sql) -> Sql:
-    table, settings = work.tables[work.settings.table], work.settings
-    age, column = table.columns[settings.age_column].sql, table.columns[str(settings.warn_column)].sql
-    return _BLOCKS.fill("due", age=age, below=below, column=column)
+def _due(work: Work[PurgeSettings], one: Pass, parameters: Parameters) -> Sql:
+    """That a row will be old enough by then, and nobody was told."""
+    table = work.tables[work.settings.table]
+    untold = _BLOCKS.fill("untold", column=table.columns[str(work.settings.warn_column)].sql)
+    return joined([doom(work, one, table, parameters), bound(work, one, table, parameters), untold], " ")
 
 
 def _email(work: Work[PurgeSettings]) -> Sql:

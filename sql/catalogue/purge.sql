@@ -17,6 +17,22 @@ with {scan}, doomed as materialized (
 select scanned, last, at, (select count(*)::int from gone) as deleted{counted}
 from page;
 
+-- name: read
+-- The rows of a page that are to go, as lines of an archive; nothing is locked.
+with {scan}, found as materialized (
+    select {key} as key, t.xmin::text as version, {line} as line
+    from scanned as s join {table} as t on {same} {joins}
+    where {doom} {conditions}
+)
+select scanned, last, at, coalesce((select array_agg(key) from found), array[]::text[]) as keys,
+       coalesce((select array_agg(version) from found), array[]::text[]) as versions,
+       coalesce((select array_agg(line) from found), array[]::text[]) as lines
+from page;
+
+-- name: unchanged
+-- As they were when they were archived.
+and t.xmin::text = s.version;
+
 -- name: older
 t.{age} < {below}::timestamptz;
 
@@ -56,18 +72,6 @@ and t.{column} <= {now}::timestamptz - {seconds}::text::float8 * interval '1 sec
 
 -- name: all_columns
 t.*;
-
--- name: count
--- How many rows would go, up to {most}.
-select count(*)::int from (
-    select from {table} as t {joins} where {doom} {conditions} limit {most}::int
-) as found;
-
--- name: sample
--- Some of those that would go, the oldest first.
-select row_to_json(found)::text from (
-    select {shown} from {table} as t {joins} where {doom} {conditions} order by {order} limit {most}::int
-) as found;
 
 -- name: longer
 -- Rows that these conditions single out are kept for longer.

@@ -6,7 +6,7 @@
 with {scan}, due as materialized (
     select {keys}, {email}::text as email
     from scanned as s join {table} as t on {same} {joins}
-    where {due} {conditions}
+    where {due}
     for update of t skip locked
 ), told as (
     update {table} as t set {column} = {now}::timestamptz from due as s where {same} returning s.email
@@ -21,13 +21,8 @@ with {scan}, due as materialized (
 select scanned, last, at, (select count(*)::int from told) as warned, (select count(*)::int from mails) as mails
 from page;
 
--- name: due
-t.{age} < {below}::timestamptz and t.{column} is null;
-
--- name: count
-select count(*)::int from (
-    select from {table} as t {joins} where {due} {conditions} limit {most}::int
-) as found;
+-- name: untold
+and t.{column} is null;
 
 -- name: owner
 o;

@@ -91,7 +91,7 @@ async def names(queue: Queue) -> dict[str, int]:
 async def everything(queue: Queue) -> Any:
     """All that ever was, by keeper and day: what is there and what purged rows came to."""
     return await queue.pool.fetch(
-        "select keeper, day, sum(notes)::int, sum(bytes)::int from ("
+        "select keeper, day, sum(notes)::int, coalesce(sum(bytes), 0)::int from ("
         "select keeper, (at at time zone 'UTC')::date as day, 1 as notes, size as bytes from zoo.notes "
         "union all select keeper, day, notes, bytes from zoo.sums) as ever group by 1, 2 order by 1, 2"
     )
