@@ -139,6 +139,16 @@ class Metrics:
             "webhook_endpoint_notices_total", "Webhook endpoints that this daemon warned of or disabled.", "notice"
         )
 
+        self.domain_checks = self._counts("domain_checks_total", "Checks of registered domains.", "verdict")
+        self.domain_changes = self._counts(
+            "domain_changes_total", "Registered domains that a check brought to another state.", "state"
+        )
+        self.domain_notices = self._counts("domain_notices_total", "Notices to owners of domains.", "notice")
+        self.domains_planned = self._count("domains_planned_total", "Checks of domains that this daemon inserted.")
+        self.domains_late = self._gauge(
+            "domains_late_seconds", "How long the first of the domains planned last had been due."
+        )
+
         # --- the table, as the last sample saw it
         self.ready = self._levels(
             "ready", "Rows due and waiting; exact up to 1,000 in a class of priority, estimated beyond.", "queue"

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, fields
 
+from jobs.dns.policy import DomainPolicy
 from jobs.values import Duration, duration, key
 
 _HOST_AND_PORT = re.compile(r"\[(?P<v6>[^\]]+)\](?::(?P<v6_port>\d+))?|(?P<v4>[^:]+)(?::(?P<v4_port>\d+))?")
@@ -51,6 +52,8 @@ class DnsSettings:
     tcp_fallback: bool = key(True, "Ask again over TCP when an answer does not fit a datagram.")
     edns_payload: int = key(1232, "The largest datagram we say we take, in bytes.", minimum=512, maximum=4096)
     concurrency: int = key(100, "Questions under way at once; the others wait.", minimum=1, maximum=10_000)
+
+    domains: DomainPolicy = key(factory=DomainPolicy, doc="Registered domains: rows of table domains.")
 
     def __post_init__(self) -> None:
         for text in self.resolvers:
