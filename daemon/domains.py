@@ -27,7 +27,12 @@ class Domains:
 
     def _checked(self, org_id: str | None, row: object) -> None:
         match row:
-            case {"verdict": str(verdict), "domain": str(domain), "state_before": str(before), "step": {"state": str(state)}}:
+            case {
+                "verdict": str(verdict),
+                "domain": str(domain),
+                "state_before": str(before),
+                "step": {"state": str(state)},
+            }:
                 self._upkeep.domain_checked(verdict)
                 if notice := row.get("notice"):
                     self._upkeep.domain_noticed(str(notice))

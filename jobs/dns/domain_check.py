@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -73,11 +73,13 @@ async def domain_check(args: DomainCheckArgs, ctx: Context) -> Outcome:
     def clock() -> datetime:
         return domain.now + timedelta(seconds=time.perf_counter() - started)
 
-    seen = await look(ctx.dns, domain.domain, domain.wanted(), clock, visible=not domain.is_new)
+    seen = await _look(domain, ctx, clock)
     told = concluded(domain, seen, clock(), policy)
     if not ctx.dry_run:
         spent_ms = round((time.perf_counter() - started) * 1000, 3)
-        ctx.record(LEDGER, {**_said(domain, seen, told), "duration_ms": spent_ms, **_notices(domain, told, ctx, policy)})
+        ctx.record(
+            LEDGER, {**_said(domain, seen, told), "duration_ms": spent_ms, **_notices(domain, told, ctx, policy)}
+        )
     return Done(
         {
             "domain": domain.domain,
@@ -108,6 +110,14 @@ async def _turn(args: DomainCheckArgs, ctx: Context, policy: DomainPolicy) -> Ma
             raise
         await (transaction.rollback() if ctx.dry_run else transaction.commit())
         return row
+
+
+async def _look(domain: Registered, ctx: Context, clock: Callable[[], datetime]) -> Look:
+    try:
+        wanted = domain.wanted()
+    except ValueError as error:
+        return Look(obstacle=str(error))
+    return await look(ctx.dns, domain.domain, wanted, clock, visible=not domain.is_new)
 
 
 def _unknown(args: DomainCheckArgs, ctx: Context) -> Outcome:
@@ -189,7 +199,7 @@ def _said(domain: Registered, seen: Look, told: Told) -> dict[str, Any]:
 def _notices(domain: Registered, told: Told, ctx: Context, policy: DomainPolicy) -> dict[str, Any]:
     if told.step.notice is None:
         return {"domain": domain.domain}
-    publish = to_publish(replace(domain, token=told.token).wanted())
+    publish = _published(replace(domain, token=told.token))
     about = notice.About(domain.domain, ctx.job.org_id, domain.memory.state, told.step, told.conclusion, publish)
     said: dict[str, Any] = {"domain": domain.domain, "notice": told.step.notice}
     if "webhook" in policy.notify:
@@ -197,3 +207,10 @@ def _notices(domain: Registered, told: Told, ctx: Context, policy: DomainPolicy)
     if "email" in policy.notify and domain.contact is not None:
         said["mail"] = notice.mail(about, domain.contact, policy)
     return said
+
+
+def _published(domain: Registered) -> list[dict[str, str]]:
+    try:
+        return to_publish(domain.wanted())
+    except ValueError:
+        return []  # the conclusion says why

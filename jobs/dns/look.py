@@ -23,10 +23,12 @@ _SETTLED = frozenset({"mismatch", "absent", "servers_disagree"})
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The conclusions, in the order of what was wanted; `name_servers`: of the zone of the first of them."""
+    """The conclusions, in the order of what was wanted; `name_servers`: of the zone of the first of them.  `obstacle`:
+    why nobody could look."""
 
-    conclusions: tuple[Conclusion, ...]
-    name_servers: tuple[str, ...]
+    conclusions: tuple[Conclusion, ...] = ()
+    name_servers: tuple[str, ...] = ()
+    obstacle: str | None = None
 
     @property
     def overall(self) -> Overall:
@@ -34,17 +36,21 @@ class Look:
 
     @property
     def verdict(self) -> Verdict:
-        return self.overall.verdict
+        return "indeterminate" if self.obstacle else self.overall.verdict
 
     @property
     def word(self) -> Word:
         """The gravest, for the state of a domain.  Bad is only what its own name servers say."""
+        if self.obstacle:
+            return "unsure"
         words = {_word(conclusion) for conclusion in self.conclusions if not conclusion.advice}
         return next((word for word in _GRAVEST_FIRST if word in words), "good")
 
     @property
     def text(self) -> str:
         """What its owner reads: of all that is not as it should be; and then what is only advice."""
+        if self.obstacle:
+            return self.obstacle
         advice = [c.text for c in self.conclusions if c.advice and c.verdict != "match"]
         return " ".join([self.overall.text, *advice])
 

@@ -27,7 +27,10 @@ class DomainPolicy:
         duration("30d"), "A domain that is not verified by then expires: nobody looks any more.", minimum=60
     )
     every: Duration = key(
-        duration("24h"), "A verified domain is checked so often, each at a time of its own.", minimum=1, maximum=30 * 86400
+        duration("24h"),
+        "A verified domain is checked so often, each at a time of its own.",
+        minimum=1,
+        maximum=30 * 86400,
     )
     warn_after: Duration = key(
         duration("24h"), "Its name servers have lacked its records for so long: its owner is told.", minimum=0
@@ -41,7 +44,10 @@ class DomainPolicy:
         duration("10m"), "After name servers disagreed; doubled likewise.", minimum=1, maximum=86400
     )
     check_gap: Duration = key(
-        duration("10s"), "A second check of a domain within this time is answered by the first.", minimum=0, maximum=3600
+        duration("10s"),
+        "A second check of a domain within this time is answered by the first.",
+        minimum=0,
+        maximum=3600,
     )
     per_minute: int = key(
         1000, "Checks that the plan inserts in a minute, over all daemons.", minimum=1, maximum=1_000_000

@@ -24,7 +24,7 @@ class Registered:
     domain: str
     challenge: str
     token: str
-    expect: tuple[Expectation, ...]
+    expect: str
     contact: str | None
     checks: int
     name_servers: tuple[str, ...]
@@ -36,23 +36,26 @@ class Registered:
         return self.checks == 0
 
     def wanted(self) -> tuple[Wanted, ...]:
-        """What should be there, the token first; ValueError for a record that is not at or below the domain."""
-        token = Expectation(type="TOKEN", name=f"{self.challenge}.{self.domain}.", value=self.token)
-        return tuple(expectation.at(self.domain) for expectation in (token, *self.expect))
+        return wanted(self.domain, self.challenge, self.token, self.expect)
+
+
+def wanted(domain: str, challenge: str, token: str, expect: str) -> tuple[Wanted, ...]:
+    """What should be there, the token first; ValueError, for people, where `expect` (column expect) cannot be read."""
+    try:
+        first = Expectation(type="TOKEN", name=f"{challenge}.{domain}.", value=token)
+        return tuple(expectation.at(domain) for expectation in (first, *_EXPECT.decode(expect)))
+    except ValueError as error:
+        raise ValueError(f"What is expected of {domain} cannot be read: {error}") from None
 
 
 def registered(row: Mapping[str, Any]) -> Registered:
-    """Of a row of statement `turn`; ValueError, for people, where column expect cannot be read."""
-    try:
-        expect = _EXPECT.decode(row["expect"])
-    except msgspec.ValidationError as error:
-        raise ValueError(f"what is expected of {row['domain']} cannot be read: {error}") from None
+    """Of a row of statement `turn`."""
     return Registered(
         id=row["id"],
         domain=row["domain"],
         challenge=row["challenge"],
         token=row["token"],
-        expect=expect,
+        expect=row["expect"],
         contact=row["contact"],
         checks=row["checks"],
         name_servers=tuple(row["name_servers"] or ()),
@@ -61,11 +64,11 @@ def registered(row: Mapping[str, Any]) -> Registered:
     )
 
 
-def to_publish(wanted: tuple[Wanted, ...]) -> list[dict[str, str]]:
+def to_publish(records: tuple[Wanted, ...]) -> list[dict[str, str]]:
     """Name, type and value of each record, for people who have a form of their provider's before them."""
     return [
         {"name": one.name, "type": one.rdtype, "value": published(one.value) if one.type == "TOKEN" else _shown(one)}
-        for one in wanted
+        for one in records
         if not one.advice
     ]
 

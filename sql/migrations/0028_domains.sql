@@ -55,7 +55,7 @@ create table domains (
 
 create unique index domains_name on domains (coalesce(org_id, ''), domain);
 -- One organisation's record never verifies another's, also where tokens were brought along.
-create unique index domains_token on domains (domain, token);
+create unique index domains_token on domains (token, domain);
 create index domains_due on domains (next_check_at) where next_check_at is not null;
 
 comment on table domains is 'Domains to be verified: insert into domains (org_id, domain) values (…) returning challenge, token.';

@@ -87,7 +87,10 @@ def test_a_verified_domain_whose_records_are_gone_is_told_after_a_day_and_let_go
     assert life.sees("bad").memory.state == "degraded"
     while life.memory.state == "degraded":
         life.sees("bad")
-    assert [(notice, (at - START) / timedelta(hours=1)) for notice, at in life.told] == [("degraded", 24), ("failed", 120)]
+    assert [(notice, (at - START) / timedelta(hours=1)) for notice, at in life.told] == [
+        ("degraded", 24),
+        ("failed", 120),
+    ]
     assert life.memory.state == "failed"
     life.sees("good")
     assert (life.memory.state, [notice for notice, _ in life.told]) == ("verified", ["degraded", "failed", "verified"])
@@ -140,10 +143,10 @@ def test_an_expired_domain_is_verified_by_a_check_that_somebody_asks_for() -> No
     assert (step.memory.state, step.notice) == ("verified", "verified")
 
 
-@given(st.lists(doubts, min_size=1, max_size=300), slots, st.sampled_from(["pending", "verified", "degraded", "failed"]))
-def test_checks_that_cannot_tell_change_no_state_and_move_no_clock(
-    seen: list[Word], slot: float, state: State
-) -> None:
+@given(
+    st.lists(doubts, min_size=1, max_size=300), slots, st.sampled_from(["pending", "verified", "degraded", "failed"])
+)
+def test_checks_that_cannot_tell_change_no_state_and_move_no_clock(seen: list[Word], slot: float, state: State) -> None:
     policy = replace(POLICY, give_up_after=duration("10000d"))
     life = Life(state, slot, policy)
     life.memory = replace(life.memory, mismatch_s=policy.fail_after - 1, mismatch_at=START - timedelta(minutes=5))
