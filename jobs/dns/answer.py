@@ -37,7 +37,7 @@ class Answer:
     case; timeout, malformed, lame, unreachable, truncated, cname_loop; no_route (this machine has no way there),
     blocked (the server's address is not public), no_address and address_unknown (the server's name has none, or nobody
     could tell); bogus (DNSSEC is broken), budget (the check may ask no more), disagree (resolvers do).  `servers` maps
-    each server asked to what it said.  `dangling` marks a reply that stops at a CNAME whose target is still to be asked.
+    each server asked to what it said.  `dangling`: it stops at a CNAME whose target is still to be asked.
     """
 
     outcome: Outcome
