@@ -8,7 +8,8 @@ from typing import Any
 import dns.resolver
 import pytest
 
-from jobs.dns.resolver import Resolver, system_servers
+from jobs.dns.recursive import system_servers
+from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings, Server, server
 
 
