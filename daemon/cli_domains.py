@@ -52,9 +52,7 @@ org_option = click.option("--org", "org_id", metavar="ID", help="The organisatio
 @click.option("--state", type=click.Choice(STATES), help="In this state.")
 @click.option("--from", "from_domain", default="", metavar="DOMAIN", callback=_domain, help="From this one on.")
 @json_option
-def list_(
-    config_file: Path | None, org_id: str | None, state: str | None, from_domain: str, as_json: bool
-) -> None:
+def list_(config_file: Path | None, org_id: str | None, state: str | None, from_domain: str, as_json: bool) -> None:
     """Domains by name, at most 1,000 of them. Without `next_check_at` nobody looks at one any more."""
 
     async def fetch(session: Session) -> list[Row]:
@@ -110,7 +108,9 @@ _FACTS = (
 @org_option
 @click.option("--expect", metavar="JSON", help='Records beside the token: [{"type": "MX", "value": "mx.example.net"}].')
 @click.option("--contact", metavar="ADDRESS", help="Who is told by e-mail.")
-@click.option("--challenge", metavar="LABEL", help="Where the token is published, below the domain.", show_default=False)
+@click.option(
+    "--challenge", metavar="LABEL", help="Where the token is published, below the domain.", show_default=False
+)
 @click.option("--token", metavar="TOKEN", help="One that is published already, brought along from elsewhere.")
 @config_option
 @ask_options
@@ -132,7 +132,9 @@ def add(
     publish = _publish(row)
     note(f"{domain} {_would(ask, row['is_new'])}")
     if ask.as_json:
-        print_json({"domain": domain, "org_id": org_id, "state": row["state"], "publish": publish, "dry_run": ask.dry_run})
+        print_json(
+            {"domain": domain, "org_id": org_id, "state": row["state"], "publish": publish, "dry_run": ask.dry_run}
+        )
     else:
         print_rows(publish, ("name", "type", "value"), as_json=False)
     return OK
@@ -144,8 +146,8 @@ def add(
 @config_option
 @ask_options
 def check(domain: str, org_id: str | None, config_file: Path | None, ask: Ask) -> int:
-    """Inserts a row of kind domain_check and prints its id. Within ten seconds of the last check nobody is asked anew: that
-    one is the answer."""
+    """Inserts a row of kind domain_check and prints its id. Within ten seconds of the last check nobody is asked anew:
+    that one is the answer."""
     row = with_session(config_file, lambda session: _ordered(session, ask, "check", (org_id, domain)))
     if ask.as_json:
         print_json({"domain": domain, "org_id": org_id, "job_id": row["id"], "dry_run": ask.dry_run})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from daemon.observe import Observer
 from daemon.settle import Transition
@@ -25,7 +26,7 @@ class Domains:
                     if ledger == DOMAINS:
                         self._checked(t.job.org_id, row)
 
-    def _checked(self, org_id: str | None, row: object) -> None:
+    def _checked(self, org_id: str | None, row: Mapping[str, Any]) -> None:
         match row:
             case {
                 "verdict": str(verdict),

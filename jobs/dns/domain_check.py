@@ -104,12 +104,12 @@ async def _turn(args: DomainCheckArgs, ctx: Context, policy: DomainPolicy) -> Ma
         transaction = conn.transaction()
         await transaction.start()
         try:
-            row: Mapping[str, Any] | None = await conn.fetchrow(_SQL["turn"], *given)
+            row = await conn.fetchrow(_SQL["turn"], *given)
         except BaseException:
             await transaction.rollback()
             raise
         await (transaction.rollback() if ctx.dry_run else transaction.commit())
-        return row
+        return None if row is None else dict(row)
 
 
 async def _look(domain: Registered, ctx: Context, clock: Callable[[], datetime]) -> Look:
@@ -163,7 +163,7 @@ def concluded(domain: Registered, seen: Look, now: datetime, policy: DomainPolic
 
 
 def challenged(step: Step, now: datetime, policy: DomainPolicy) -> Step:
-    """A verified domain that is given a new token: in trouble until that is published, which its owner is told at once."""
+    """A verified domain that is given a new token: in trouble until that is published; its owner is told at once."""
     memory = replace(
         step.memory,
         state="degraded",

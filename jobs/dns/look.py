@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from jobs.dns.state import Word
 from jobs.dns.verdict import Verdict
 
 if TYPE_CHECKING:
-    from jobs.dns.resolver import Check, Resolver
+    from jobs.dns.check import Check
+    from jobs.dns.resolver import Resolver
 
 _GRAVEST_FIRST: tuple[Word, ...] = ("bad", "unsure", "disagree", "spreading", "good")
 _SETTLED = frozenset({"mismatch", "absent", "servers_disagree"})
@@ -60,7 +61,7 @@ class Look:
 
     def rows(self) -> list[dict[str, Any]]:
         """As JSON takes them."""
-        return [asdict(conclusion) for conclusion in self.conclusions]
+        return [dict(conclusion.as_row()) for conclusion in self.conclusions]
 
     def servers(self) -> dict[str, str]:
         """server → what it said, where it did not say the same to all questions the gravest first of these."""
@@ -76,8 +77,9 @@ async def look(
 ) -> Look:
     """All records at once; what several of them need is asked once.
 
-    Name servers are asked first.  Resolvers are asked only for what is published, or when no name server can be reached:
-    the question itself makes them remember for up to an hour that there is nothing.  Not `visible`: they are not asked.
+    Name servers are asked first.  Resolvers are asked only for what is published, or when no name server can be
+    reached: the question itself makes them remember for up to an hour that there is nothing.  Not `visible`: they are
+    not asked.
     """
     async with dns.check(domain) as view, asyncio.TaskGroup() as group:
         tasks = [group.create_task(_conclude(view, one, clock, visible=visible)) for one in wanted]
@@ -88,11 +90,12 @@ async def look(
 async def _conclude(
     view: Check, one: Wanted, clock: Callable[[], datetime], *, visible: bool
 ) -> tuple[Conclusion, tuple[str, ...]]:
+    ask = view.query if visible else view.published
     sighting = await view.sight(*one.question, visible=False)
-    conclusion = await check(one, sighting, view.query, clock())
+    conclusion = await check(one, sighting, ask, clock())
     if visible and conclusion.state not in _SETTLED:
         sighting = await view.sight(*one.question, visible=True)
-        conclusion = await check(one, sighting, view.query, clock())
+        conclusion = await check(one, sighting, ask, clock())
     hosts = {server.partition(" ")[0] for server in sighting.authorities}
     return conclusion, tuple(sorted(hosts))
 

@@ -73,5 +73,5 @@ class DomainPolicy:
             raise ValueError("warn_after: a warning must come before the end (fail_after)")
         for field in fields(self):
             low, high, value = field.metadata["minimum"], field.metadata["maximum"], getattr(self, field.name)
-            if low is not None and value < low or high is not None and value > high:
+            if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(f"{field.name}: {value} is out of bounds")

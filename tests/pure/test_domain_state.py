@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -99,7 +100,7 @@ def test_a_verified_domain_whose_records_are_gone_is_told_after_a_day_and_let_go
 def test_who_was_told_nothing_is_told_nothing_of_its_end() -> None:
     life = Life("verified")
     for word in ("bad", "bad", "unsure", "bad", "good"):
-        life.sees(word)  # type: ignore[arg-type]
+        life.sees(word)
     assert (life.memory.state, life.told) == ("verified", [])
 
 
@@ -167,8 +168,8 @@ def test_a_domain_that_has_its_records_never_leaves_verified(seen: list[Word], s
 
 @given(st.lists(words, max_size=400), slots, st.sampled_from(["pending", "verified"]))
 def test_any_life_keeps_the_rules(seen: list[Word], slot: float, state: State) -> None:
-    """Failed only after five days that were counted between mismatches; warned once a week at most; a way back is told if
-    and only if trouble was; and the same check, made again, comes to the same."""
+    """Failed only after five days that were counted between mismatches; warned once a week at most; a way back is told
+    if and only if trouble was; and the same check, made again, comes to the same."""
     life = Life(state, slot)
     counted_s, last_bad_at = 0.0, None
     for word in seen:
@@ -186,9 +187,9 @@ def test_any_life_keeps_the_rules(seen: list[Word], slot: float, state: State) -
         assert left == (before.state == "degraded" and word == "bad" and counted_s >= 5 * DAY)
         assert step.next_check_at is None or step.next_check_at > at
     warned = [at for notice, at in life.told if notice == "degraded"]
-    assert all(b - a >= timedelta(days=7) for a, b in zip(warned, warned[1:], strict=False))
+    assert all(b - a >= timedelta(days=7) for a, b in itertools.pairwise(warned))
     well = [notice == "verified" for notice, _ in life.told]
-    assert not any(a and b for a, b in zip(well, well[1:], strict=False))
+    assert not any(a and b for a, b in itertools.pairwise(well))
     if state == "verified":
         assert not well or not well[0]
 
@@ -204,7 +205,7 @@ def test_a_verified_domain_is_looked_at_once_a_day_at_its_own_time(slot: float, 
     """Also when somebody asked in between, or it was late: within a tenth of a day more."""
     ticks = list(_ticks(slot, from_s, from_s + 40 * DAY))
     assert 0.1 * DAY * 0.999 <= ticks[0] - from_s <= 1.1 * DAY * 1.001
-    assert all(b - a == pytest.approx(DAY) for a, b in zip(ticks, ticks[1:], strict=False))
+    assert all(b - a == pytest.approx(DAY) for a, b in itertools.pairwise(ticks))
     assert daily_s(ticks[0] + 0.8 * DAY, slot, DAY) == ticks[1]
 
 
@@ -226,4 +227,4 @@ def test_settings_that_contradict_themselves_are_refused() -> None:
         ({"per_minute": 0}, "per_minute"),
     ):
         with pytest.raises(ValueError, match=said):
-            DomainPolicy(**wrong)  # type: ignore[arg-type]
+            DomainPolicy(**wrong)

@@ -21,9 +21,15 @@ POLICY = DomainPolicy()
 async def register(pool: Pool, domain: str = "example.com", org: str | None = "acme", **columns: Any) -> int:
     columns = {"org_id": org, "domain": domain, **columns}
     places = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-    statement = f"insert into domains ({', '.join(columns)}) values ({places}) returning id"  # noqa: S608
+    statement = f"insert into domains ({', '.join(columns)}) values ({places}) returning id"
     found: int = await pool.fetchval(statement, *columns.values())
     return found
+
+
+async def one_row(pool: Pool, query: str) -> tuple[Any, ...]:
+    """The only one."""
+    [row] = await pool.fetch(query)
+    return tuple(row)
 
 
 async def turn(pool: Pool, domain: str = "example.com", org: str | None = "acme", job: int = 1) -> Any:

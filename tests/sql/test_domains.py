@@ -8,24 +8,23 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from tests.sql.domains import SAID, register, said, turn
+from tests.sql.domains import SAID, one_row, register, said, turn
 from tests.sql.rows import Pool
 
 pytestmark = pytest.mark.req("BJ-20")
 
 
 async def test_one_insert_registers_a_domain_and_brings_its_first_check(pool: Pool) -> None:
-    row = await pool.fetchrow(
-        "insert into domains (org_id, domain) values ('acme', 'Example.COM.') returning id, domain, challenge, token, state"
-    )
-    assert (row["domain"], row["challenge"], row["state"]) == ("example.com", "_jobsd-challenge", "pending")
-    assert re.fullmatch("[a-z2-7]{32}", row["token"])
+    made = "insert into domains (org_id, domain) values ('acme', 'Example.COM.') returning "
+    domain_id, *named, token = await one_row(pool, made + "id, domain, challenge, state, token")
+    assert named == ["example.com", "_jobsd-challenge", "pending"]
+    assert re.fullmatch("[a-z2-7]{32}", token)
     [job] = await pool.fetch("select kind, args::text, org_id, unique_key, run_at <= now() as due from jobs")
     assert tuple(job) == (
         "domain_check",
-        f'{{"id": {row["id"]}, "domain": "example.com"}}',
+        f'{{"id": {domain_id}, "domain": "example.com"}}',
         "acme",
-        str(row["id"]),
+        str(domain_id),
         True,
     )
 
@@ -54,7 +53,8 @@ async def test_tokens_are_drawn_evenly(pool: Pool) -> None:
     """160 bits: 32 letters, each of them as likely as any other at each place."""
     letters = await pool.fetch(
         """select letter, count(*) as n
-           from (select domain_token() as token from generate_series(1, 1000)) as made, string_to_table(token, null) as letter
+           from (select domain_token() as token from generate_series(1, 1000)) as made,
+                string_to_table(token, null) as letter
            group by letter"""
     )
     assert len(letters) == 32
@@ -63,9 +63,10 @@ async def test_tokens_are_drawn_evenly(pool: Pool) -> None:
 
 async def test_a_crowd_is_checked_a_thousand_a_minute(pool: Pool) -> None:
     await pool.execute("insert into domains (domain) select 'd' || n || '.example' from generate_series(1, 400) as n")
-    at_once, within_s = await pool.fetchrow(
+    counted = (
         "select count(*) filter (where run_at = created_at), date_part('epoch', max(run_at - created_at)) from jobs"
     )
+    at_once, within_s = await one_row(pool, counted)
     assert (at_once, round(within_s)) == (100, 18)
 
 
@@ -94,8 +95,8 @@ async def test_other_expectations_are_looked_at_at_once_and_an_expired_domain_li
     domain = await register(pool)
     await pool.execute("update domains set state = 'expired', next_check_at = null where id = $1", domain)
     await pool.execute("""update domains set expect = '[{"type": "A", "value": "192.0.2.1"}]' where id = $1""", domain)
-    row = await pool.fetchrow("select state, next_check_at <= now() as due, checks from domains")
-    assert tuple(row) == ("pending", True, 1)
+    found = await one_row(pool, "select state, next_check_at <= now() as due, checks from domains")
+    assert found == ("pending", True, 1)
     with pytest.raises(asyncpg.CheckViolationError, match="a domain stays what it is"):
         await pool.execute("update domains set domain = 'example.net'")
 
@@ -135,10 +136,9 @@ async def test_what_a_check_says_is_written_once_and_told_once(pool: Pool) -> No
     row = await turn(pool)
     for _ in range(3):
         await pool.execute(SAID, said(row, "good"))
-    found = await pool.fetchrow(
-        "select state, checks, verdict, conclusion, verified_at, noticed, asked_by from domains"
-    )
-    assert tuple(found) == ("verified", 1, "match", "it is good", row["now"], "verified", None)
+    columns = "state, checks, verdict, conclusion, verified_at, noticed, asked_by"
+    found = await one_row(pool, f"select {columns} from domains")
+    assert found == ("verified", 1, "match", "it is good", row["now"], "verified", None)
     events = await pool.fetch("select org_id, event, payload::text from webhook_events order by org_id")
     assert [tuple(event) for event in events] == [
         ("acme", "domain.verified", '{"domain": "example.com"}'),
@@ -160,8 +160,8 @@ async def test_a_check_that_began_before_another_had_ended_is_only_noted(pool: P
     await pool.execute(SAID, said(row, "good"))
     await pool.execute(SAID, said(row, "bad", job=2))
     assert await pool.fetchval("select state from domains") == "verified"
-    log = await pool.fetchrow("select state_before, state_after, verdict from domain_checks where job_id = 2")
-    assert tuple(log) == ("verified", "verified", "absent")
+    log = await one_row(pool, "select state_before, state_after, verdict from domain_checks where job_id = 2")
+    assert log == ("verified", "verified", "absent")
 
 
 async def test_what_was_seen_while_the_expectations_changed_does_not_count(pool: Pool) -> None:
@@ -169,7 +169,7 @@ async def test_what_was_seen_while_the_expectations_changed_does_not_count(pool:
     row = await turn(pool)
     await pool.execute("""update domains set expect = '[{"type": "A", "value": "192.0.2.1"}]'""")
     await pool.execute(SAID, said(row, "good"))
-    assert tuple(await pool.fetchrow("select state, asked_by from domains")) == ("pending", None)
+    assert await one_row(pool, "select state, asked_by from domains") == ("pending", None)
 
 
 async def test_a_domain_that_was_removed_meanwhile_is_nothing(pool: Pool) -> None:
