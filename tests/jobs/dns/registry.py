@@ -32,7 +32,7 @@ class Registry:
         """Its token."""
         columns = {"org_id": org, "domain": domain, **columns}
         places = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-        statement = f"insert into domains ({', '.join(columns)}) values ({places}) returning token"  # noqa: S608
+        statement = f"insert into domains ({', '.join(columns)}) values ({places}) returning token"
         token: str = await self.pool.fetchval(statement, *columns.values())
         return token
 
