@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from jobs.dns.answer import Answer, failed
+from jobs.dns.check import Check
 from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
+from jobs.dns.sighting import Sighting
 
 QUESTIONS_MAX = 100_000
 
@@ -32,6 +36,11 @@ class FakeDns(Resolver):
     def clear(self) -> None:
         self.questions.clear()
 
+    @asynccontextmanager
+    async def check(self, domain: str) -> AsyncIterator[Check]:
+        """Its name servers and all resolvers say the same: what was canned."""
+        yield FakeCheck(self)
+
     async def query(self, name: str, rdtype: str) -> Answer:
         if len(self.questions) >= QUESTIONS_MAX:
             raise AssertionError(f"over {QUESTIONS_MAX:,} questions were asked")
@@ -39,3 +48,32 @@ class FakeDns(Resolver):
         await asyncio.sleep(0)  # as one that waits for a server gives way
         found = self._answers.get((name.lower(), rdtype.upper()), Answer(outcome="nxdomain"))
         return replace(found, servers={"fake": found.said})
+
+
+class FakeCheck(Check):
+    """Asks the fake each question once."""
+
+    def __init__(self, dns: FakeDns) -> None:
+        self._dns = dns
+        self._known: dict[tuple[str, str], Answer] = {}
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        if (name, rdtype) not in self._known:
+            self._known[name, rdtype] = await self._dns.query(name, rdtype)
+        return self._known[name, rdtype]
+
+    async def published(self, name: str, rdtype: str) -> Answer:
+        return await self.query(name, rdtype)
+
+    async def sight(self, name: str, rdtype: str, *, visible: bool) -> Sighting:
+        answer = await self.query(name, rdtype)
+        return Sighting(
+            name=name,
+            type=rdtype,
+            zone=None,
+            authorities={"fake": answer},
+            resolvers={"fake": answer} if visible else {},
+            authentic=False,
+            bogus=False,
+            quorum=1,
+        )
