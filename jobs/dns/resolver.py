@@ -27,7 +27,7 @@ class Resolver:
     """
 
     def __init__(self, settings: DnsSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         exchange = Exchange(settings)
         authorities = Authorities(settings, exchange)
         self._walk = Walk(settings, authorities)
@@ -80,4 +80,4 @@ class Resolver:
                 self._idle.set()
 
     def _budget(self) -> Budget:
-        return Budget(self._settings.check_questions, self._settings.check_timeout)
+        return Budget(self.settings.check_questions, self.settings.check_timeout)
