@@ -133,25 +133,36 @@ class Check:
 
     async def _tell(self, name: str, rdtype: str) -> Told:
         async def ask() -> Told:
-            zone = await self._zone(name)
-            if isinstance(zone, Lost):
-                return Told(None, {_servers_of(zone.zone): zone.failure})
-            said = _without_our_faults(await self._zones.say(zone, name, rdtype, self._errand))
-            answers = {str(spot): answer for spot, answer in said.items()}
-            return Told(zone, {**answers, **{host: failed(reason) for host, reason in zone.homeless.items()}})
+            zone = await self._zone_above(name)
+            said, leaves = await self._say(zone, name, rdtype)
+            if leaves:
+                zone = await self._zone_of(name)
+                said, _ = await self._say(zone, name, rdtype)
+            return Told(None if isinstance(zone, Lost) else zone, said)
 
         return await self._told.get(f"{name} {rdtype}", ask)
 
-    async def _zone(self, name: str) -> Zone | Lost:
-        """The zone of `name` with all its servers.  The domain's own is found first, and names below start from there;
-        they do not ask a zone whose servers are all silent where it ends, but only for their records."""
+    async def _say(self, zone: Zone | Lost, name: str, rdtype: str) -> tuple[Mapping[str, Answer], bool]:
+        if isinstance(zone, Lost):
+            return {_servers_of(zone.zone): zone.failure}, False
+        said, leaves = await self._zones.say(zone, name, rdtype, self._errand)
+        answers = {str(spot): answer for spot, answer in _without_our_faults(said).items()}
+        return {**answers, **{host: failed(reason) for host, reason in zone.homeless.items()}}, leaves
+
+    async def _zone_above(self, name: str) -> Zone | Lost:
+        """The domain's zone for what is below it, unless a deeper one is known by now: where a record's name ends that
+        zone, its servers say so when they are asked for the record.  Any other name's zone is looked for."""
         domain = self._errand.domain
-        if name != domain and within(name, domain):
-            above = await self._zone(domain)
-            if isinstance(above, Lost):
-                return above
-        if silent := self._silent_zone(name):
-            return silent
+        if name == domain or not within(name, domain):
+            return await self._zone_of(name)
+        first = await self._zone_above(domain)
+        at = name
+        while at not in self._surveyed and at != domain:
+            at = parent(at)
+        return self._surveyed.get(at, first)
+
+    async def _zone_of(self, name: str) -> Zone | Lost:
+        """The zone of `name` with all its servers."""
         cut = await self._walk.cut(name, self._errand)
         if isinstance(cut, Lost):
             return cut
@@ -161,16 +172,6 @@ class Check:
             return zone
 
         return await self._surveys.get(cut.zone, survey)
-
-    def _silent_zone(self, name: str) -> Zone | None:
-        """The deepest known zone around `name`, if nobody in it answers."""
-        at = name
-        while at not in self._surveyed and at != ROOT:
-            at = parent(at)
-        zone = self._surveyed.get(at)
-        if zone and all(self._errand.silences[spot.address] for spot in zone.spots):
-            return zone
-        return None
 
 
 def _joined(answer: Answer, end: Answer) -> Answer:

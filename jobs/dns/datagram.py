@@ -24,7 +24,7 @@ class Misfits(TimeoutError):
 
 
 async def over_udp(place: Server, sent: Sent, timeout_s: float) -> tuple[Fit, bytes]:
-    """The first reply that fits, TimeoutError or OSError.
+    """The first reply that fits; TimeoutError or OSError.
 
     A reply that fits nothing may be forged, and the true one still on its way, so we go on listening.  The socket is
     new for each question and connected: the kernel picks a random port, drops other senders, and reports a closed port.

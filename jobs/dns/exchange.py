@@ -4,6 +4,7 @@ where a datagram is too small."""
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 
 import dns.exception
 import dns.flags
@@ -24,6 +25,7 @@ SILENT = frozenset({"timeout", "malformed"})
 """Reasons to ask a server again at once.  One that said SERVFAIL or REFUSED has spoken, and caches it (RFC 2308, 7)."""
 
 CASELESS_KEPT = 4096
+DECODED_KEPT, KEPT_SIZE_MAX = 1024, 2048
 
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 _TRIES_WITH_EDNS = 2  # who is silent twice may have a firewall in front that drops what it does not know
@@ -42,14 +44,16 @@ class Exchange:
         """What `place` says.  Whatever the network or the server does wrong is an error: timeout, malformed,
         unreachable, no_route, truncated, or budget where the check may ask no more."""
         payload: int | None = self._settings.edns_payload
-        silences = 0
+        silences: list[Answer] = []
         while True:
             reply = await self._try(place, question, payload, budget)
             if isinstance(reply, Answer):
-                silences += 1
-                if reply.reason not in SILENT or silences >= tries:
+                if reply.reason == "budget" and silences:
+                    return silences[-1]
+                silences.append(reply)
+                if reply.reason not in SILENT or len(silences) >= tries:
                     return reply
-                payload = payload if silences < _TRIES_WITH_EDNS else None
+                payload = payload if len(silences) < _TRIES_WITH_EDNS else None
             elif payload is not None and reply.rcode() in _NO_EDNS:
                 payload = None
             else:
@@ -60,13 +64,13 @@ class Exchange:
             fit, wire = await self._send(place, question, payload, budget, tcp=False)
             if fit == "case":
                 return await self._without_case(place, question, payload, budget)
-            reply = dns.message.from_wire(wire)
+            reply = decoded(wire)
             if not reply.flags & dns.flags.TC:
                 return reply
             if not self._settings.tcp_fallback:
                 return failed("truncated")
             _, wire = await self._send(place, question, payload, budget, tcp=True)
-            return dns.message.from_wire(wire)
+            return decoded(wire)
         except _Spent:
             return failed("budget")
         except NoRoute:
@@ -90,18 +94,20 @@ class Exchange:
             _, wire = await self._send(place, question, payload, budget, tcp=True)
         except OSError:
             return failed("malformed")  # to be tried again
-        return dns.message.from_wire(wire)
+        return decoded(wire)
 
     async def _send(
         self, place: Server, question: Question, payload: int | None, budget: Budget, *, tcp: bool
     ) -> tuple[Fit, bytes]:
+        """How the reply fits, and its bytes as `Sent.plain` has them."""
         await self._start(place, budget, paced=not question.recursive)
         try:
             sent = packed(question, payload).sent(keeps_case=place not in self._caseless)
             timeout_s = min(self._settings.timeout, budget.left_s)
             if tcp:
-                return "yes", await over_tcp(place, sent, timeout_s)
-            return await over_udp(place, sent, timeout_s)
+                return "yes", sent.plain(await over_tcp(place, sent, timeout_s))
+            fit, wire = await over_udp(place, sent, timeout_s)
+            return fit, sent.plain(wire)
         finally:
             self._slots.release()
 
@@ -119,6 +125,17 @@ class Exchange:
                     await self._slots.acquire()
         except TimeoutError:
             raise _Spent from None
+
+
+def decoded(wire: bytes) -> dns.message.Message:
+    """What a reply says; nobody changes it.  To read one is most of what a question costs, and the servers of a zone
+    mostly say the same."""
+    return _decoded(wire) if len(wire) <= KEPT_SIZE_MAX else dns.message.from_wire(wire)
+
+
+@lru_cache(maxsize=DECODED_KEPT)
+def _decoded(wire: bytes) -> dns.message.Message:
+    return dns.message.from_wire(wire)
 
 
 class _Spent(Exception):

@@ -65,6 +65,15 @@ def referral(reply: dns.message.Message, name: str, zone: str) -> Cut | None:
     return None
 
 
+def leaves(reply: dns.message.Message, name: str, zone: str) -> bool:
+    """Whether `reply`, to any question about `name`, says that the name lies in a zone below `zone`: by a referral, or
+    by a denial in the name of another zone."""
+    if referral(reply, name, zone):
+        return True
+    owners = [names.shown(rrset.name) for rrset in reply.authority if rrset.rdtype == dns.rdatatype.SOA]
+    return any(owner != zone and within(owner, zone) and within(name, owner) for owner in owners)
+
+
 def own_servers(reply: dns.message.Message, zone: str) -> Cut | None:
     """The name servers that `zone` has by its own word: the answer to a question for its NS."""
     if reply.rcode() != dns.rcode.NOERROR or not reply.flags & dns.flags.AA:

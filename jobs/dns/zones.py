@@ -14,7 +14,7 @@ from jobs.dns.authority import Authorities
 from jobs.dns.delegation import Cut, Spot, Zone, depth
 from jobs.dns.errand import Errand
 from jobs.dns.exchange import Reply
-from jobs.dns.referral import own_servers
+from jobs.dns.referral import leaves, own_servers
 from jobs.dns.walk import DEPTH_OF_TENANTS, Walk
 
 HOSTS_MAX = 16
@@ -57,10 +57,13 @@ class Zones:
             only_zone=tuple(sorted(added)) if cut.by_parent else (),
         )
 
-    async def say(self, zone: Zone, name: str, rdtype: str, errand: Errand) -> Mapping[Spot, Answer]:
-        """What each server of `zone` says of a name in it; CNAMEs as far as the zone goes."""
+    async def say(self, zone: Zone, name: str, rdtype: str, errand: Errand) -> tuple[Mapping[Spot, Answer], bool]:
+        """What each server of `zone` says of a name in it, CNAMEs as far as the zone goes; and whether any of them says
+        that the name lies in a zone below."""
         replies = await self._ask_all(zone.spots, name, rdtype, errand)
-        return {spot: _read(reply, name, rdtype, zone.name) for spot, reply in replies.items()}
+        messages = [reply for reply in replies.values() if isinstance(reply, dns.message.Message)]
+        answers = {spot: _read(reply, name, rdtype, zone.name) for spot, reply in replies.items()}
+        return answers, any(leaves(message, name, zone.name) for message in messages)
 
     async def _own(self, zone: str, spots: Iterable[Spot], errand: Errand) -> dict[str, tuple[str, ...]]:
         """The NS set by the zone's own word; where its servers disagree, all that any of them names."""

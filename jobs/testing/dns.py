@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from jobs.dns.answer import Answer, failed
 from jobs.dns.check import Check
+from jobs.dns.once import Once
 from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.dns.sighting import Sighting
@@ -17,7 +18,8 @@ QUESTIONS_MAX = 100_000
 
 
 class FakeDns(Resolver):
-    """`questions` are what was asked, (name, type) each; what nobody has an answer for does not exist."""
+    """`questions` are what was asked, (name, type) each; what nobody has an answer for does not exist.  A domain's name
+    servers and the resolvers say the same; a check asks each question once."""
 
     def __init__(self) -> None:
         super().__init__(DnsSettings(resolvers=("192.0.2.53",)))  # an address of nobody (RFC 5737), never asked
@@ -38,8 +40,7 @@ class FakeDns(Resolver):
 
     @asynccontextmanager
     async def check(self, domain: str) -> AsyncIterator[Check]:
-        """Its name servers and all resolvers say the same: what was canned."""
-        yield FakeCheck(self)
+        yield FakeCheck(self, domain)
 
     async def query(self, name: str, rdtype: str) -> Answer:
         if len(self.questions) >= QUESTIONS_MAX:
@@ -51,29 +52,33 @@ class FakeDns(Resolver):
 
 
 class FakeCheck(Check):
-    """Asks the fake each question once."""
+    """One check of `domain`, whose zone it is."""
 
-    def __init__(self, dns: FakeDns) -> None:
+    def __init__(self, dns: FakeDns, domain: str) -> None:
         self._dns = dns
-        self._known: dict[tuple[str, str], Answer] = {}
+        self._domain = domain
+        self._answers: Once[Answer] = Once()
+        self._before = len(dns.questions)
 
-    async def query(self, name: str, rdtype: str) -> Answer:
-        if (name, rdtype) not in self._known:
-            self._known[name, rdtype] = await self._dns.query(name, rdtype)
-        return self._known[name, rdtype]
-
-    async def published(self, name: str, rdtype: str) -> Answer:
-        return await self.query(name, rdtype)
+    @property
+    def questions(self) -> int:
+        return len(self._dns.questions) - self._before
 
     async def sight(self, name: str, rdtype: str, *, visible: bool) -> Sighting:
         answer = await self.query(name, rdtype)
         return Sighting(
             name=name,
             type=rdtype,
-            zone=None,
-            authorities={"fake": answer},
-            resolvers={"fake": answer} if visible else {},
+            zone=self._domain,
+            authorities={f"ns.{self._domain} (192.0.2.53)": answer},
+            resolvers={"192.0.2.53": answer} if visible else {},
             authentic=False,
             bogus=False,
             quorum=1,
         )
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        return await self._answers.get(f"{name} {rdtype}", lambda: self._dns.query(name, rdtype))
+
+    async def published(self, name: str, rdtype: str) -> Answer:
+        return await self.query(name, rdtype)
