@@ -20,7 +20,9 @@ from daemon.tally import Count, Counts, Distribution, Distributions, Levels
 PREFIX = "jobsd_"
 
 LABELS: dict[str, str] = {
-    "notice": "`warned` or `disabled`",
+    "notice": "of an endpoint `warned` or `disabled`; of a domain `verified`, `degraded`, `failed` or `expired`",
+    "verdict": "`match`, `mismatch`, `absent` or `indeterminate`",
+    "state": "what a domain has come to: `verified`, `degraded`, `failed`, `expired`",
     "channel": "`webhook`, `email`, `push` or `sms`",
     "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps), `deferred`, `suppressed`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",

@@ -212,6 +212,7 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "unparked": lambda o: o.unparked("thumbnail", 4),
     "expired": lambda o: o.upkeep.expired(2),
     "forwards_given_up": lambda o: o.upkeep.forwards_given_up(2),
+    "domain_changed": lambda o: o.upkeep.domain_changed("shop.test", "acme", "pending", "verified", "all is well"),
     "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
     "rescued": lambda o: o.upkeep.rescued("w1", 5, 1),
     "queue_paused": lambda o: o.upkeep.queue_paused("default", "ann", "relay is down"),
@@ -247,6 +248,9 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
 SILENT = {
+    "domain_checked",
+    "domain_noticed",
+    "domains_planned",
     "limit_day",
     "limit_share",
     "hint",
@@ -427,6 +431,9 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
     heard.observer.life.admin_answered("/metrics", 200)
     heard.observer.delivered("push", "hard", "gone", 1)
+    heard.observer.upkeep.domain_checked("match")
+    heard.observer.upkeep.domain_noticed("verified")
+    heard.observer.upkeep.domains_planned(3, 12.5)
     heard.observer.limit_day("relay_day:main", 800, 200)
     heard.observer.limit_share("relay:main", 0.5)
     heard.observer.refresh()
