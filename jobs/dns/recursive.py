@@ -122,8 +122,7 @@ def agreed(answers: Mapping[str, Answer], rdtype: str, quorum: int) -> Answer:
     said = {place: answer.said for place, answer in answers.items()}
     usable = [answer for answer in answers.values() if answer.outcome != "error"]
     votes = Counter(_vote(answer) for answer in usable)
-    ranked = [*votes.most_common(2), (None, 0)]
-    (first, most), (_, next_most) = ranked[0], ranked[1]
+    (first, most), (_, next_most) = [*votes.most_common(2), (None, 0), (None, 0)][:2]
     if most >= quorum and most > next_most:
         chosen = [answer for answer in usable if _vote(answer) == first]
         return replace(chosen[0], authentic=any(answer.authentic for answer in chosen), servers=said)

@@ -82,18 +82,17 @@ class Walk:
         cut = await self.cut(host, onward)
         if isinstance(cut, Lost):
             return "address_unknown"
-        found: tuple[str, ...] = ()
-        outcomes = set[str]()
-        ttl_s = HOST_AGE_S
-        for answer in await self._both(cut, host, onward):
-            outcomes.add(answer.outcome)
-            found += answer.values
-            ttl_s = min(ttl_s, HOST_AGE_S if answer.ttl_s is None else answer.ttl_s)
+        answers = await self._both(cut, host, onward)
+        found = tuple(value for answer in answers for value in answer.values)
         if not found:
-            return "address_unknown" if "error" in outcomes else "no_address"
+            return "address_unknown" if any(answer.outcome == "error" for answer in answers) else "no_address"
         if not within(host, errand.domain):
-            self._hosts.put(host, found, ttl_s)
+            self._hosts.put(host, found, min(HOST_AGE_S if a.ttl_s is None else a.ttl_s for a in answers))
         return found
+
+    async def records(self, cut: Cut, host: str, errand: Errand) -> tuple[str, ...]:
+        """Addresses of a host by the word of the zone that it lies in."""
+        return tuple(value for answer in await self._both(cut, host, errand) for value in answer.values)
 
     async def any_answer(self, cut: Cut, name: str, rdtype: str, errand: Errand) -> Answer:
         """What the first server of a zone says that says anything usable."""

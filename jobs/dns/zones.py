@@ -11,7 +11,7 @@ import dns.message
 from jobs.dns import published
 from jobs.dns.answer import Answer
 from jobs.dns.authority import Authorities
-from jobs.dns.delegation import Cut, Spot, Zone, depth
+from jobs.dns.delegation import Cut, Spot, Zone, depth, within
 from jobs.dns.errand import Errand
 from jobs.dns.exchange import Reply
 from jobs.dns.referral import leaves, own_servers
@@ -42,7 +42,8 @@ class Zones:
             glue = cut.glue
             return Zone(name=cut.zone, spots=tuple(random.sample(glue, k=min(TOP_SPOTS, len(glue)))))
         spots, homeless = await self._settled(cut.hosts, errand)
-        own = await self._own(cut.zone, spots, errand)
+        own = await self._own(cut.zone, spots[:SPOTS_MAX], errand)
+        own = await self._with_addresses(cut, own, errand)
         added = {host: addresses for host, addresses in own.items() if host not in cut.hosts}
         more, more_homeless = await self._settled(added, errand)
         glued = [Spot(host, address) for host in cut.hosts for address in own.get(host, ())]
@@ -73,6 +74,16 @@ class Zones:
             for host, addresses in cut.hosts.items() if cut else ():
                 found[host] = tuple(dict.fromkeys((*found.get(host, ()), *addresses)))
         return found
+
+    async def _with_addresses(
+        self, cut: Cut, own: Mapping[str, tuple[str, ...]], errand: Errand
+    ) -> dict[str, tuple[str, ...]]:
+        """A registrar's glue is easily forgotten when a server moves, so the zone is asked for the addresses of those
+        servers that are named in it."""
+        inside = [host for host, addresses in own.items() if not addresses and within(host, cut.zone)]
+        async with asyncio.TaskGroup() as group:
+            tasks = {host: group.create_task(self._walk.records(cut, host, errand)) for host in inside[:HOSTS_MAX]}
+        return {**own, **{host: task.result() for host, task in tasks.items()}}
 
     async def _settled(
         self, hosts: Mapping[str, tuple[str, ...]], errand: Errand

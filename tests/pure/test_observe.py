@@ -211,6 +211,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "held": lambda o: o.held("lane:example.com", "default", 4),
     "unparked": lambda o: o.unparked("thumbnail", 4),
     "expired": lambda o: o.upkeep.expired(2),
+    "job_parked": lambda o: o.upkeep.job_parked("old_visits", "table: there is no table zoo.visits"),
+    "job_unparked": lambda o: o.upkeep.job_unparked("old_visits"),
     "forwards_given_up": lambda o: o.upkeep.forwards_given_up(2),
     "domain_changed": lambda o: o.upkeep.domain_changed("shop.test", "acme", "pending", "verified", "all is well"),
     "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
@@ -251,6 +253,8 @@ SILENT = {
     "domain_checked",
     "domain_noticed",
     "domains_planned",
+    "jobs_parked",
+    "job_rows",
     "limit_day",
     "limit_share",
     "hint",
@@ -436,6 +440,8 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.upkeep.domains_planned(3, 12.5)
     heard.observer.limit_day("relay_day:main", 800, 200)
     heard.observer.limit_share("relay:main", 0.5)
+    heard.observer.upkeep.jobs_parked(["old_visits"])
+    heard.observer.upkeep.job_rows("old_visits", {"deleted": 7})
     heard.observer.refresh()
     text, content_type = heard.observer.metrics.render(accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")
