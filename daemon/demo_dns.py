@@ -1,4 +1,4 @@
-"""The demo's name server: root, the one zone below it, and the resolver that is asked for both; one name fails at first."""
+"""The demo's name server: the root, the one zone below it, and a resolver of both; one name fails at first."""
 
 from __future__ import annotations
 

@@ -25,9 +25,10 @@ from found join domains as d using (id) left join mine using (id);
 -- name: plan
 -- A job for each domain that is due, the oldest first, and no more than $1 a minute over all daemons: what is allowed grows at a
 -- seventieth of that a second, up to ten seconds' worth, so that no 60 seconds have more.  Whoever finds the clock locked leaves
--- it to the other.  A domain whose job is still there gets no second one; should a job come to nothing, its domain is due again
--- in an hour.  Returns how many, and for how many seconds the oldest of all that were due had been.
--- index domains_due, domains_pkey; the clock's only row
+-- it to the other.  A domain whose job is still there gets no second one, and is due again in a minute; it is asked for before the
+-- insert, which would wait for the job's end while that waits for the domain.  Should a job come to nothing, its domain is due
+-- again in an hour.  Returns how many, and for how many seconds the oldest of all that were due had been.
+-- index domains_due, domains_pkey, jobs_unique_key; the clock's only row
 with clock as materialized (
     select greatest(planned_at, now() - interval '10 seconds') as spent from domain_plan for update skip locked
 ), allowed as materialized (
@@ -36,18 +37,21 @@ with clock as materialized (
     select id, org_id, domain, queue, state, next_check_at from domains
     where next_check_at <= now()
     order by next_check_at limit greatest(coalesce((select rows from allowed), 0), 0) for no key update skip locked
+), free as materialized (
+    select *, (select true from jobs where kind = 'domain_check' and unique_key = due.id::text and unique_key is not null) is null as is_free
+    from due
 ), moved as (
-    update domains set next_check_at = now() + interval '1 hour'
-    where id = any (array(select id from due))
+    update domains as d set next_check_at = now() + case when free.is_free then interval '1 hour' else interval '1 minute' end
+    from free where d.id = free.id
 ), made as (
     insert into jobs (kind, args, queue, org_id, priority, unique_key)
     select 'domain_check', jsonb_build_object('domain', domain, 'id', id), queue, org_id,
            case state when 'verified' then 3 else 2 end, id::text
-    from due order by next_check_at
+    from free where is_free order by next_check_at
     on conflict do nothing
 ), spent as (
     update domain_plan set planned_at = clock.spent + (select count(*) from due) * 70 / $1::float8 * interval '1 second'
     from clock where exists (select from due)
 )
-select (select count(*) from due)::int as planned,
+select (select count(*) from free where is_free)::int as planned,
        (select date_part('epoch', now() - next_check_at) from domains where next_check_at <= now() order by next_check_at limit 1) as late_s;

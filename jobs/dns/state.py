@@ -139,9 +139,9 @@ def _next(memory: Memory, seen: Seen, now: datetime, policy: DomainPolicy) -> da
             return _after(now, _doubled(policy.unsure_step, memory.unsure, policy))
         case "disagree" if memory.state != "failed":
             return _after(now, _doubled(policy.disagree_step, memory.unsure, policy))
-        case "spreading":
-            at = _regular(memory, now, policy)
-            return max(at, seen.visible_by) if memory.state == "pending" and seen.visible_by else seen.visible_by or at
+        case "spreading" if seen.visible_by is not None:
+            soonest = _regular(memory, now, policy) if memory.state == "pending" else _after(now, policy.unsure_step)
+            return min(max(seen.visible_by, soonest), max(_after(now, policy.every), soonest))
         case _:
             return _regular(memory, now, policy)
 

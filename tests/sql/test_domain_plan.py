@@ -40,8 +40,21 @@ async def test_a_check_that_is_still_there_gets_no_second(pool: Pool, keeping: U
     await register(pool)
     await pool.execute("update domains set next_check_at = now()")
     await pool.execute(RESTED)
-    assert (await keeping.plan_domains(1000))[0] == 1
+    assert (await keeping.plan_domains(1000))[0] == 0
     assert await pool.fetchval("select count(*) from jobs") == 1
+    assert await pool.fetchval("select next_check_at - now() < interval '61 s' from domains")
+
+
+async def test_the_plan_and_the_end_of_a_check_do_not_wait_for_each_other(pool: Pool, keeping: UpkeepStore) -> None:
+    """A check ends, and what was expected has changed meanwhile, so that the domain is due."""
+    domain = await register(pool)
+    await pool.execute("update domains set next_check_at = now()")
+    await pool.execute(RESTED)
+    async with pool.acquire() as ending, ending.transaction():
+        await ending.execute("delete from jobs where unique_key = $1", str(domain))
+        async with asyncio.timeout(60):
+            assert (await keeping.plan_domains(1000))[0] == 0
+        await ending.execute("update domains set checks = checks + 1")
 
 
 async def test_a_check_that_came_to_nothing_is_due_again_in_an_hour(pool: Pool, keeping: UpkeepStore) -> None:
