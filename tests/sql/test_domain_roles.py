@@ -60,6 +60,7 @@ async def test_each_login_may_do_what_it_is_for_and_no_more(roles: str, pool: Po
     assert row["token"] == token
     await daemon.execute(SAID, said(row, "good"))
     await daemon.execute("update domains set next_check_at = now()")
+    await pool.execute("delete from jobs where kind = 'domain_check'")
     await pool.execute("update domain_plan set planned_at = now() - interval '1 h'")
     assert await daemon.fetchval(PLAN, 1000) == 2
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
