@@ -89,7 +89,7 @@ async def test_killed_anywhere_no_row_is_gone_that_no_archive_holds(monkeypatch:
     monkeypatch.setattr(archived, "PART_ROWS", 6)
     async with zoo(CONFIG, SCHEMA) as queue:
         storage = queue._tools.storage
-        for pause in range(1, 120, 7):
+        for pause in range(1, 120, 13):
             await queue.pool.execute("truncate zoo.log restart identity")
             await storage.delete([stored.path async for stored in storage.list()])
             await logged(queue, 400, 14)
@@ -103,7 +103,7 @@ async def test_killed_anywhere_no_row_is_gone_that_no_archive_holds(monkeypatch:
             assert set(await in_archives(storage)) == set(range(1, 15))
             if not queue.pause_reached:
                 break
-        assert pause > 7, "it was killed at several places"
+        assert pause > 13, "it was killed at several places"
 
 
 async def test_a_row_that_changed_after_it_was_archived_stays_until_its_new_self_is(
