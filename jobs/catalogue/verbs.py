@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs.accounts.erase import ERASE
+from jobs.accounts.export import EXPORT
 from jobs.catalogue.verb import Verb
 from jobs.cleanup.purge import PURGE
 
 VERBS: dict[str, Verb[Any]] = {
     verb.name: verb
     for verb in (
+        ERASE,
+        EXPORT,
         PURGE,
     )
 }  # fmt: skip
