@@ -18,7 +18,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class _Pipe(io.RawIOBase):
-    """What the zip file has written, until somebody takes it; it cannot go back, so sizes come after what they are of."""
+    """What the zip file has written, until somebody takes it.  It cannot go back, so sizes come after their files."""
 
     def __init__(self) -> None:
         super().__init__()

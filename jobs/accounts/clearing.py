@@ -32,9 +32,13 @@ async def fetched(work: Work[Any], text: str, values: Sequence[Any]) -> list[Any
 
 
 class Clearing:
-    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside each deletion."""
+    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of
+    one account's rows, `noted_each` beside one of many accounts'."""
 
-    def __init__(self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted) -> None:
+    def __init__(
+        self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted, noted_each: Sql
+    ) -> None:
+        self._noted_each = noted_each
         self._work, self._held, self._files, self._noted = work, found, files, noted
         self._paces: dict[str, Pace] = {}
         self.rows = 0
@@ -156,6 +160,8 @@ class Clearing:
             joined=pairs(ROW, mine_, THEIRS, theirs),
             deleted=accounts.columns[self._work.settings.deleted_column].sql,
             limit=parameters.add(rows),
+            key=self._held.key.sql,
+            noted=self._noted_each,
             same=joined(
                 (
                     BLOCKS.fill("pair", left=of(ROW, c.sql), right=of(FOUND, n))

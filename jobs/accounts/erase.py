@@ -15,12 +15,15 @@ from jobs.accounts.settings import EraseSettings, place
 from jobs.accounts.ties import Edge
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsTable
-from jobs.catalogue.skeleton import NOTHING, ROW, Parameters, Sql, joined, of
+from jobs.catalogue.skeleton import NOTHING, ROW, Parameters, Sql, alias, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.model import Retry
 
 PAGE = 100
 """Accounts that are looked up at once."""
+
+MOST, SAMPLE, COUNT_MAX = 1_000, 5, 1_000_000
+"""A rehearsal counts so many accounts, and of so many of them so many rows of a table."""
 
 PASSES = 3
 """Rows that come while an account is erased are looked for so often."""
@@ -108,9 +111,10 @@ class Erasing:
         settings, known = work.settings, work.tables
         self._stay = {str(known[name].sql): tuple(columns) for name, columns in settings.blank.items()}
         files = [place(name) for name in settings.files]
-        self._clearing = Clearing(work, found, {str(known[table].sql): column for table, column in files}, self._noted)
         self._requests = None if settings.requests is None else known[settings.requests]
         self._request_column = settings.requests and _request_column(settings.requests, known, found)
+        by_table = {str(known[table].sql): column for table, column in files}
+        self._clearing = Clearing(work, found, by_table, self._noted, self._noted_each())
         self._erased = self._total = 0
         self._failed: list[str] = []
 
@@ -203,12 +207,19 @@ class Erasing:
             return NOTHING
         return BLOCKS.fill("noted", requests=self._requests.sql, asked=self._asked(account, parameters))
 
+    def _noted_each(self) -> Sql:
+        """The same, of many accounts at once."""
+        if self._requests is None or not self._request_column:
+            return NOTHING
+        column = self._requests.columns[self._request_column]
+        return BLOCKS.fill("noted_each", requests=self._requests.sql, column=column.sql)
+
     def _asked(self, account: Account, parameters: Parameters) -> Sql:
         assert self._requests is not None and self._request_column  # noqa: S101, PT018  inspected before
         column = self._requests.columns[self._request_column]
         return BLOCKS.fill(
             "equal",
-            column=of(Sql("r"), column.sql),
+            column=of(alias("r", 1), column.sql),
             value=parameters.add(account[self._held.key.name]),
             type=column.type,
         )
@@ -267,23 +278,24 @@ def doomed(work: Work[EraseSettings], found: Held, after: Next | None, limit: in
 async def _rehearse(work: Work[EraseSettings]) -> Result:
     """How many accounts, and for the first of them how many rows of which table."""
     found = await held(work.conn, work.settings, work.tables, work.settings.blank)
-    rows = await work.conn.fetch(*doomed(work, found, None, 1_000))
+    text, values = doomed(work, found, None, MOST)
+    rows = await work.conn.fetch(text, *values)
     erasing = Erasing(work, found)
     tables: dict[str, int] = {}
-    for row in rows[:5]:
+    for row in rows[:SAMPLE]:
         account = await erasing.known(row["account"])
         for holding in found.ties.holdings if account is not None else ():
             parameters = Parameters(work.now)
             condition = mine(found, holding, account or {}, parameters)
-            text = BLOCKS.fill(
-                "count", table=found.tables[holding.table].sql, condition=condition, limit=parameters.add(1_000_000)
+            asked = BLOCKS.fill(
+                "count", table=found.tables[holding.table].sql, condition=condition, limit=parameters.add(COUNT_MAX)
             )
             tables[holding.table] = tables.get(holding.table, 0) + await work.conn.fetchval(
-                str(text), *parameters.values
+                str(asked), *parameters.values
             )
     return {
         "would_erase": len(rows),
-        **({} if len(rows) < 1_000 else {"or_more": True}),
+        **({} if len(rows) < MOST else {"or_more": True}),
         "rows_of_the_first": {name: count for name, count in tables.items() if count},
     }
 

@@ -26,8 +26,8 @@ class Edge:
 @dataclass(frozen=True, slots=True)
 class Holding:
     """A table that holds rows of accounts.  `own`: edges to the account itself; a table that has some has those rows
-    alone.  `parents`: of one that has none, the edges by which its rows are somebody's.  `loops`: edges to be cut first,
-    since following them would come back here."""
+    alone.  `parents`: of one that has none, the edges by which its rows are somebody's.  `loops`: edges that lead back
+    here, to be cut first."""
 
     table: str
     own: tuple[Edge, ...]

@@ -77,9 +77,17 @@ select {shown} from {table} as t where {key} = {account}::text::{type};
 -- name: revoke
 -- Access of all who were deleted, whatever time they are given.
 with found as materialized (
-    select {keys} from {table} as t join {accounts} as a1 on {joined} where a1.{deleted} is not null limit {limit}::int
-), gone as (delete from {table} as t using found as u1 where {same} returning 1)
+    select {keys}, a1.{key} as account
+    from {table} as t join {accounts} as a1 on {joined} where a1.{deleted} is not null limit {limit}::int
+), gone as (delete from {table} as t using found as u1 where {same} returning u1.account){noted}
 select count(*)::int from gone;
+
+-- name: noted_each
+-- In the same transaction: each request counts what was deleted for it.
+, noted as (
+    update {requests} as r1 set rows_deleted = coalesce(r1.rows_deleted, 0) + g.deleted
+    from (select account, count(*) as deleted from gone group by account) as g where r1.{column} = g.account
+);
 
 -- name: named
 {column} as {name};
@@ -94,19 +102,27 @@ select count(*)::int from gone;
 -- name: completed
 update {requests} as r1 set completed_at = now(), rows_deleted = coalesce(r1.rows_deleted, 0), {column} = null where {asked};
 
--- name: rows
--- Rows of an account for its export: as JSON, and each value as text.
-select row_to_json(x)::text as json, array[{texts}]::text[] as texts
-from (select {columns} from {table} as t where {condition}) as x;
+-- name: rows_json
+-- Rows of an account for its export, as JSON.
+select row_to_json(x)::text from (select {columns} from {table} as t where {condition}) as x;
+
+-- name: rows_text
+-- The same rows, each value as text.
+select array[{texts}]::text[] from {table} as t where {condition};
+
+-- name: everybody
+-- The accounts' own table: one row.
+{key} = {account}::text::{type};
 
 -- name: wanted
 -- Exports that are to be made: the oldest one.  A run that was killed has left its own as it was.
-select r1.id::text as id, r1.{account}::text as account, a1.{deleted} is null as there, {address}::text as address, {org}::text as org
+select r1.id::text as id, r1.{account}::text as account, a1.{key} is not null and a1.{deleted} is null as there, {address}::text as address, {org}::text as org
 from {requests} as r1 left join {accounts} as a1 on a1.{key} = r1.{account}
 where r1.state in ('wanted', 'running') and r1.id::text <> all ({passed}::text[]) order by r1.requested_at, r1.id limit 1;
 
 -- name: begun
-update {requests} as r1 set state = 'running' where r1.id::text = {id}::text;
+-- Where its file will lie is said before there is one: whoever erases the account finds it there.
+update {requests} as r1 set state = 'running', location = {location}::text where r1.id::text = {id}::text;
 
 -- name: failed
 update {requests} as r1 set state = 'failed', location = null where r1.id::text = {id}::text;
@@ -117,7 +133,7 @@ with there as (
     select from {accounts} as a1 where a1.{key} = {account}::text::{type} and a1.{deleted} is null for share
 )
 update {requests} as r1
-set state = 'ready', location = {location}, size_bytes = {size}::bigint, sha256 = decode({sha256}::text, 'hex'), ready_at = now(),
+set state = 'ready', location = {location}::text, size_bytes = {size}::bigint, sha256 = decode({sha256}::text, 'hex'), ready_at = now(),
     expires_at = now() + {seconds}::text::float8 * interval '1 second'
 where r1.id::text = {id}::text and exists (select from there)
 returning r1.expires_at;
