@@ -96,7 +96,7 @@ async def test_killed_in_any_pause_it_goes_on_to_the_same_end() -> None:
             row = await queue.pool.fetchrow("select member_id, completed_at is null, rows_deleted from club.partings")
             return {**rows, "request": tuple(row)}
 
-        pauses = await killed_everywhere(queue, "parting", seed, state, step=13, most=200)
+        pauses = await killed_everywhere(queue, "parting", seed, state, step=31, most=200)
         assert pauses > 50
         assert await traces(queue.pool, "club", ANN, MAIL[ANN]) == []
 

@@ -160,8 +160,7 @@ async def test_killed_in_any_pause_it_goes_on_and_tells_once() -> None:
             rows = await queue.pool.fetch("select state, location from club.parcels")
             return mails, [tuple(row) for row in rows], sorted(file.namelist())
 
-        pauses = await killed_everywhere(queue, "parcel", seed, state, step=23, most=400)
-        print('PAUSES', pauses)
+        pauses = await killed_everywhere(queue, "parcel", seed, state, step=41, most=400)
         assert pauses > 50
         assert (await state())[0] == 1
 
