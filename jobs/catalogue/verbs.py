@@ -12,9 +12,9 @@ from jobs.cleanup.purge import PURGE
 VERBS: dict[str, Verb[Any]] = {
     verb.name: verb
     for verb in (
-        ERASE,
-        EXPORT,
         PURGE,
+        EXPORT,
+        ERASE,
     )
 }  # fmt: skip
 """By its name in the config."""

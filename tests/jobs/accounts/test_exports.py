@@ -100,7 +100,11 @@ async def test_the_tables_as_csv_say_the_same() -> None:
 
 
 def test_numbers_are_numbers_in_a_spreadsheet_and_texts_are_texts() -> None:
-    rows = [["-5", "=cmd|' /C calc'!A1"], [None, "@x"], ["+1", 'plain, with "quotes"\nand lines']]
+    rows: list[list[str | None]] = [
+        ["-5", "=cmd|' /C calc'!A1"],
+        [None, "@x"],
+        ["+1", 'plain, with "quotes"\nand lines'],
+    ]
     read = list(csv.reader(io.StringIO(csv_text(rows, [False, True]))))
     assert read == [["-5", "'=cmd|' /C calc'!A1"], ["", "'@x"], ["+1", 'plain, with "quotes"\nand lines']]
 
@@ -122,7 +126,7 @@ async def test_its_owner_gets_a_link_once_that_leads_to_the_file() -> None:
         found = queue.storage.linked(urlsplit(url[0]).path.split("/")[-2])
         assert found is not None
         assert (found[1].path, found[0].read_bytes()[:2]) == (FILE, b"PK")
-        row = await queue.pool.fetchrow(
+        (row,) = await queue.pool.fetch(
             "select state, location, size_bytes, encode(sha256, 'hex') as sha256, expires_at - ready_at as valid "
             "from club.parcels"
         )

@@ -41,7 +41,8 @@ requests = "app.deletion_requests"
 
 BUSIEST = """
 select a.id::text as id, a.email from app.accounts a
-where a.deleted_at is null order by (select count(*) from app.messages m where m.account_id = a.id) desc, a.id limit 1"""
+where a.deleted_at is null
+order by (select count(*) from app.messages m where m.account_id = a.id) desc, a.id limit 1"""
 
 
 async def others(pool: asyncpg.Pool, account: str) -> dict[str, Any]:
@@ -67,7 +68,7 @@ async def test_an_account_of_the_sample_is_exported_and_then_erased() -> None:
         async with made.pool.acquire() as conn:
             await install(conn)
             await fill(conn, Filling(6_000, now=NOW))
-        account, email = await made.pool.fetchrow(BUSIEST)
+        ((account, email),) = await made.pool.fetch(BUSIEST)
         messages = await made.pool.fetchval("select count(*) from app.messages where account_id = $1::uuid", account)
         await made.pool.execute(
             "update app.exports set state = 'expired' where state in ('wanted', 'running', 'ready')"
