@@ -40,17 +40,24 @@ INDEX = """jobsd
 class Admin:
     """Serves one address.  To change the address start a second Admin, then close the first.
 
-    `listen` is `admin.listen` of the config; "" serves nothing.  `ready` and `live` are {name: check}.  Every page is a
-    GET without a body, and none waits for anything but the rendering of metrics, which has a thread of its own.
+    `listen` is `admin.listen` of the config; "" serves nothing.  `ready` and `live` are {name: check}; `parked`, which
+    jobs wait for what, is no reason not to be ready.  Every page is a GET without a body, and none waits for anything
+    but the rendering of metrics, which has a thread of its own.
     """
 
     def __init__(
-        self, listen: str, observe: Observer, ready: Mapping[str, Check], live: Mapping[str, Check] | None = None
+        self,
+        listen: str,
+        observe: Observer,
+        ready: Mapping[str, Check],
+        live: Mapping[str, Check] | None = None,
+        parked: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._address = AdminSettings(listen=listen).address
         self._observe = observe
         self._ready = ready
         self._live = live or {}
+        self._parked = parked
         # Not the event loop's own threads: handlers may hold all of those, waiting for name servers and disks.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         # Without lingering: a body is never read, the connection is closed instead.
@@ -118,7 +125,7 @@ class Admin:
         return _verdict(self._live, verbose="verbose" in request.query)
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
-        return _verdict(self._ready, verbose="verbose" in request.query)
+        return _verdict(self._ready, verbose="verbose" in request.query, parked=self._parked())
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -137,13 +144,14 @@ class Admin:
         return response
 
 
-def _verdict(checks: Mapping[str, Check], *, verbose: bool) -> web.Response:
-    """200 when every check is fine, 503 when one is not; with `verbose` what each of them says."""
+def _verdict(checks: Mapping[str, Check], *, verbose: bool, parked: Mapping[str, str] | None = None) -> web.Response:
+    """200 when every check is fine, 503 when one is not; with `verbose` what each of them says, and what is parked."""
     said = {name: _said(check) for name, check in checks.items()}
     failing = [name for name, reason in said.items() if reason is not None]
     answer: dict[str, Any] = {"status": "failing", "failing": failing} if failing else {"status": "ok"}
     if verbose:
         answer["checks"] = {name: reason or "ok" for name, reason in said.items()}
+        answer |= {"parked": dict(parked)} if parked else {}
     return _json(503 if failing else 200, answer)
 
 

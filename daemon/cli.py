@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": ("daemon.cli_migrate:migrate", "Bring the database's schema forward."),
     "roles": ("daemon.cli_roles:roles", "Roles and rights: as SQL, or put into effect."),
     "run": ("daemon.cli_run:run", "One job now, in this process."),
+    "test": ("daemon.cli_run:test", "What a job would do, without doing it."),
     "enqueue": ("daemon.cli_enqueue:enqueue", "Insert a row; print its id."),
     "jobs": ("daemon.cli_jobs:jobs", "Look at jobs, and say why one waits; retry, cancel and postpone them."),
     "dead": ("daemon.cli_dead:dead", "Dead letters: list, retry and purge them."),

@@ -43,7 +43,7 @@ class Reload:
 
     def open(self, handler_pool: asyncpg.Pool, reads: asyncpg.Pool) -> Setup:
         """What the daemon starts with."""
-        kinds = load_kinds(self.config.daemon.handlers, self.config.daemon.kinds)
+        kinds = load_kinds(self.config.daemon.handlers, self.config.daemon.kinds, self.config.jobs)
         self._secrets = Secrets(secret_folders(self.config))
         self._clients = open_clients(wanted(self.config), handler_pool, self._secrets, reads=reads)
         return Setup(self.config, self._clients, kinds)
@@ -63,7 +63,7 @@ class Reload:
         """Read, validate, prepare every part; then replace all of them, or none and return false."""
         try:
             new = self._load()
-            kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
+            kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds, new.jobs)
             clients = open_clients(wanted(new), self._clients.db, self._secrets_for(new), before=self._clients)
         except ConfigError as error:
             self._observer.life.reload_refused([str(problem) for problem in error.problems])

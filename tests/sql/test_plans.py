@@ -21,6 +21,7 @@ TEST_KIT = {"testing.sql"}
 """Asked of databases that hold a test's few rows, never of a live one."""
 FILES = {path.name for path in files(sql).iterdir() if path.name.endswith(".sql")} - TEST_KIT
 OPERATORS = {
+    "catalogue.sql",
     "control.sql",
     "demo.sql",
     "doctor.sql",
