@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "number", "text", "boolean", "json", "any"]
+Family = Literal["time", "moment", "number", "text", "boolean", "json", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -21,6 +21,7 @@ _TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
 _JSON = {"json", "jsonb"}
 _WORDS = {
     "time": "a timestamp or a date",
+    "moment": "a timestamp with time zone",
     "number": "a number",
     "text": "a text",
     "boolean": "a boolean",
@@ -175,6 +176,8 @@ def _is_of(family: Family, column: Column) -> bool:
     match family:
         case "time":
             return column.base in _TIMES
+        case "moment":
+            return column.base == "timestamp with time zone"
         case "json":
             return column.base in _JSON
         case "number":
