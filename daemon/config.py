@@ -71,7 +71,7 @@ class Config:
     schedules: dict[str, ScheduleSettings] = key(doc="Rows inserted by the clock, one a tick however many daemons run.")
     jobs: dict[str, JobSettings] = key(
         doc="Upkeep of your own tables, without code: each is a kind of job of this name, and does to a table what its "
-        "verb says. These keys are the same for all verbs.",
+        "verb says.",
         variants={name: verb.settings for name, verb in VERBS.items()},
     )
     limits: dict[str, LimitSettings] = key(

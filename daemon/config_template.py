@@ -154,12 +154,12 @@ def _lines(settings: type[Any], path: Path) -> Iterator[str]:
             case NamedSections(inner) if inner is QueueSettings:
                 yield from _queues(inner, key)
             case NamedSections(inner, variants) if variants:
-                yield from _header(f"#[{dotted((*here, 'NAME'))}]", key.doc)
-                yield from _example_section(inner, here)
-                for word, variant in variants.items():
-                    yield from _header(f"#[{dotted((*here, NAMES.get(word, word)))}]", " ".join(summary(variant)))
-                    yield f"#{next(iter(keys_of(inner)))} = {quoted(word)}"
-                    yield from _example_section(variant, here, but=inner)
+                for number, (word, variant) in enumerate(variants.items()):
+                    doc = f"{'' if number else key.doc + ' '}{' '.join(summary(variant))}"
+                    yield from _header(f"#[{dotted((*here, word))}]", doc)
+                    if number:
+                        yield f"#{next(iter(keys_of(inner)))} = {quoted(word)}"
+                    yield from _example_section(variant, here, but=inner if number else None)
             case NamedSections(inner):
                 yield from _header(f"#[{dotted((*here, NAMES[key.name]))}]", key.doc)
                 yield from _example_section(inner, here)

@@ -60,8 +60,8 @@ class Page:
 class Pages:
     """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows.
 
-    `since`: where an index has them in that order, only rows whose age is not before this.  `more`: what else a page has
-    of each row.
+    `since`: where an index has them in that order, only rows whose age is not before this.  `more`: what else a page
+    has of each row.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Goes through a list of things step by step, each a transaction of its own that is short, and waits for nobody's lock."""
+"""Goes through a list of things step by step, each a transaction of its own that is short and waits for nobody."""
 
 from __future__ import annotations
 

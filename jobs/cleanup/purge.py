@@ -66,8 +66,6 @@ class PurgeSettings(BatchSettings):
         _together(longer_where=self.longer_where or None, longer_retention=self.longer_retention)
         if self.longer_retention is not None and self.longer_retention < self.retention:
             raise ValueError("longer_retention: is shorter than retention")
-        if self.longer_where and self.idle_column is not None:
-            raise ValueError("longer_where: does not go with idle_column; make two jobs of it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,12 @@ def _asked(work: Work[PurgeSettings], table: Table, what: str, one: Pass, before
     parameters = Parameters(work.now)
     age = table.columns[one.column].sql
     newer = [
-        _BLOCKS.fill("newer", age=table.columns[other.column].sql, below=parameters.add(other.below))
+        _BLOCKS.fill(
+            "newer",
+            age=table.columns[other.column].sql,
+            below=parameters.add(other.below),
+            conditions=_conditions(work, other, table, parameters),
+        )
         for other in before
     ]
     places = {

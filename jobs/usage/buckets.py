@@ -1,4 +1,4 @@
-"""Buckets of a roll-up, as pieces of its statements: days and weeks by the clock of a place, from whatever times a table has."""
+"""Buckets of a roll-up, as pieces of its statements: days and weeks by the clock of a place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOCKS_CHANGE = "3 hours"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buckets:
-    """`time`: when a row of the source happened; `column`: where the target has its bucket; `zone`: whose days they are."""
+    """`time`: when a row of the source happened; `column`: where the target has its bucket; `zone`: whose days."""
 
     time: Column
     column: Column

@@ -1,4 +1,4 @@
-"""The verb `rollup`: rows of one table added up in another, by owner and by day or week, and kept right when rows come late."""
+"""The verb `rollup`: rows of one table added up in another, by owner and day or week, also those that come late."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUCKETS = 10_000
 """So many are gathered before they are computed: each is computed once then, however many rows came for it."""
 
 LATE_BY_ARRIVAL, LATE_BY_TIME = duration("1h"), duration("7d")
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 ROWS_MAX = 1_000_000
 """A rehearsal reads no further."""
 
@@ -57,8 +57,8 @@ class RollupSettings(BatchSettings):
     computed_column: str | None = key(None, "Where `into` has when its row was last changed.", example='"computed_at"')
     arrived_column: str | None = key(
         None,
-        "When a row of the source came to the table, by its default now(): only what is new is read, and rows are counted "
-        "in however late. Unset: rows are looked for by time_column.",
+        "When a row of the source came to the table, by its default now(): only what is new is read, and rows are "
+        "counted in however late. Unset: rows are looked for by time_column.",
         example='"recorded_at"',
     )
     late: Duration | None = key(
@@ -77,7 +77,12 @@ class RollupSettings(BatchSettings):
     retention: Duration | None = key(
         None, "Buckets that began longer ago are deleted from `into`; unset: none.", minimum=3600, example='"400d"'
     )
-    priority: int = key(3, "Priority of its rows; 1 is first.", minimum=1, maximum=4)
+    batch: int = key(
+        10_000,
+        "Rows or buckets of one transaction at most; fewer when it takes longer than 100ms.",
+        minimum=1,
+        maximum=50_000,
+    )
 
     def __post_init__(self) -> None:
         for field in ("source", "into"):
@@ -146,7 +151,8 @@ def _advise(settings: RollupSettings, tables: Mapping[str, Table]) -> Iterator[s
 
 def _wanting(table: Table, *columns: Column, why: str) -> str:
     listed = ", ".join(column.sql for column in columns)
-    return f"no index of {table.asked} begins with {columns[0].sql}: {why}; create index concurrently on {table.sql} ({listed})"
+    index = f"create index concurrently on {table.sql} ({listed})"
+    return f"no index of {table.asked} begins with {columns[0].sql}: {why}; {index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ class Reach:
     """What a run reads: rows that came `since`; buckets that began before `first` are left alone; `upto`: where the
     next one goes on."""
 
-    since: datetime | None
+    since: datetime
     first: datetime
     upto: datetime
 
@@ -170,7 +176,7 @@ async def _run(work: Work[RollupSettings]) -> Result:
         if len(found) >= BUCKETS:
             await _compute(work, sums, found, said)
             found.clear()
-            await _note(work, min(_came(page["at"]), reach.upto))
+            await _note_so_far(work, sums, page["at"], reach)
         await work.ctx.progress(pages.percent(page["at"]), **said)
     await _compute(work, sums, found, said)
     await _note(work, reach.upto)
@@ -214,17 +220,14 @@ async def _reach(work: Work[RollupSettings]) -> Reach:
     late = settings.late
     if late is None:
         late = LATE_BY_TIME if settings.arrived_column is None else LATE_BY_ARRIVAL
-    since = None if reached is None else reached - timedelta(seconds=late)
-    if since is not None and settings.arrived_column is None:
-        since = min(since, work.now - timedelta(seconds=late))
+    since = BEGINNING if reached is None else reached - timedelta(seconds=late)
     kept = [kept for kept in (settings.source_retention, settings.retention) if kept is not None]
     first = work.now - timedelta(seconds=min(kept)) if kept else BEGINNING
     return Reach(since, first, upto)
 
 
 def _pages(work: Work[RollupSettings], sums: Sums, reach: Reach) -> Pages:
-    age = sums.source.columns[work.settings.arrived_column or work.settings.time_column]
-    return Pages(work, sums.source, age, since=reach.since, more=sums.lands)
+    return Pages(work, sums.source, _age(work.settings, sums.source), since=reach.since, more=sums.lands)
 
 
 def _sums(work: Work[RollupSettings]) -> Sums:
@@ -254,9 +257,15 @@ def _buckets(touched: str) -> Iterator[Bucket]:
     return (tuple(bucket) for bucket in msgspec.json.decode(touched))
 
 
-def _came(at: float | None) -> datetime:
-    """Of the last row of a page; where it has no time, nothing is known."""
-    return BEGINNING if at is None else datetime.fromtimestamp(at, UTC)
+def _age(settings: RollupSettings, source: Table) -> Column:
+    """What rows are looked for by."""
+    return source.columns[settings.arrived_column or settings.time_column]
+
+
+async def _note_so_far(work: Work[RollupSettings], sums: Sums, at: float | None, reach: Reach) -> None:
+    """Where rows are read in the order of their times, a run that is killed need not begin anew."""
+    if at is not None and 0 < at < reach.upto.timestamp() and sums.source.leads(_age(work.settings, sums.source).name):
+        await _note(work, datetime.fromtimestamp(at, UTC))
 
 
 async def _note(work: Work[RollupSettings], upto: datetime) -> None:
@@ -282,8 +291,8 @@ def _digest(settings: RollupSettings) -> str:
 
 ROLLUP = Verb(
     name="rollup",
-    doc="Adds up rows of a table in another, by owner and by hour, day, week or month, and computes anew whatever rows come "
-    "late for.",
+    doc="Adds up rows of a table in another, by owner and by hour, day, week or month, and computes anew whatever rows "
+    "come late for.",
     settings=RollupSettings,
     needs=_needs,
     run=_run,

@@ -37,7 +37,7 @@ and (t.{age} < {below}::timestamptz or (true {conditions}) is not true);
 
 -- name: newer
 -- What another pass has counted.
-and (t.{age} < {below}::timestamptz) is not true;
+and (t.{age} < {below}::timestamptz {conditions}) is not true;
 
 -- name: one
 1;

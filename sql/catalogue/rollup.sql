@@ -79,7 +79,7 @@ i.{column} = s.{name};
 -- name: summed
 -- What the buckets asked for come to, at this moment; `n` rows each.
 asked as materialized (
-    select {asked} from unnest({values}) as given ({names})
+    select distinct {asked} from unnest({values}) as given ({names})
 ), summed as materialized (
     select a.*, found.*
     from asked as a cross join lateral (

@@ -179,6 +179,8 @@ def test_the_schema_accepts_the_shipped_file_with_every_example_and_refuses_what
         "[log]\nlevel = 'loud'",
         "[dns]\ntries = 0",
         "[schedules.a]\nkind = 'a'",
+        "[jobs.a]\nverb = 'purge'",
+        "[jobs.a]\nverb = 'purges'",
     ):
         assert complaints(schema, tomllib.loads(wrong)) != []
         with pytest.raises(ConfigError):
@@ -204,8 +206,13 @@ def complaints(schema: dict[str, Any], value: Any) -> list[str]:
     too_small = isinstance(value, int | float) and value < schema.get("minimum", value)
     if too_small or value not in schema.get("enum", [value]):
         return [f"{value!r} is not allowed"]
+    if "const" in schema and value != schema["const"]:
+        return [f"{value!r} is not {schema['const']!r}"]
+    if "oneOf" in schema:
+        ways = [complaints(way, value) for way in schema["oneOf"]]
+        return [] if ways.count([]) == 1 else min(ways, key=len)
     if isinstance(value, list):
-        return [c for element in value for c in complaints(schema["items"], element)]
+        return [c for element in value for c in complaints(schema.get("items", {}), element)]
     if not isinstance(value, dict):
         return []
     found = [f"{name} is missing" for name in schema.get("required", []) if name not in value]
