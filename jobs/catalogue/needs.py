@@ -32,12 +32,13 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NeedsTable:
-    """`keyed`: its rows must be told apart by a key."""
+    """`keyed`: its rows must be told apart by a key; `views`: whatever has rows will do."""
 
     key: str
     table: str
     rights: tuple[Right, ...] = ("select",)
     keyed: bool = False
+    views: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ async def _faults(conn: Any, need: Need, ground: Mapping[str, Table]) -> list[Fa
 
 
 def _table_faults(need: NeedsTable, table: Table) -> Iterator[Fault]:
-    if table.kind in KINDS:
+    if table.kind in KINDS and not need.views:
         yield Fault(need.key, f"{need.table} is {KINDS[table.kind]}, not a table")
         return
     lacking = [right for right in need.rights if right not in table.rights]

@@ -23,32 +23,46 @@ class Steps:
         self._work = work
         self._about = about
         self._pace = Pace(work.settings.batch)
+        self._rest_s = 0.0
 
-    async def run(
+    async def over(
         self, things: Sequence[T], statement: Callable[[Sequence[T], Parameters], Sql]
     ) -> AsyncIterator[Mapping[str, Any]]:
         """What the statement says of each step's things, until all were there."""
         done = 0
         while done < len(things):
-            began = perf_counter()
-            said, rows = await self._one(things, done, statement)
-            took_s = perf_counter() - began
-            self._pace.took(took_s, rows)
+            said, rows = await self._one(lambda rows, given: statement(things[done : done + rows], given))  # noqa: B023
             done += rows
             yield said
-            if done < len(things):
-                await asyncio.sleep(min(self._work.settings.pause, took_s))
 
-    async def _one(
-        self, things: Sequence[T], done: int, statement: Callable[[Sequence[T], Parameters], Sql]
-    ) -> tuple[Mapping[str, Any], int]:
-        """What it says, and of how many: fewer after each refusal."""
+    async def pages(self, statement: Callable[[int, Parameters], Sql]) -> AsyncIterator[Mapping[str, Any]]:
+        """What the statement says of each page, until one has `scanned` fewer rows than it was asked for.  How it goes
+        on where the last one ended is the statement's own affair."""
+        while True:
+            said, rows = await self._one(statement)
+            yield said
+            if said["scanned"] < rows:
+                return
+
+    async def _one(self, statement: Callable[[int, Parameters], Sql]) -> tuple[Mapping[str, Any], int]:
+        """What it says, and of how many rows it was asked."""
+        if self._rest_s > 0:
+            await asyncio.sleep(self._rest_s)
+        began = perf_counter()
+        said, rows = await self._tried(statement)
+        took_s = perf_counter() - began
+        self._pace.took(took_s, rows)
+        self._rest_s = min(self._work.settings.pause, took_s)
+        return said, rows
+
+    async def _tried(self, statement: Callable[[int, Parameters], Sql]) -> tuple[Mapping[str, Any], int]:
+        """Fewer rows after each refusal."""
         for tried in range(1, TRIES + 1):
-            some = things[done : done + self._pace.rows]
+            rows = self._pace.rows
             parameters = Parameters(self._work.now)
-            text = str(statement(some, parameters))
+            text = str(statement(rows, parameters))
             try:
-                return await self._work.conn.fetchrow(text, *parameters.values), len(some)
+                return await self._work.conn.fetchrow(text, *parameters.values), rows
             except REFUSED as error:
                 self._pace.refused()
                 refused = str(error)

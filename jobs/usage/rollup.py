@@ -166,7 +166,7 @@ class Reach:
 
 
 async def _run(work: Work[RollupSettings]) -> Result:
-    reach, sums, found = await _reach(work), _sums(work), dict[Bucket, None]()
+    reach, sums, found = await _reach(work), sums_of(work), dict[Bucket, None]()
     said = {"read": 0, "computed": 0, "emptied": 0, "passed_over": 0}
     pages = _pages(work, sums, reach)
     async for page in pages.run(sums.touched(reach.first)):
@@ -193,7 +193,7 @@ async def _compute(work: Work[RollupSettings], sums: Sums, found: Iterable[Bucke
 
 
 async def _rehearse(work: Work[RollupSettings]) -> Result:
-    reach, sums, found, read = await _reach(work), _sums(work), dict[Bucket, None](), 0
+    reach, sums, found, read = await _reach(work), sums_of(work), dict[Bucket, None](), 0
     async for page in _pages(work, sums, reach).run(sums.touched(reach.first)):
         read += page["scanned"]
         found |= dict.fromkeys(islice(_buckets(page["touched"]), ROWS_MAX - len(found)))
@@ -209,7 +209,7 @@ async def _rehearse(work: Work[RollupSettings]) -> Result:
 
 async def _steps(work: Work[RollupSettings], found: list[Bucket], statement: Any) -> AsyncIterator[Mapping[str, Any]]:
     steps = Steps(work, work.settings.into)
-    async for done in steps.run(found, statement):
+    async for done in steps.over(found, statement):
         yield done
 
 
@@ -230,7 +230,7 @@ def _pages(work: Work[RollupSettings], sums: Sums, reach: Reach) -> Pages:
     return Pages(work, sums.source, _age(work.settings, sums.source), since=reach.since, more=sums.lands)
 
 
-def _sums(work: Work[RollupSettings]) -> Sums:
+def sums_of(work: Work[RollupSettings]) -> Sums:
     settings = work.settings
     source, into = work.tables[settings.source], work.tables[settings.into]
     sums: list[tuple[Column | None, Column]] = [
