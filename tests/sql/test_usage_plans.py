@@ -42,7 +42,7 @@ by = "account_id"
 time_column = "happened_at"
 used_column = "bytes"
 events = "app.usage_events"
-event_columns = { cycle_id = "id", account_id = "account_id", threshold = "@threshold", used = "@used", allowed = "@allowed" }
+event_columns = { cycle_id = "id", account_id = "account_id", threshold = "@threshold", used = "@used", allowed = "=1" }
 """
 
 
