@@ -62,7 +62,14 @@ class Daemon:
         config = self._reload.config
         self._observer.life.config_loaded(config.source, digest(config), [str(warning) for warning in config.warnings])
         async with AsyncExitStack() as stack:
-            admin = Admin(config.admin.listen, self._observer, self._ready_checks(), self._live_checks(), self._parked)
+            admin = Admin(
+                config.admin.listen,
+                self._observer,
+                self._ready_checks(),
+                self._live_checks(),
+                self._parked,
+                lambda: self._reload.storage,
+            )
             await admin.start()
             stack.push_async_callback(admin.close)
             if await self._open(stack, config):

@@ -29,6 +29,7 @@ COMMANDS = {
         "Webhook endpoints: list, add, edit, enable, disable and test them.",
     ),
     "email": ("daemon.cli_email:email", "E-mail: templates, who is not written to, and keys that sign."),
+    "archive": ("daemon.cli_archive:archive", "Archives: list them, verify them, put their rows back."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),

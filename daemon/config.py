@@ -31,6 +31,7 @@ from jobs.model import Policy
 from jobs.push.settings import PushSettings
 from jobs.sms.args import LANE
 from jobs.sms.settings import SmsSettings
+from jobs.storage.settings import StorageSettings
 from jobs.values import key
 from jobs.webhook.settings import WebhookSettings
 
@@ -86,6 +87,7 @@ class Config:
     push: PushSettings = key(doc="Push messages to browsers.")
     sms: SmsSettings = key(doc="Text messages.")
     dns: DnsSettings = key(doc="DNS checks.")
+    storage: StorageSettings = key(doc="Where archives and exports lie, and links to them.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 
     source: str = field(default="", compare=False)

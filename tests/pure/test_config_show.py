@@ -151,6 +151,7 @@ EXCLUSIVE = {
     "password": {"password_file"},
     "private_key": {"private_key_file"},
     "proxy": {"proxy_file"},
+    "secret_key": {"secret_key_file"},
     "form": {"json"},
 }
 
@@ -163,6 +164,7 @@ def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path
     (tmp_path / "dkim").write_text(ed25519_pem())
     text = text.replace("/etc/jobsd/vapid.pem", str(tmp_path / "vapid"))
     text = text.replace("/etc/jobsd/sms-password", str(tmp_path / "vapid"))
+    text = text.replace("/etc/jobsd/storage-key", str(tmp_path / "vapid"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
     (tmp_path / "vapid").write_text("a key")

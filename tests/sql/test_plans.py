@@ -188,6 +188,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "list": (("1000",), set()),
         "of_job": (("2",), {"jobs_pkey"}),
     },
+    "archives.sql": {  # of Postgres's own catalogue
+        "columns": (("'app'", "'audit_log'"), set()),
+        "named": (("'app.audit_log'",), set()),
+        "lossless": ((), set()),
+    },
     "schedules.sql": {
         "known": (("'{s}'",), set()),
         "adopt": (("'s'", "'noop'", "'* * * * *'", "'UTC'"), set()),
