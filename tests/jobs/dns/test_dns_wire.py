@@ -17,8 +17,14 @@ from jobs.dns.delegation import Cut, depth, parent, within
 from jobs.dns.exchange import decoded
 from jobs.dns.question import Question, packed
 
+
+def _sets(*lines: str) -> list[dns.rrset.RRset]:
+    parts = (line.split(None, 4) for line in lines)
+    return [dns.rrset.from_text(owner, int(ttl), "IN", kind, value) for owner, ttl, _, kind, value in parts]
+
+
 NAME, ZONE = "_token.shop.test", "shop.test"
-RECORDS = [
+RECORDS = _sets(
     f'{NAME}. 60 IN TXT "token=1" "\\255\\000"',
     f"{NAME}. 60 IN CNAME x.{ZONE}.",
     f"x.{ZONE}. 60 IN CNAME {NAME}.",
@@ -29,7 +35,7 @@ RECORDS = [
     "test. 60 IN SOA a.nic.test. root.test. 1 2 3 4 5",
     f"ns1.{ZONE}. 60 IN A 192.0.2.1",
     f"ns1.{ZONE}. 60 IN AAAA 2001:db8::1",
-]
+)
 
 
 @st.composite
@@ -40,9 +46,7 @@ def replies(draw: st.DrawFn) -> bytes:
     reply.flags |= draw(st.sampled_from([0, dns.flags.AA]))
     reply.set_rcode(draw(st.sampled_from([dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.SERVFAIL])))
     for section in (reply.answer, reply.authority, reply.additional):
-        for text in draw(st.lists(st.sampled_from(RECORDS), max_size=4, unique=True)):
-            owner, ttl, _, kind, value = text.split(None, 4)
-            section.append(dns.rrset.from_text(owner, int(ttl), "IN", kind, value))
+        section += draw(st.lists(st.sampled_from(RECORDS), max_size=4))
     wire = bytearray(reply.to_wire())
     for at, octet in draw(st.lists(st.tuples(st.integers(4, len(wire) - 1), st.integers(0, 255)), max_size=3)):
         wire[at] = octet
