@@ -99,6 +99,7 @@ class Check:
             authentic=self._recursives.vouched(seen),
             bogus=self._recursives.found_bogus(seen),
             quorum=self._recursives.quorum,
+            name_servers=zone.hosts if zone else (),
             only_parent=zone.only_parent if zone else (),
             only_zone=zone.only_zone if zone else (),
         )
