@@ -8,11 +8,15 @@ from jobs.accounts.erase import ERASE
 from jobs.accounts.export import EXPORT
 from jobs.catalogue.verb import Verb
 from jobs.cleanup.purge import PURGE
+from jobs.usage.rollup import ROLLUP
+from jobs.usage.threshold import THRESHOLD
 
 VERBS: dict[str, Verb[Any]] = {
     verb.name: verb
     for verb in (
         PURGE,
+        ROLLUP,
+        THRESHOLD,
         EXPORT,
         ERASE,
     )
