@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "moment", "number", "text", "boolean", "json", "span", "nullable", "any"]
+Family = Literal["time", "moment", "number", "text", "boolean", "json", "bytes", "span", "nullable", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -26,6 +26,7 @@ _WORDS = {
     "text": "a text",
     "boolean": "a boolean",
     "json": "json or jsonb",
+    "bytes": "a bytea",
     "span": "an interval or a number of days",
     "nullable": "one that may be null",
     "any": "any",
@@ -187,6 +188,8 @@ def _is_of(family: Family, column: Column) -> bool:
             return column.base == "timestamp with time zone"
         case "json":
             return column.base in _JSON
+        case "bytes":
+            return column.base == "bytea"
         case "nullable":
             return not column.not_null
         case "span":

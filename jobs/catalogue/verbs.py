@@ -10,6 +10,8 @@ from jobs.catalogue.verb import Verb
 from jobs.cleanup.expire import EXPIRE
 from jobs.cleanup.purge import PURGE
 from jobs.cleanup.tokens import TOKENS
+from jobs.upkeep.forward_retry import FORWARD_RETRY
+from jobs.upkeep.verify_domains import VERIFY_DOMAINS
 from jobs.usage.rollup import ROLLUP
 from jobs.usage.threshold import THRESHOLD
 
@@ -23,6 +25,8 @@ VERBS: dict[str, Verb[Any]] = {
         THRESHOLD,
         EXPORT,
         ERASE,
+        VERIFY_DOMAINS,
+        FORWARD_RETRY,
     )
 }  # fmt: skip
 """By its name in the config."""

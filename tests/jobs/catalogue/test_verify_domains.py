@@ -1,0 +1,184 @@
+"""`verify_domains` on somebody's own tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daemon.config import ConfigError, parse
+from jobs.model import Done
+from jobs.testing import Queue
+from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole, zoo
+
+SCHEMA = """
+create schema zoo;
+create table zoo.keepers (id int primary key, house text, email text);
+create table zoo.sites (
+    id int generated always as identity primary key, keeper int references zoo.keepers, host text not null,
+    closed boolean not null default false, dns text, since timestamptz, says text
+);
+insert into zoo.keepers values (1, 'north', 'ann@x.example'), (2, 'south', null);
+"""
+SITES = """
+[jobs.sites]
+verb = "verify_domains"
+table = "zoo.sites"
+name_column = "host"
+owner_column = "keeper"
+owner_table = "zoo.keepers"
+org_column = "house"
+contact_column = "email"
+where = { closed = false }
+expect = '[{"type": "MX", "value": "mx.zoo.example"}]'
+state_column = "dns"
+verified_column = "since"
+conclusion_column = "says"
+batch = 4
+pause = "0"
+"""
+
+
+async def ran(queue: Queue) -> Any:
+    await queue.enqueue("sites")
+    one = (await queue.drain(raise_errors=True)).one()
+    assert one.outcome == "done", one
+    return one.result
+
+
+async def sites(queue: Queue, count: int, keeper: int = 1, first: int = 1) -> None:
+    await queue.pool.execute(
+        "insert into zoo.sites (keeper, host) "
+        "select $1, 'S' || n || '.Example.' from generate_series($2::int, $3::int) as n",
+        keeper,
+        first,
+        first + count - 1,
+    )
+
+
+async def registered(queue: Queue) -> list[tuple[Any, ...]]:
+    rows = await queue.pool.fetch("select org_id, domain, contact, expect from domains order by 1, 2")
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.req("BJ-20")
+async def test_names_are_registered_once_each_for_its_organisation() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 9)
+        await sites(queue, 2, keeper=2, first=9)
+        await queue.pool.execute("update zoo.sites set closed = true where host = 'S1.Example.'")
+        await queue.pool.execute(
+            "insert into zoo.sites (keeper, host) values (1, 'not a name'), (1, 'münchen.example')"
+        )
+        said = await rehearsed(queue, SITES, "sites")
+        assert isinstance(said, Done)
+        assert (said.result["would_register"], said.result["would_remove"]) == (12, 0), (
+            "names that none can have among them"
+        )
+        first = await ran(queue)
+        assert first["registered"] == 10
+        assert (first["refused"], sorted(first["refused_names"])) == (2, ["münchen.example", "not a name"])
+        mx = '[{"type": "MX", "value": "mx.zoo.example"}]'
+        assert [row[:3] for row in await registered(queue)] == [
+            *(("north", f"s{n}.example", "ann@x.example") for n in range(2, 10)),
+            ("south", "s10.example", None),
+            ("south", "s9.example", None),
+        ]
+        assert {row[3] for row in await registered(queue)} == {mx}
+        waiting = await queue.pool.fetchval("select count(*) from jobs where kind = 'domain_check'")
+        assert waiting == 10, "each insert asks for its first check"
+
+
+@pytest.mark.req("BJ-20")
+@pytest.mark.req("BJ-27")
+async def test_a_second_run_changes_nothing_and_a_rehearsal_never_does() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 6)
+        assert (await ran(queue))["told"] == 6
+        before = await whole(queue.pool)
+        await rehearsed(queue, SITES, "sites")
+        assert await whole(queue.pool) == before
+        assert await ran(queue) == {"registered": 0, "changed": 0, "removed": 0, "told": 0, "refused": 0}
+        after = await whole(queue.pool)
+        for name in ("zoo.sites", "domains"):
+            assert after[name] == before[name]
+
+
+@pytest.mark.req("BJ-20")
+async def test_rows_are_told_what_their_domains_are() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 3)
+        await ran(queue)
+        await queue.pool.execute(
+            "update domains set state = 'verified', verified_at = now(), conclusion = 'All is well.' "
+            "where domain = 's2.example'"
+        )
+        assert (await ran(queue))["told"] == 1
+        rows = await queue.pool.fetch("select dns, since is not null as since, says from zoo.sites order by id")
+        assert [tuple(row) for row in rows] == [
+            ("pending", False, None),
+            ("verified", True, "All is well."),
+            ("pending", False, None),
+        ]
+
+
+@pytest.mark.req("BJ-20")
+async def test_what_is_gone_or_renamed_is_looked_at_no_more_and_others_registrations_stay() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await queue.pool.execute(
+            "insert into domains (org_id, domain) values ('north', 's3.example'), ('north', 'own.example')"
+        )
+        await sites(queue, 5)
+        token = await queue.pool.fetchval("select token from domains where domain = 's3.example'")
+        assert (await ran(queue))["registered"] == 4
+        await queue.pool.execute("delete from zoo.sites where host in ('S1.Example.', 'S3.Example.')")
+        await queue.pool.execute("update zoo.sites set host = 'new.example' where host = 'S2.Example.'")
+        await queue.pool.execute("update zoo.sites set closed = true where host = 'S4.Example.'")
+        said = await ran(queue)
+        assert (said["removed"], said["registered"]) == (3, 1)
+        assert [row[1] for row in await registered(queue)] == ["new.example", "own.example", "s3.example", "s5.example"]
+        assert await queue.pool.fetchval("select token from domains where domain = 's3.example'") == token
+
+
+@pytest.mark.req("BJ-20")
+async def test_other_records_and_contacts_reach_what_is_registered() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 2)
+        await ran(queue)
+        await queue.pool.execute("update zoo.keepers set email = 'eve@x.example' where id = 1")
+        assert (await ran(queue))["changed"] == 2
+        assert {row[2] for row in await registered(queue)} == {"eve@x.example"}
+        assert (await ran(queue))["changed"] == 0
+
+
+@pytest.mark.req("BJ-20")
+@pytest.mark.req("BJ-27")
+async def test_killed_anywhere_it_comes_to_the_same() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+
+        async def seed() -> None:
+            await queue.pool.execute("delete from jobs; delete from domains; truncate zoo.sites restart identity")
+            await sites(queue, 9)
+            await queue.pool.execute(
+                "insert into domains (org_id, domain, registered_by, registered_key) "
+                "values ('north', 'old.example', 'sites', '{99}')"
+            )
+
+        async def state() -> Any:
+            told = await queue.pool.fetch("select host, dns from zoo.sites order by id")
+            return [row[1] for row in await registered(queue)], told
+
+        assert await killed_everywhere(queue, "sites", seed, state, step=3) >= 4
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ('expect = \'[{"type": "MX"}]\'', "expect"),
+        ('owner_column = "keeper"', "owner_table"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(change: str, named: str) -> None:
+    config = f'[jobs.sites]\nverb = "verify_domains"\ntable = "zoo.sites"\nname_column = "host"\n{change}\n'
+    with pytest.raises(ConfigError, match=named):
+        parse(config)
