@@ -26,7 +26,8 @@ SIZE = 4000
 
 TOTALS = """
 select account_id, direction, state, day, sum(messages)::bigint, sum(size_bytes)::bigint from (
-    select account_id, direction, state, (received_at at time zone 'UTC')::date as day, 1 as messages, size_bytes from app.messages
+    select account_id, direction, state, (received_at at time zone 'UTC')::date as day, 1 as messages, size_bytes
+    from app.messages
     union all select account_id, direction, state, day, messages, size_bytes from app.message_statistics) as t
 group by 1, 2, 3, 4 order by 1, 2, 3, 4"""
 DAYS = """
@@ -34,11 +35,13 @@ select account_id, (happened_at at time zone 'UTC')::date, sum(bytes)::bigint, s
 from app.bandwidth group by 1, 2 order by 1, 2"""
 LEFT = {
     "alias_expiry": "select count(*) from app.aliases where active and expires_at < now()",
-    "session_expiry": "select count(*) from app.sessions where expires_at < now() or last_seen_at < now() - interval '14 days'",
+    "session_expiry": "select count(*) from app.sessions where expires_at < now() "
+    "or last_seen_at < now() - interval '14 days'",
     "magic_link_expiry": "select count(*) from app.magic_links where expires_at < now()",
     "destination_token_expiry": "select count(*) from app.destination_tokens where expires_at < now()",
     "failed_email_expiry": "select count(*) from app.failed_emails where failed_at < now() - interval '7 days'",
-    "failed_forward_expiry": "select count(*) from app.failed_forwards where first_failed_at < now() - interval '7 days'",
+    "failed_forward_expiry": "select count(*) from app.failed_forwards "
+    "where first_failed_at < now() - interval '7 days'",
     "spam_expiry": "select count(*) from app.spam_quarantine where quarantined_at < now() - interval '30 days'",
     "message_expiry": "select count(*) from app.messages as m join app.accounts as a on a.id = m.account_id "
     "where received_at < now() - coalesce(message_retention, interval '90 days')",
