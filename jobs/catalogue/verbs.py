@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs.accounts.erase import ERASE
+from jobs.accounts.export import EXPORT
 from jobs.catalogue.verb import Verb
 from jobs.cleanup.purge import PURGE
 from jobs.usage.rollup import ROLLUP
@@ -15,6 +17,8 @@ VERBS: dict[str, Verb[Any]] = {
         PURGE,
         ROLLUP,
         THRESHOLD,
+        EXPORT,
+        ERASE,
     )
 }  # fmt: skip
 """By its name in the config."""
