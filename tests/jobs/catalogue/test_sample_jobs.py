@@ -22,6 +22,9 @@ from tests.jobs.catalogue.house import rehearsed, whole
 
 JOBS = sql.text("reference/jobs.toml")
 NAMES = list(parse(JOBS).jobs)
+ACCOUNTS = ("account_export", "account_erasure")
+"""Whose rows they take along would be missed in the sums that are compared here; they have tests of their own."""
+UPKEEP = [name for name in NAMES if name not in ACCOUNTS]
 SIZE = 4000
 
 TOTALS = """
@@ -83,7 +86,7 @@ def test_each_says_what_it_is_for_and_they_come_at_different_times() -> None:
         cron(schedule, "UTC")
         assert not re.match(r"0 0 ", schedule), "not at midnight"
     told = re.findall(r"BJ-\d\d|JD-01", JOBS)
-    assert {f"BJ-{n:02}" for n in (*range(3, 17), 19, 20)} | {"JD-01"} <= set(told)
+    assert {f"BJ-{n:02}" for n in range(3, 21)} | {"JD-01"} <= set(told)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +113,7 @@ async def test_each_does_what_it_is_for_once(app: Queue, tmp_path: Path) -> None
         await app.pool.fetchval("select count(*) from app.messages"),
         await app.pool.fetchval("select count(*) from app.overflow_hold where warned_at is null"),
     )
-    first = {name: await run(app, name) for name in ("bandwidth_daily", "bandwidth_weekly", *NAMES)}
+    first = {name: await run(app, name) for name in ("bandwidth_daily", "bandwidth_weekly", *UPKEEP)}
     for name, rows in LEFT.items():
         assert await app.pool.fetchval(rows) == 0, name
     assert sum(found.get("deleted", 0) for found in first.values()) > SIZE / 20
@@ -131,7 +134,7 @@ async def test_each_does_what_it_is_for_once(app: Queue, tmp_path: Path) -> None
     audited = "select count(*) from app.audit_log where actor = 'job:alias_expiry' and at = now()"
     assert await app.pool.fetchval(audited) == first["alias_expiry"]["expired"] > 0, "BJ-12"
 
-    changed = {name: await run(app, name) for name in NAMES}
+    changed = {name: await run(app, name) for name in UPKEEP}
     for name, said in changed.items():
         did = {what: n for what, n in said.items() if what not in ("read", "looked_at", "passed_over")}
         assert not any(did.values()), (name, did, "the second time there is nothing left to do")
