@@ -51,8 +51,8 @@ class Upkeep:
         found = await self._done(CLEAN)
         spam, messages = found["spam_expiry"], found["message_expiry"]
         self._teller.say(
-            f"{spam['deleted']} messages past 30 days are out of quarantine; {messages['deleted']} past 90 days, or what "
-            "their account says, are gone, their headers with them, and what they add up to is kept"
+            f"{spam['deleted']} messages past 30 days are out of quarantine; {messages['deleted']} past 90 days, or "
+            "what their account says, are gone, their headers with them, and what they add up to is kept"
         )
 
     async def _sums(self) -> None:
