@@ -68,7 +68,7 @@ KINDS = (
 @dataclass(slots=True)
 class Life:
     """One domain, verified at first, with its own dice.  `truth` is what its name servers hold; without `changes` the
-    weather stays as it is, and nobody asks in between."""
+    weather stays as it is, and each check is made when it is due."""
 
     dice: Random
     policy: DomainPolicy
@@ -88,8 +88,7 @@ class Life:
         }
 
     async def check(self) -> tuple[Sighting, Step]:
-        """The next check: what was seen, and what came of it.  Time goes on to when the one after is due, or before
-        that, to when somebody asks."""
+        """The next check: what was seen, and what came of it."""
         if self.changes and self.dice.random() < 0.3:
             self.weather = self.dice.choice(KINDS)
         seen = self.sighting()
@@ -102,10 +101,16 @@ class Life:
         return seen, step
 
     def wait(self, step: Step) -> None:
+        """Until the next check is due; somebody asks for it sooner; or nobody looks for days, in an outage of ours."""
         assert step.next_check_at is not None
         assert step.next_check_at > self.now
         gap = step.next_check_at - self.now
-        self.now += gap * self.dice.random() if self.changes and self.dice.random() < 0.05 else gap
+        dice = self.dice.random() if self.changes else 1.0
+        if dice < 0.05:
+            gap *= self.dice.random()
+        elif dice < 0.08:
+            gap += timedelta(hours=self.dice.uniform(1, 60))
+        self.now += gap
 
     def sighting(self) -> Sighting:
         dice, weather = self.dice, self.weather
@@ -148,9 +153,9 @@ class Life:
 
 @dataclass(slots=True)
 class Rule:
-    """The policy, told once more: degraded at the first check that sees so, failed when the time between checks in a
-    row that saw so is `fail_after`, expired after `give_up_after` more; a check that cannot tell stops the clock and
-    changes nothing; good is verified."""
+    """The policy, told once more: degraded at the first check that saw so; failed when the time between checks in a
+    row that saw so (two hours of each gap, should nobody have looked) is `fail_after`; expired after `give_up_after`
+    more.  A check that cannot tell stops the clock and changes nothing; good is verified."""
 
     policy: DomainPolicy
     state: Literal["verified", "degraded", "failed", "expired"] = "verified"
