@@ -15,8 +15,8 @@ from jobs.email.dkim_keys import SigningKey
 
 ZONE, CUSTOMER = "shop.example", "customer.example"
 SLOW_TO_ANSWER = dns.name.from_text(f"flaky.{ZONE}")
-SLOW_FOR_S = 1.0
-"""Shorter than the wait before the first retry of a check."""
+LULL_S, FORGOTTEN_S = 1.2, 60.0
+"""Nobody has asked for so long: the check is over, and a retry comes later than that; the name is forgotten."""
 
 ROOT = "127.0.0.1"
 NAME_SERVERS = {f"ns1.{ZONE}": "127.0.0.2", f"ns2.{ZONE}": "127.0.0.3"}
@@ -38,7 +38,7 @@ _RECORDS = (
 
 
 class DnsSink:
-    """Knows shop.example and customer.example.  Who asks about flaky.shop.example gets SERVFAIL in the first second.
+    """Knows shop.example and customer.example.  Whoever checks flaky.shop.example first gets SERVFAIL.
 
     `dkim`: the key that mail of shop.example is signed with.  `customer`: customer.example as each name server has it.
     """
@@ -69,18 +69,17 @@ class DnsSink:
 
 
 class _Flaky:
-    """Whether the name that is slow to answer still is: from the first question on for a while, and anew when nobody
-    has asked for longer."""
+    """Whether the name that is slow to answer still is: during the first check, however long that takes."""
 
     def __init__(self) -> None:
-        self._since = self._last = -1000.0
+        self._is_ill = False
+        self._asked_at = -FORGOTTEN_S - 1.0
 
     def is_ill(self) -> bool:
         now = monotonic()
-        if now - self._last > 60:
-            self._since = now
-        self._last = now
-        return now - self._since < SLOW_FOR_S
+        lull_s, self._asked_at = now - self._asked_at, now
+        self._is_ill = lull_s > FORGOTTEN_S or (self._is_ill and lull_s < LULL_S)
+        return self._is_ill
 
 
 class _Moody(NameServer):
