@@ -13,6 +13,7 @@ import asyncpg
 import sql
 from daemon.config import Config
 from daemon.database import Database
+from daemon.demo_domains import Domains
 from daemon.demo_hints import hints
 from daemon.demo_home import Home, program_folder
 from daemon.demo_letters import Letters
@@ -112,7 +113,8 @@ class Guest:
         story = Story(teller, pool, self._sinks.webhook, self._receiver)
         self.muted = story.muted
         letters = Letters(teller, pool, self._sinks.mail, self._home.dkim())
-        return await teller.tell(story, letters, Upkeep(teller, pool), deadline_s=deadline_s)
+        domains = Domains(teller, pool, self._sinks.dns.customer)
+        return await teller.tell(story, letters, domains, Upkeep(teller, pool), deadline_s=deadline_s)
 
     async def _settle(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> dict[int, str]:
         """How the samples are that have not come to their ends in time."""

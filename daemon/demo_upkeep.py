@@ -1,4 +1,4 @@
-"""The demo's fourth part: upkeep that is nothing but config, on the sample application."""
+"""The demo's fifth part: upkeep that is nothing but config, on the sample application."""
 
 from __future__ import annotations
 
