@@ -74,7 +74,8 @@ class Walk:
         Nobody who looks for one waits for somebody else who does: two zones whose servers are named in each other would
         wait for ever.
         """
-        if kept := self._hosts.get(host):
+        ours = within(host, errand.domain)
+        if not ours and (kept := self._hosts.get(host)):
             return kept
         onward = errand.leads_to(host)
         if onward is None or "\\" in host or host == ROOT:
@@ -86,7 +87,7 @@ class Walk:
         found = tuple(value for answer in answers for value in answer.values)
         if not found:
             return "address_unknown" if any(answer.outcome == "error" for answer in answers) else "no_address"
-        if not within(host, errand.domain):
+        if not ours:
             self._hosts.put(host, found, min(HOST_AGE_S if a.ttl_s is None else a.ttl_s for a in answers))
         return found
 
@@ -168,14 +169,15 @@ class Walk:
 
     def _met(self, cut: Cut, errand: Errand) -> Cut:
         errand.cuts[cut.zone] = cut
-        if depth(cut.zone) == 1 and not within(cut.zone, errand.domain):
+        if depth(cut.zone) == 1 and cut.zone != errand.domain:
             self._tops.put(cut.zone, cut, cut.ttl_s)
         return cut
 
     def _deepest(self, name: str, errand: Errand) -> Cut:
         at = name
         while at != ROOT:
-            if cut := errand.cuts.get(at) or (self._tops.get(at) if depth(at) == 1 else None):
+            top = self._tops.get(at) if depth(at) == 1 and at != errand.domain else None
+            if cut := errand.cuts.get(at) or top:
                 return cut
             at = parent(at)
         return self._root

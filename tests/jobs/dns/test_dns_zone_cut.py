@@ -173,8 +173,25 @@ async def test_what_a_registrar_changes_is_seen_by_the_next_check(internet: Inte
     assert not [name for name, _, _ in internet.root.asked if name.endswith(".test")]
 
 
+async def test_addresses_of_other_peoples_servers_are_kept_for_minutes_and_of_ones_own_not_at_all(
+    internet: Internet, here: Here
+) -> None:
+    hoster = await internet.zone("hoster.example", servers=1)
+    guest = await internet.zone("guest.test", on=hoster.servers)
+    resolver = here()
+    await resolver.sight("guest.test", "TXT", visible=False)
+    hoster.servers[0].forget()
+    await resolver.sight("guest.test", "TXT", visible=False)
+    assert not hoster.asked["ns1.hoster.example", "A", "udp"]
+    async with resolver.check("hoster.example") as check:
+        await check.sight("guest.test", "TXT", visible=False)
+    assert guest.asked["ns1.hoster.example", "A", "udp"]
+
+
 async def test_a_check_of_a_top_level_domain_believes_nothing_of_before(internet: Internet, here: Here) -> None:
     resolver = here()
+    await resolver.sight("shop.test", "TXT", visible=False)
+    internet.forget()
     for times in (1, 2):
         await resolver.sight("test", "TXT", visible=False)
         assert internet.root.asked["test", "SOA", "udp"] == times
