@@ -141,17 +141,19 @@ class Check:
             ends = await self._end(target, chase, (*trail, name))
             for place, answer in told.answers.items():
                 if answer.dangling and answer.chain[-1] == target:
-                    answers[place] = _joined(answer, ends.get(place) or _prevailing(ends))
-                    ways = {other: _joined(answer, end) for other, end in ends.items()}
-                    answers = {**ways, **answers}
+                    end = ends if isinstance(ends, Answer) else ends.get(place) or _prevailing(ends)
+                    answers[place] = _joined(answer, end)
+                    if not isinstance(ends, Answer):
+                        answers = {**{other: _joined(answer, end) for other, end in ends.items()}, **answers}
         return told, answers
 
-    async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer]:
+    async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer] | Answer:
+        """What is said there, by whom; or why nobody is asked."""
         chase.links += 1
         if target in trail or len(trail) >= MAX_CHAIN:
-            return {"": failed("cname_loop")}
+            return failed("cname_loop")
         if chase.links > MAX_LINKS:
-            return {"": failed("budget")}
+            return failed("budget")
         _, ends = await self._followed(target, chase, trail)
         return ends
 
