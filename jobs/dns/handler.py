@@ -12,8 +12,11 @@ import msgspec
 from jobs.context import Context, Ledger
 from jobs.dns import names
 from jobs.dns.answer import Answer
-from jobs.dns.judge import Finding, Type, judge, normal_value, overall
+from jobs.dns.expectation import Expectation, Name
+from jobs.dns.finding import Finding
+from jobs.dns.judge import judge
 from jobs.dns.resolver import Resolver
+from jobs.dns.verdict import gravest
 from jobs.model import Done, Exponential, Job, Outcome, Retry
 from jobs.registry import job
 
@@ -21,20 +24,6 @@ RECHECK = Exponential(base_s=300, max_s=3600, max_attempts=10)
 """When a check that could not tell is made again: after 5 minutes, doubled up to an hour, for some six hours in all."""
 
 LEDGER = Ledger("domain_checks")
-
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=254)]
-Value = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-
-
-class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A record that should be there.  `name` is read as `names.under` does; without it, it is the domain's own."""
-
-    type: Type
-    value: Value
-    name: Name | None = None
-
-    def __post_init__(self) -> None:
-        normal_value(self.type, self.value)
 
 
 class DnsCheckArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,7 +35,7 @@ class DnsCheckArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     def __post_init__(self) -> None:
         domain = names.normal(self.domain)
         for expectation in self.expect:
-            names.under(domain, expectation.name)
+            expectation.at(domain)
 
 
 @job("dns_check", args=DnsCheckArgs, retry=RECHECK, timeout="2m", lane=lambda args: names.normal(args.domain))
@@ -56,10 +45,10 @@ async def dns_check(args: DnsCheckArgs, ctx: Context) -> Outcome:
     """
     started = time.perf_counter()
     domain = names.normal(args.domain)
-    wanted = [(e.type, names.under(domain, e.name), e.value) for e in args.expect]
-    answers = await _ask_all(ctx.dns, {(name, rdtype): None for rdtype, name, _ in wanted})
-    findings = [judge(rdtype, name, value, answers[name, rdtype]) for rdtype, name, value in wanted]
-    verdict = overall(findings)
+    wanted = [expectation.at(domain) for expectation in args.expect]
+    answers = await _ask_all(ctx.dns, {one.question: None for one in wanted})
+    findings = [await judge(one, answers[one.question], ctx.dns.query) for one in wanted]
+    verdict = gravest(finding.verdict for finding in findings if not finding.advice)
     records = [finding.as_row() for finding in findings]
     ctx.record(
         LEDGER,

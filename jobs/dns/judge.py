@@ -1,142 +1,69 @@
-"""Is what should be published what was found?  Pure."""
+"""Is what should be published what a server shows?  It asks on, by a callable, where one answer is not enough."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import assert_never
 
-from jobs.dns import names
 from jobs.dns.answer import Answer
-
-Type = Literal["TXT", "CNAME", "MX", "A", "AAAA"]
-Verdict = Literal["match", "mismatch", "absent", "indeterminate"]
-
-GRAVEST_FIRST: tuple[Verdict, ...] = ("mismatch", "absent", "indeterminate", "match")
-SHOWN_VALUES = 20
-SHOWN_CHARACTERS = 1024
-
-_QUOTED = re.compile(r'\s*(?:"[^"]*"\s*)+')
-_PREFERENCE = re.compile(r"(?:(\d{1,5})\s+)?(\S+)")
+from jobs.dns.expectation import Wanted
+from jobs.dns.finding import Finding, finding
+from jobs.dns.records import caa, cname, dkim, dmarc, mx, ns, spf, text, token
+from jobs.dns.sighting import Sighting
+from jobs.dns.verdict import Ask, Judged, match, mismatch, missing, unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One expectation beside what the DNS says.
+async def judge(wanted: Wanted, answer: Answer, ask: Ask) -> Finding:
+    """The finding for one expectation and one server's answer to `wanted.question`.
 
-    `found` are the records in its place, cut to the first 20 of 1,024 characters.  `reason` is empty for a match, else:
-    other_value, other_preference, not_lowest, null_mx (mismatch); nxdomain, nodata (absent); or why there is no answer.
-    `ttl_s`: for so long a cache may go on telling this, though the zone has changed.
+    Whatever went wrong on the way to an answer is indeterminate, and nothing else is made of it.
     """
-
-    type: Type
-    name: str
-    expected: str
-    found: tuple[str, ...]
-    verdict: Verdict
-    reason: str
-    chain: tuple[str, ...]
-    ttl_s: int | None
-
-    def as_row(self) -> Mapping[str, Any]:
-        return asdict(self)
+    return finding(wanted, answer, await _judge(wanted, answer, ask))
 
 
-def judge(rdtype: Type, name: str, expected: str, answer: Answer) -> Finding:
-    """The finding for one expectation.  Only a server that says "no such name" or "no such record" makes a record
-    absent; SERVFAIL, silence, a refusal or a broken reply say nothing about the domain."""
-    wanted = normal_value(rdtype, expected)
-    verdict: Verdict
-    match answer.outcome:
-        case "error":
-            verdict, reason = "indeterminate", answer.reason
-        case "nxdomain" | "nodata":
-            verdict, reason = "absent", answer.outcome
-        case "answer":
-            reason = _difference(rdtype, wanted, answer.values)
-            verdict = "mismatch" if reason else "match"
-    return Finding(
-        type=rdtype,
-        name=name,
-        expected=wanted,
-        found=tuple(_cut(value) for value in answer.values[:SHOWN_VALUES]),
-        verdict=verdict,
-        reason=reason,
-        chain=answer.chain,
-        ttl_s=answer.ttl_s,
-    )
+async def judge_all(wanted: Wanted, sighting: Sighting, ask: Ask) -> dict[str, Finding]:
+    """server → finding, for all servers of a sighting.  Servers mostly say the same, and that is judged once."""
+    judged: dict[tuple[object, ...], Judged] = {}
+    found: dict[str, Finding] = {}
+    for server, answer in (*sighting.authorities.items(), *sighting.resolvers.items()):
+        said = (answer.outcome, tuple(sorted(answer.values)), answer.chain, answer.reason)
+        if said not in judged:
+            judged[said] = await _judge(wanted, answer, ask)
+        found[server] = finding(wanted, answer, judged[said])
+    return found
 
 
-def overall(findings: Iterable[Finding]) -> Verdict:
-    """The gravest verdict.  One record that is surely wrong or missing decides, whatever the others are: the domain
-    cannot be a match any more, and its owner can act now.  Without one, a single unknown leaves all unknown."""
-    verdicts = {finding.verdict for finding in findings}
-    return next(verdict for verdict in GRAVEST_FIRST if verdict in verdicts)
-
-
-def normal_value(rdtype: Type, value: str) -> str:
-    """`value` as it is compared; ValueError if no record of that type could say it.
-
-    TXT: surrounding quotes and white space dropped, quoted strings joined, runs of spaces one; case counts.  CNAME, A
-    and AAAA: the name or address in its one form.  MX: "host", or "preference host".
-    """
-    value = value.strip()
-    match rdtype:
-        case "TXT":
-            return _plain_and_not_empty(value)
+async def _judge(wanted: Wanted, answer: Answer, ask: Ask) -> Judged:
+    if answer.outcome == "error":
+        return unknown(answer.reason)
+    name, value = wanted.name, wanted.value
+    match wanted.type:
         case "CNAME":
-            return names.normal(value)
-        case "MX":
-            return _normal_mx(value)
-        case "A":
-            return str(ipaddress.IPv4Address(value))
-        case "AAAA":
-            return str(ipaddress.IPv6Address(value))
-
-
-def _difference(rdtype: Type, wanted: str, found: tuple[str, ...]) -> str:
-    """Why `wanted` is not among `found`; empty if it is.  Further records beside it do no harm."""
-    match rdtype:
-        case "MX":
-            return _mx_difference(wanted, found)
+            return await cname.judge(name, value, answer, ask)
+        case "DMARC":
+            return await dmarc.judge(name, value, answer, ask)
+        case "CAA":
+            return await caa.judge(name, value, answer, ask)
+        case "TXT" | "A" | "AAAA" | "TOKEN" | "MX" | "DKIM" | "NS" | "SPF" if answer.outcome != "answer":
+            return missing(answer)
+        case "SPF":
+            return await spf.judge(name, value, answer, ask)
         case "TXT":
-            return "" if wanted in map(_plain, found) else "other_value"
+            return _contains(value, map(text.plain, answer.values))
+        case "A" | "AAAA":
+            return _contains(value, answer.values)
+        case "TOKEN":
+            return token.judge(value, answer)
+        case "MX":
+            return mx.judge(value, answer)
+        case "DKIM":
+            return dkim.judge(value, answer)
+        case "NS":
+            return ns.judge(value, answer)
         case _:
-            return "" if wanted in found else "other_value"
+            assert_never(wanted.type)
 
 
-def _mx_difference(wanted: str, found: tuple[str, ...]) -> str:
-    """A bare host must be (one of) those mail goes to first; a host with its preference must be there just so."""
-    hosts = [(int(preference), host) for preference, host in (value.split(" ", 1) for value in found)]
-    preference, _, host = wanted.rpartition(" ")
-    if not any(other == host for _, other in hosts):
-        return "null_mx" if hosts == [(0, ".")] else "other_value"
-    if preference:
-        return "" if (int(preference), host) in hosts else "other_preference"
-    return "" if (min(hosts)[0], host) in hosts else "not_lowest"
-
-
-def _normal_mx(value: str) -> str:
-    parts = _PREFERENCE.fullmatch(value)
-    if not parts or int(parts[1] or 0) > 65535:
-        raise ValueError(f'{value!r} is not an MX; write "mx.example.net" or "10 mx.example.net"')
-    host = names.normal(parts[2])
-    return f"{int(parts[1])} {host}" if parts[1] else host
-
-
-def _plain_and_not_empty(value: str) -> str:
-    if not (plain := _plain(value)):
-        raise ValueError("a TXT value must not be empty")
-    return plain
-
-
-def _plain(text: str) -> str:
-    if _QUOTED.fullmatch(text):
-        text = "".join(re.findall(r'"([^"]*)"', text))
-    return " ".join(text.split())
-
-
-def _cut(value: str) -> str:
-    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"
+def _contains(value: str, found: Iterable[str]) -> Judged:
+    """Further records beside it do no harm."""
+    return match() if value in found else mismatch("other_value")

@@ -76,7 +76,7 @@ def test_every_module_is_on_the_map_and_nothing_else_is() -> None:
         if title.startswith("| of "):
             of = title.split("`")[1]
             continue
-        channel = re.match(r"\| `(\w+/)`", title)
+        channel = re.match(r"\| `([\w/]+/)`", title)
         named |= {of + (channel[1] if channel else "") + name for name in re.findall(r"`(\w+)`", modules)}
     there = {path.relative_to(HOUSE).as_posix() for of in ("daemon", "jobs") for path in (HOUSE / of).rglob("*.py")}
     assert named == {path.removesuffix(".py") for path in there if not path.endswith("__init__.py")}

@@ -1,0 +1,194 @@
+"""What may be wrong with a server: each fault turns a good reply into what such a server would send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from daemon.demo_nameserver import Transport, fitted
+from daemon.demo_zone import soa
+
+Fault = Literal[
+    "servfail", "refused", "notimp", "formerr",  # the RCODE
+    "formerr_edns",  # FORMERR to whatever has EDNS, right answers to what has not
+    "silent",  # no reply at all
+    "silent_udp",  # only TCP is answered
+    "slow",  # the right answer, `Server.delay_s` later
+    "wrong_id", "wrong_question", "garbage",  # replies that fit no question
+    "forged_first",  # a reply with a wrong id and a wrong record, then the true one
+    "truncated",  # TC over UDP, the whole over TCP
+    "cut_off",  # TC over UDP, and TCP closes without a word
+    "tcp_silent",  # TC over UDP, and TCP takes the question and says nothing
+    "lame",  # refers to the root, as a server does that has never heard of the zone
+    "referral_to_itself",  # refers to the very zone that it was asked as a server of
+    "not_authoritative",  # the right records from a cache of its own: no AA
+    "nxdomain", "nodata",  # with the zone's SOA
+    "nxdomain_without_soa",
+    "cname_to_itself", "cname_circle", "cname_endless",
+    "case_lowered",  # the question comes back in lower case
+    "no_question",  # the question does not come back
+    "answer_and_nxdomain",  # contradicts itself
+    "extra_records",  # records of somebody else's names beside the right ones
+]  # fmt: skip
+
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+ALONE = frozenset({"servfail", "refused", "notimp", "formerr", "silent", "nxdomain", "nodata", "nxdomain_without_soa"})
+"""Faults of a server that does not even look: a resolver with one of them asks nobody and remembers nothing."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A fault, which questions it concerns (None: any), and how many of them are left (None: all)."""
+
+    fault: Fault
+    name: dns.name.Name | None = None
+    rdtype: dns.rdatatype.RdataType | None = None
+    left: int | None = None
+
+    def concerns(self, question: dns.rrset.RRset) -> bool:
+        return (
+            self.left != 0
+            and self.name in (None, question.name)
+            and self.rdtype in (None, question.rdtype)
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Troubles:
+    """Of one server; the one that came last counts first."""
+
+    all: list[Trouble] = field(default_factory=list)
+
+    def begin(self, fault: Fault, name: str | None, rdtype: str | None, times: int | None) -> None:
+        self.all.append(
+            Trouble(
+                fault,
+                None if name is None else dns.name.from_text(name),
+                None if rdtype is None else dns.rdatatype.from_text(rdtype),
+                times,
+            )
+        )
+
+    def end(self) -> None:
+        self.all.clear()
+
+    def of(self, question: dns.rrset.RRset) -> Fault | None:
+        for trouble in reversed(self.all):
+            if trouble.concerns(question):
+                if trouble.left is not None:
+                    trouble.left -= 1
+                return trouble.fault
+        return None
+
+
+def replies(
+    fault: Fault | None,
+    query: dns.message.Message,
+    right: Callable[[dns.message.Message], dns.message.Message],
+    transport: Transport,
+    origin: str,
+) -> list[bytes]:
+    """What goes over the wire, in order; `right` makes the right reply, and is not asked where none is needed."""
+    good = dns.message.make_response(query) if fault in ALONE else right(query)
+    bad = broken(fault, query, good, transport, origin)
+    if bad is None:
+        return []
+    if isinstance(bad, bytes):
+        return [bad]
+    found = [fitted(bad, query, transport)]
+    if fault == "forged_first":
+        forged = dns.message.make_response(query)
+        forged.id ^= 1
+        question = query.question[0]
+        forged.answer = [dns.rrset.from_text(question.name, 1, "IN", "TXT", '"forged"')]
+        found.insert(0, fitted(forged, query, transport))
+    return found
+
+
+def broken(
+    fault: Fault | None, query: dns.message.Message, good: dns.message.Message, transport: Transport, origin: str
+) -> dns.message.Message | bytes | None:
+    """The reply such a server makes, None for none; `good` may be changed."""
+    empty = dns.message.make_response(query)
+    question = query.question[0]
+    match fault:
+        case None | "slow" | "forged_first":
+            return good
+        case "servfail" | "refused" | "notimp" | "formerr":
+            empty.set_rcode(dns.rcode.from_text(fault))
+            return empty
+        case "formerr_edns":
+            if query.edns < 0:
+                return good
+            empty.use_edns(False)
+            empty.set_rcode(dns.rcode.FORMERR)
+            return empty
+        case "silent":
+            return None
+        case "silent_udp":
+            return good if transport == "tcp" else None
+        case "wrong_id":
+            good.id ^= 1
+            return good
+        case "wrong_question":
+            good.question = dns.message.make_query("other.test", question.rdtype).question
+            return good
+        case "garbage":
+            return query.to_wire()[:2] + b"\x81\x80\xff\xff"
+        case "truncated" | "cut_off" | "tcp_silent":
+            if transport == "tcp":
+                return good if fault == "truncated" else None
+            empty.flags |= dns.flags.TC
+            return empty
+        case "lame" | "referral_to_itself":
+            zone = "." if fault == "lame" else origin
+            host = f"ns1.{origin}" if fault == "referral_to_itself" else "a.root-servers.test."
+            empty.authority = [dns.rrset.from_text(zone, 3600, "IN", "NS", host)]
+            return empty
+        case "not_authoritative":
+            good.flags &= ~dns.flags.AA
+            return good
+        case "nxdomain" | "nodata" | "nxdomain_without_soa":
+            empty.flags |= dns.flags.AA
+            empty.set_rcode(dns.rcode.NOERROR if fault == "nodata" else dns.rcode.NXDOMAIN)
+            if fault != "nxdomain_without_soa":
+                empty.authority = [dns.rrset.from_text(origin, 60, "IN", "SOA", soa(origin.rstrip("."), 60))]
+            return empty
+        case "cname_to_itself" | "cname_circle" | "cname_endless":
+            empty.flags |= dns.flags.AA
+            empty.answer = [dns.rrset.from_text(question.name, 60, "IN", "CNAME", _next(question.name, fault, origin))]
+            return empty
+        case "case_lowered":
+            lower = dns.name.from_text(question.name.to_text().lower())
+            good.question = dns.message.make_query(lower, question.rdtype).question
+            return good
+        case "no_question":
+            good.question = []
+            return good
+        case "answer_and_nxdomain":
+            good.set_rcode(dns.rcode.NXDOMAIN)
+            return good
+        case "extra_records":
+            good.answer.append(dns.rrset.from_text("victim.test.", 60, "IN", "TXT", '"planted"'))
+            good.additional.append(dns.rrset.from_text("victim.test.", 60, "IN", "A", "192.0.2.66"))
+            return good
+
+
+def _next(name: dns.name.Name, fault: Fault, origin: str) -> str:
+    """Where the alias leads: to the same name, to its twin that leads back, or to one more each time."""
+    match fault:
+        case "cname_to_itself":
+            return name.to_text()
+        case "cname_circle":
+            return f"left.{origin}" if name.labels[0].lower() == b"right" else f"right.{origin}"
+        case _:
+            head = name.labels[0].decode()
+            return f"n{int(head[1:]) + 1 if head[1:].isdigit() else 0}.{origin}"
