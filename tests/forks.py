@@ -7,8 +7,8 @@ so made once.  Files come in the order of their folders: those which wait long (
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import selectors
 import struct
 import sys
@@ -62,12 +62,17 @@ class _Child:
     runs: str = "its start"
     heard: bytes = b""
 
+    @property
+    def node(self) -> SimpleNamespace:
+        """As xdist's, for the terminal, which names it in a failure."""
+        return SimpleNamespace(gateway=SimpleNamespace(id=self.name), _workerinfocache=f"[{self.name}]")
+
     def messages(self) -> Iterator[dict[str, Any]]:
         """Those that are whole by now; one without a word is the last."""
         piece = os.read(self.says, 1 << 20)
         self.heard += piece
         while (end := self._end()) <= len(self.heard):
-            yield json.loads(self.heard[_SIZE.size : end])
+            yield pickle.loads(self.heard[_SIZE.size : end])
             self.heard = self.heard[end:]
         if not piece:
             yield {}
@@ -161,7 +166,7 @@ class _Reporter:
 
 
 def _send(out: BinaryIO, words: dict[str, Any]) -> None:
-    frame = json.dumps(words).encode()
+    frame = pickle.dumps(words)
     out.write(_SIZE.pack(len(frame)) + frame)
     out.flush()
 
@@ -195,7 +200,7 @@ def _hear(session: pytest.Session, child: _Child) -> bool:
             child.runs = words["runs"]
         elif "report" in words:
             report = config.hook.pytest_report_from_serializable(config=config, data=words["report"])
-            report.node = SimpleNamespace(gateway=SimpleNamespace(id=child.name))  # as xdist's: for the terminal
+            report.node = child.node
             config.hook.pytest_runtest_logreport(report=report)
         else:
             return False
