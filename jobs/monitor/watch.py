@@ -47,7 +47,7 @@ class WatchSettings(JobSettings):
     contains: str | None = key(
         None, "Of http: words that must be in the first 64 KiB of the answer.", example='"all is well"'
     )
-    expect: tuple[str, ...] = key((), "Of dns: records that must all be there.", example='["192.0.2.1"]')
+    expect: tuple[str, ...] = key((), 'Of dns: records that must all be there, like ["192.0.2.1"].')
     starttls: bool = key(True, "Of smtp: STARTTLS must be offered, and work.")
     notice: Literal["degraded", "down"] = key("degraded", "From which state on people are told.")
     tell: tuple[str, ...] | None = key(
