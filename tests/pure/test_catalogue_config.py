@@ -51,8 +51,8 @@ def test_clean_up_comes_after_notifications() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[jobs.x]\n", 'config.toml:1: jobs.x.verb: is missing. What it does. One of "purge"'),
-        ('[jobs.x]\nverb = "purg"\n', 'config.toml:2: jobs.x.verb: "purg" is none of "purge"'),
+        ("[jobs.x]\n", 'config.toml:1: jobs.x.verb: is missing. What it does. One of "purge", "monitor"'),
+        ('[jobs.x]\nverb = "purg"\n', 'config.toml:2: jobs.x.verb: "purg" is none of "purge", "monitor"'),
         ("[jobs.x]\nverb = 7\n", "config.toml:2: jobs.x.verb: the integer 7 is none of"),
         (GOOD + 'tabel = "a"\n', "config.toml:6: jobs.spam.tabel: unknown key; did you mean table?"),
         (GOOD.replace("app.spam", "a b"), 'config.toml:3: jobs.spam.table: \'a b\' is no table; write it like "app.'),
