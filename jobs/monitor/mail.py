@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import aiosmtplib
 
@@ -35,7 +37,7 @@ async def check_mail(reach: Reach, target: Target, look: Look, *, helo: str, sta
         transport = client.transport
         client.close()
         if transport is not None:
-            transport.abort()
+            cast(asyncio.Transport, transport).abort()
 
 
 async def _walk(client: aiosmtplib.SMTP, look: Look, *, starttls: bool) -> None:

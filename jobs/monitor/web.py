@@ -61,7 +61,8 @@ async def _body(spoken: h11.Connection, line: Line) -> bytes:
     return bytes(found[:READ_MAX])
 
 
-async def _next(spoken: h11.Connection, line: Line) -> h11.Event | type[h11.PAUSED]:
+async def _next(spoken: h11.Connection, line: Line) -> object:
+    """An event of h11, or its word for none."""
     piece: bytes | None = None
     try:
         while (event := spoken.next_event()) is h11.NEED_DATA:

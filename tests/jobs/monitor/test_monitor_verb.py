@@ -87,7 +87,7 @@ async def test_an_incident_is_told_of_when_it_begins_and_when_it_is_over_and_not
         mails = await queue.pool.fetch(WRITTEN)
         assert [row["subject"] for row in mails] == ["shop is down", "shop is well again"]
         assert {row["recipients"] for row in mails} == {'["ops@shop.example"]'}
-        row = await queue.pool.fetchrow("select * from monitors")
+        [row] = await queue.pool.fetch("select * from monitors")
         assert (row["state"], row["incidents"], row["began_at"], row["told"]) == ("up", 1, None, None)
         checks = await queue.pool.fetch("select outcome, code, state, notice from monitor_checks order by ended_at")
         assert [check["state"] for check in checks] == ["up"] * 3 + ["down"] * 6 + ["up"] * 2
@@ -124,7 +124,7 @@ async def test_killed_in_any_pause_it_tells_once_all_the_same() -> None:
             shop.status = 503
 
         async def state() -> Any:
-            row = await queue.pool.fetchrow("select state, told, incidents, failures from monitors")
+            [row] = await queue.pool.fetch("select state, told, incidents, failures from monitors")
             mails = await queue.pool.fetchval("select count(*) from jobs where kind = 'email'")
             return tuple(row), await told(queue), mails
 
