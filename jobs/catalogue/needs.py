@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "number", "text", "boolean", "json", "any"]
+Family = Literal["time", "moment", "number", "text", "boolean", "json", "span", "nullable", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -21,22 +21,26 @@ _TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
 _JSON = {"json", "jsonb"}
 _WORDS = {
     "time": "a timestamp or a date",
+    "moment": "a timestamp with time zone",
     "number": "a number",
     "text": "a text",
     "boolean": "a boolean",
     "json": "json or jsonb",
+    "span": "an interval or a number of days",
+    "nullable": "one that may be null",
     "any": "any",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class NeedsTable:
-    """`keyed`: its rows must be told apart by a key."""
+    """`keyed`: its rows must be told apart by a key; `views`: whatever has rows will do."""
 
     key: str
     table: str
     rights: tuple[Right, ...] = ("select",)
     keyed: bool = False
+    views: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ async def _faults(conn: Any, need: Need, ground: Mapping[str, Table]) -> list[Fa
 
 
 def _table_faults(need: NeedsTable, table: Table) -> Iterator[Fault]:
-    if table.kind in KINDS:
+    if table.kind in KINDS and not need.views:
         yield Fault(need.key, f"{need.table} is {KINDS[table.kind]}, not a table")
         return
     lacking = [right for right in need.rights if right not in table.rights]
@@ -160,7 +164,7 @@ def _column_faults(need: NeedsColumn, table: Table) -> Iterator[Fault]:
     if column is None:
         yield _no_column(need.key, need.column, table)
     elif need.family != "any" and not _is_of(need.family, column):
-        yield Fault(need.key, f"{need.table}.{need.column} is {column.type}, not {_WORDS[need.family]}")
+        yield Fault(need.key, f"{need.table}.{need.column} is {_shown(need, column)}, not {_WORDS[need.family]}")
     elif need.written and column.generated:
         yield Fault(need.key, f"{need.table}.{need.column} is generated: nothing can be written into it")
 
@@ -171,12 +175,22 @@ def _no_column(key: str, name: str, table: Table) -> Fault:
     return Fault(key, f"{table.asked} has no column {name!r}; {hint}")
 
 
+def _shown(need: NeedsColumn, column: Column) -> str:
+    return "not null" if need.family == "nullable" else column.type
+
+
 def _is_of(family: Family, column: Column) -> bool:
     match family:
         case "time":
             return column.base in _TIMES
+        case "moment":
+            return column.base == "timestamp with time zone"
         case "json":
             return column.base in _JSON
+        case "nullable":
+            return not column.not_null
+        case "span":
+            return column.category in "NT"
         case "number":
             return column.category == "N"
         case "text":

@@ -4,7 +4,7 @@
 -- name: scanned
 -- The page, its end, and how many rows it has.
 scanned as materialized (
-    select {keys}, {age} as age
+    select {keys}, {age} as age {more}
     from {table} as t
     where {range} {after}
     order by {order}
@@ -15,6 +15,23 @@ scanned as materialized (
     from scanned
 );
 
+-- name: chosen
+-- Rows that are known already, by the texts of their keys.
+scanned as materialized (
+    select {keys}, version from unnest({arrays}, {versions}::text[]) as c ({names}, version)
+), page as materialized (
+    select count(*)::int as scanned, null::float8 as at, null::text[] as last from scanned
+);
+
+-- name: texts
+{value}::text[];
+
+-- name: typed
+c.{name}::{type} as {name};
+
+-- name: array
+array[{texts}];
+
 -- name: ageless
 null::timestamptz;
 
@@ -23,6 +40,9 @@ age;
 
 -- name: older
 {age} < {below}::timestamptz;
+
+-- name: since
+and {age} >= {since}::timestamptz;
 
 -- name: all
 true;

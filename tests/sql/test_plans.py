@@ -190,6 +190,12 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "list": (("1000",), set()),
         "of_job": (("2",), {"jobs_pkey"}),
     },
+    "accounts.sql": {  # of Postgres's own catalogue, and one insert
+        "edges": ((), set()),
+        "columns": (("'{app}'",), set()),
+        "told": (("'{}'", "null", "'k'"), set()),
+        "snapshot": ((), set()),
+    },
     "archives.sql": {  # of Postgres's own catalogue
         "columns": (("'app'", "'audit_log'"), set()),
         "named": (("'app.audit_log'",), set()),
@@ -238,6 +244,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "open_heads": (("''", "''", "1000"), {"jobs_in_order"}),
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
+    },
+    "rollups.sql": {
+        "reached": (("'j'", "'d'"), set()),
+        "horizon": ((), set()),
+        "reach": (("'j'", "'d'", "now()"), set()),
     },
     "forwards.sql": {
         "forward": (("7",), {"email_forwards_pkey"}),
