@@ -32,11 +32,13 @@ def judge(value: str, answer: Answer) -> Judged:
     Reasons: several_records (RFC 6376, 3.6.2.2: the result is undefined), quoted, not_a_key, revoked (empty p=),
     other_key_type, other_value, no_sha256 (h=), not_for_mail (s=).  Facts: k, h, s, t as published.
     """
-    records = [record for record in answer.values if _is_key(record)]
+    records = [record for record in answer.values if _is_key(text.unquoted(record))]
     if len(records) > 1:
         return mismatch("several_records", count=len(records))
     if not records:
-        return _no_key(answer)
+        return mismatch("not_a_key", detail="no record there has a tag p=")
+    if text.unquoted(records[0]) != records[0]:
+        return mismatch("quoted")
     try:
         found = _tags(records[0])
     except ValueError as error:
@@ -45,12 +47,6 @@ def judge(value: str, answer: Answer) -> Judged:
     if reason := _difference(tags.read(value), found):
         return mismatch(reason, _notes(found), **facts)
     return match(_notes(found), **facts)
-
-
-def _no_key(answer: Answer) -> Judged:
-    if any(_is_key(text.unquoted(record)) for record in answer.values):
-        return mismatch("quoted")
-    return mismatch("not_a_key", detail="no record there has a tag p=")
 
 
 def _difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
