@@ -41,6 +41,7 @@ def judge(value: str, answer: Answer) -> Judged:
         return mismatch("quoted")
     try:
         found = _tags(records[0])
+        _bytes(found["p"])
     except ValueError as error:
         return mismatch("not_a_key", detail=str(error))
     facts = {name: found[name] for name in ("k", "h", "s", "t") if name in found}
@@ -50,10 +51,7 @@ def judge(value: str, answer: Answer) -> Judged:
 
 
 def _difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
-    try:
-        key = _bytes(found["p"])
-    except ValueError:
-        return "not_a_key"
+    key = _bytes(found["p"])
     if not key:
         return "revoked"
     if found.get("k", "rsa").lower() != wanted["k"]:
