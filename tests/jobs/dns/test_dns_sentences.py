@@ -81,8 +81,8 @@ IT = "the TXT record of _t.shop.example"
             ["lame"],
             ["blocked", "notimp"],
             f"Nobody could say anything about {IT}: ns1.dns.example does not know the zone (lame delegation), r1 has "
-            "an address that must not be asked and r2 answered with notimp. This is not held against the domain, and is "
-            "looked at again.",
+            "an address that must not be asked and r2 answered with notimp. This is not held against the domain, and "
+            "is looked at again.",
         ),
     ],
 )
