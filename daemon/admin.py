@@ -13,8 +13,10 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from daemon.files import PATTERN, Files
 from daemon.observe import Observer
 from daemon.settings import AdminSettings
+from jobs.storage.storage import Storage
 
 Check = Callable[[], str | None]
 """Looks at what is already known, never at the database itself; the reason why it is not fine, or None."""
@@ -34,25 +36,36 @@ INDEX = """jobsd
 /livez     whether the process lives
 /readyz    whether it takes rows
            ?verbose names every check
+/files/    what signed links lead to
 """
 
 
 class Admin:
     """Serves one address.  To change the address start a second Admin, then close the first.
 
-    `listen` is `admin.listen` of the config; "" serves nothing.  `ready` and `live` are {name: check}.  Every page is a
-    GET without a body, and none waits for anything but the rendering of metrics, which has a thread of its own.
+    `listen` is `admin.listen` of the config; "" serves nothing.  `ready` and `live` are {name: check}; `parked`, which
+    jobs wait for what, is no reason not to be ready.  Every page is a GET without a body, and none waits for anything
+    but the rendering of metrics and the look at a file, which have a thread each.  `storage`: whose local files are
+    served under /files/ to whoever has a link.
     """
 
     def __init__(
-        self, listen: str, observe: Observer, ready: Mapping[str, Check], live: Mapping[str, Check] | None = None
+        self,
+        listen: str,
+        observe: Observer,
+        ready: Mapping[str, Check],
+        live: Mapping[str, Check] | None = None,
+        parked: Callable[[], Mapping[str, str]] = dict,
+        storage: Callable[[], Storage | None] = lambda: None,
     ) -> None:
         self._address = AdminSettings(listen=listen).address
         self._observe = observe
         self._ready = ready
         self._live = live or {}
+        self._parked = parked
         # Not the event loop's own threads: handlers may hold all of those, waiting for name servers and disks.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._files = Files(storage)
         # Without lingering: a body is never read, the connection is closed instead.
         self._runner = web.AppRunner(
             self._pages(), access_log=None, keepalive_timeout=30.0, lingering_time=0.0, shutdown_timeout=1.0
@@ -83,6 +96,7 @@ class Admin:
         """Stop answering; a page that is being written gets a second more."""
         await self._runner.cleanup()
         self._renderer.shutdown(wait=False, cancel_futures=True)
+        self._files.close()
         if self._socket is not None:
             _unlink(*self._socket)
             self._socket = None
@@ -102,6 +116,7 @@ class Admin:
         pages.router.add_get("/metrics", self._metrics)
         pages.router.add_get("/livez", self._livez)
         pages.router.add_get("/readyz", self._readyz)
+        pages.router.add_get(PATTERN, self._files.page)
         return pages
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
@@ -118,7 +133,7 @@ class Admin:
         return _verdict(self._live, verbose="verbose" in request.query)
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
-        return _verdict(self._ready, verbose="verbose" in request.query)
+        return _verdict(self._ready, verbose="verbose" in request.query, parked=self._parked())
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -137,13 +152,14 @@ class Admin:
         return response
 
 
-def _verdict(checks: Mapping[str, Check], *, verbose: bool) -> web.Response:
-    """200 when every check is fine, 503 when one is not; with `verbose` what each of them says."""
+def _verdict(checks: Mapping[str, Check], *, verbose: bool, parked: Mapping[str, str] | None = None) -> web.Response:
+    """200 when every check is fine, 503 when one is not; with `verbose` what each of them says, and what is parked."""
     said = {name: _said(check) for name, check in checks.items()}
     failing = [name for name, reason in said.items() if reason is not None]
     answer: dict[str, Any] = {"status": "failing", "failing": failing} if failing else {"status": "ok"}
     if verbose:
         answer["checks"] = {name: reason or "ok" for name, reason in said.items()}
+        answer |= {"parked": dict(parked)} if parked else {}
     return _json(503 if failing else 200, answer)
 
 

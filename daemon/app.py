@@ -62,7 +62,14 @@ class Daemon:
         config = self._reload.config
         self._observer.life.config_loaded(config.source, digest(config), [str(warning) for warning in config.warnings])
         async with AsyncExitStack() as stack:
-            admin = Admin(config.admin.listen, self._observer, self._ready_checks(), self._live_checks())
+            admin = Admin(
+                config.admin.listen,
+                self._observer,
+                self._ready_checks(),
+                self._live_checks(),
+                self._parked,
+                lambda: self._reload.storage,
+            )
             await admin.start()
             stack.push_async_callback(admin.close)
             if await self._open(stack, config):
@@ -90,6 +97,10 @@ class Daemon:
         setup = self._reload.open(handler_pool, pool)
         stack.push_async_callback(self._reload.close)
         self._parts = Parts(database, pool, conns, self._reload, setup, self._observer, self._watchdog)
+        try:
+            await self._parts.parking.look()
+        except AWAY as error:
+            self._observer.keeper_failed("parking", error)  # its loop asks again
         self._opened(self._parts)
         stack.push_async_callback(self._parts.runner.notes.aclose)
         stack.callback(self._parts.terms.close)
@@ -213,6 +224,10 @@ class Daemon:
 
     def _live_checks(self) -> dict[str, Callable[[], str | None]]:
         return {"loops": lambda: ", ".join(self._watchdog.stalled()) or None}
+
+    def _parked(self) -> dict[str, str]:
+        """Jobs of the config that wait for their tables; the daemon is ready all the same."""
+        return {} if self._starting is not None else self._parts.parking.parked
 
     def _stalled(self, parts: tuple[str, ...]) -> None:
         if parts:

@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": ("daemon.cli_migrate:migrate", "Bring the database's schema forward."),
     "roles": ("daemon.cli_roles:roles", "Roles and rights: as SQL, or put into effect."),
     "run": ("daemon.cli_run:run", "One job now, in this process."),
+    "test": ("daemon.cli_run:test", "What a job would do, without doing it."),
     "enqueue": ("daemon.cli_enqueue:enqueue", "Insert a row; print its id."),
     "jobs": ("daemon.cli_jobs:jobs", "Look at jobs, and say why one waits; retry, cancel and postpone them."),
     "dead": ("daemon.cli_dead:dead", "Dead letters: list, retry and purge them."),
@@ -28,12 +29,14 @@ COMMANDS = {
         "Webhook endpoints: list, add, edit, enable, disable and test them.",
     ),
     "email": ("daemon.cli_email:email", "E-mail: templates, who is not written to, and keys that sign."),
+    "archive": ("daemon.cli_archive:archive", "Archives: list them, verify them, put their rows back."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),
     "stats": ("daemon.cli_queues:stats", "Rows of each queue in numbers."),
     "config": ("daemon.cli_config:config", "Settings: check, show and compare them."),
+    "sample": ("daemon.cli_sample:sample", "A sample application to try the catalogue's jobs on."),
     "doctor": ("daemon.cli_doctor:doctor", "Check everything the daemon rests on, with a remedy for each fault."),
 }
 """name: (module:attribute, what it does).  The second is said again here so that `--help` imports none of them."""

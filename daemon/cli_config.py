@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
 
 from daemon.cli_options import config_option, json_option
 from daemon.cli_output import note, print_json
+from daemon.cli_session import session
 from daemon.config import Config, ConfigError, load
 from daemon.config_diff import diff as difference
+from daemon.config_jobs import origin
 from daemon.config_json_schema import json_schema
 from daemon.config_show import show as shown
 from daemon.config_template import env_template
 from daemon.exits import CONFIG, OK
 from daemon.handlers import HandlerError, load_kinds
+from jobs.catalogue.kinds import looks
 
 
 @click.group(short_help="Settings: check, show and compare them.")
@@ -24,18 +28,23 @@ def config() -> None:
 
 @config.command(short_help="Say everything that is wrong.")
 @config_option
+@click.option("--database", "with_database", is_flag=True, help="Ask the database too: are the tables there?")
 @json_option
-def check(config_file: Path | None, as_json: bool) -> int:
-    """Reads the settings and imports the handlers, as the daemon would at its start.
+def check(config_file: Path | None, with_database: bool, as_json: bool) -> int:
+    """Reads the settings and imports the handlers, as the daemon would at its start; with --database also looks whether
+    the database has the tables and columns that [jobs.NAME] names, where a daemon would park a job.
 
     Everything that is wrong, or merely doubtful, is said at once, on standard error; nothing on standard output, unless
-    as JSON. Exit code 78 when a daemon would not start."""
+    as JSON. Exit code 78 when a daemon would not start, or would park a job."""
     problems: list[str] = []
     warnings: list[str] = []
     try:
         found = load(config_file)
         warnings = [str(warning) for warning in found.warnings]
         problems = _handler_problems(found)
+        if with_database and not problems:
+            wrong, doubtful = asyncio.run(_database_problems(found))
+            problems, warnings = wrong, [*warnings, *doubtful]
         source = found.source
     except ConfigError as error:
         problems = [str(problem) for problem in error.problems]
@@ -54,19 +63,29 @@ def check(config_file: Path | None, as_json: bool) -> int:
 
 def _handler_problems(found: Config) -> list[str]:
     try:
-        kinds = load_kinds(found.daemon.handlers, found.daemon.kinds)
+        kinds = load_kinds(found.daemon.handlers, found.daemon.kinds, found.jobs)
     except HandlerError as error:
         return [str(error)]
     return [] if kinds else ["daemon.kinds: matches none of the kinds there are handlers for"]
 
 
+async def _database_problems(found: Config) -> tuple[list[str], list[str]]:
+    """What the database does not have of what jobs name, and what it had better have."""
+    async with session(found) as opened:
+        looked = await looks(opened.conn, found.jobs)
+    return (
+        [f"{origin(found, name)}: jobs.{name}.{fault}" for name, one in looked.items() for fault in one.faults],
+        [f"{origin(found, name)}: jobs.{name}: {advice}" for name, one in looked.items() for advice in one.advice],
+    )
+
+
 @config.command(short_help="What holds.")
 @config_option
-@click.option("--origin", is_flag=True, help="Say beside each key who set it.")
+@click.option("--origin", "with_origin", is_flag=True, help="Say beside each key who set it.")
 @json_option
-def show(config_file: Path | None, origin: bool, as_json: bool) -> None:
+def show(config_file: Path | None, with_origin: bool, as_json: bool) -> None:
     """Every setting that holds, as TOML that can be read back, or as JSON. Secrets are shown as ***."""
-    click.echo(shown(load(config_file), origin=origin, as_json=as_json), nl=False)
+    click.echo(shown(load(config_file), origin=with_origin, as_json=as_json), nl=False)
 
 
 @config.command(short_help="What another file would change.")

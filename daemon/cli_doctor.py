@@ -29,6 +29,7 @@ from daemon.operator_store import OperatorStore
 from daemon.outfit import secret_folders
 from daemon.role_store import seen
 from daemon.settings import EMBEDDED
+from jobs.catalogue.kinds import looks
 from jobs.email.dkim import unusable_keys
 from jobs.secrets import Secrets
 from jobs.webhook.profiles import names
@@ -72,7 +73,7 @@ def _examine(config_file: Path | None) -> list[Finding]:
 def _settings(config: Config) -> list[Finding]:
     found = [Finding("config", "warn", str(warning), "see docs/config.md") for warning in config.warnings]
     try:
-        load_kinds(config.daemon.handlers, config.daemon.kinds)
+        load_kinds(config.daemon.handlers, config.daemon.kinds, config.jobs)
     except HandlerError as error:
         found.append(Finding("handlers", "fail", str(error), "mend the module, or take it out of daemon.handlers"))
     found += judge.dkim(unusable_keys(config.email.dkim.values(), Secrets(secret_folders(config))))
@@ -157,6 +158,7 @@ async def _tables(config: Config, conn: asyncpg.Connection) -> Sequence[Finding]
         doctor_server.connections(*room, each=each, daemons=sum(row["lives"] for row in workers)),
         *judge.workers(workers),
         *judge.unserved((await store.survey()).parked),
+        *judge.catalogue(await looks(conn, config.jobs)),
     ]
 
 

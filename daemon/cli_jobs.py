@@ -21,6 +21,7 @@ from daemon.lines import redact
 from daemon.operator_store import Filter
 from daemon.terms import limit_of, own_limit_at
 from daemon.work_settings import LimitSettings
+from jobs.catalogue.kinds import look
 from jobs.webhook.endpoints import lane_of
 from jobs.webhook.profiles import names
 
@@ -201,7 +202,9 @@ async def _gates(session: Session, job_id: int) -> list[Gate]:
     ]
     bucket = await _bucket(session, standing.gate) if standing.gate.startswith(GATE) else None
     lane = await store.lane_holds(job_id)
-    shut = gates(standing, daemons, config.queue(standing.queue).concurrency, bucket, lane)
+    job = config.jobs.get(standing.kind)
+    unfit = None if job is None else (await look(session.conn, job)).reason
+    shut = gates(standing, daemons, config.queue(standing.queue).concurrency, bucket, lane, unfit)
     return [*shut, *await _unknown_profile(session, job_id)]
 
 

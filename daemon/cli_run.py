@@ -59,7 +59,7 @@ class Wanted:
 @click.argument("kind_name", metavar="KIND")
 @config_option
 @args_option
-@click.option("--queue", default="default", show_default=True, metavar="NAME", help="Whose settings and limits count.")
+@click.option("--queue", metavar="NAME", help="Whose settings and limits count; unset: the job's own, or default.")
 @click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
 @click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do; change nothing, not even insert a row.")
@@ -68,7 +68,7 @@ def run(
     kind_name: str,
     config_file: Path | None,
     args_json: str,
-    queue: str,
+    queue: str | None,
     org_id: str | None,
     timeout_s: Duration | None,
     dry_run: bool,
@@ -84,6 +84,42 @@ def run(
     At most one run of a kind goes on at a time: a second one ends at once with exit code 75. The lock is in the
     database, and free again as soon as its holder ends, however it ends.
     """
+    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=dry_run, as_json=as_json)
+
+
+@click.command(short_help="What a job would do, without doing it.")
+@click.argument("kind_name", metavar="KIND")
+@config_option
+@args_option
+@click.option("--queue", metavar="NAME", help="Whose settings count; unset: the job's own, or default.")
+@click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
+@click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
+@json_option
+def test(
+    kind_name: str,
+    config_file: Path | None,
+    args_json: str,
+    queue: str | None,
+    org_id: str | None,
+    timeout_s: Duration | None,
+    as_json: bool,
+) -> int:
+    """Rehearses a job of KIND: the same as `jobsd run KIND --dry-run`. A job of [jobs.NAME] says how many rows it is
+    about, and shows some. Nothing is changed, and nothing can be: the database refuses whatever would write."""
+    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=True, as_json=as_json)
+
+
+def _call(
+    config_file: Path | None,
+    kind_name: str,
+    args_json: str,
+    queue: str | None,
+    org_id: str | None,
+    timeout_s: Duration | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
     config = load(config_file)
     kind = _kind(config, kind_name)
     if timeout_s is not None:
@@ -93,6 +129,8 @@ def run(
         kind.decode(args_json)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{kind_name} cannot take them: {error}", param_hint="--args") from None
+    own = config.jobs.get(kind_name)
+    queue = queue or (own.queue if own else "default")
     wanted = Wanted(kind, NewRow(kind=kind_name, args_json=args_json, queue=queue, org_id=org_id), as_json)
     logger = Logger(sys.stderr)
     observer = Observer(logger)
@@ -107,7 +145,7 @@ def run(
 
 
 def _kind(config: Config, name: str) -> Kind:
-    kinds = load_kinds(config.daemon.handlers, ("*",))
+    kinds = load_kinds(config.daemon.handlers, ("*",), config.jobs)
     if name not in kinds:
         close = difflib.get_close_matches(name, kinds, 1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(kinds))}"

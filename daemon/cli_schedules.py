@@ -19,9 +19,10 @@ from daemon.operation import write_audit
 from daemon.operator_store import Moment, NewRow, Row
 from daemon.texts import json_text
 from daemon.work_settings import ScheduleSettings
+from jobs.catalogue.kinds import looks
 
 SCHEDULES = Noun("schedule", "schedules", "schedule", *ScheduleSettings.NAMES)
-LISTED = ("schedule", "kind", "cron", "timezone", "last", "next", "paused", "until", "by", "reason")
+LISTED = ("schedule", "kind", "cron", "timezone", "last", "next", "paused", "until", "by", "reason", "parked")
 
 name_argument = click.argument("name", metavar="NAME")
 
@@ -36,17 +37,20 @@ def schedules() -> None:
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
     """Each schedule, its last tick and its next by this config, and who paused it and why. One without a next tick is
-    switched off in this config, or not in it, or paused."""
+    switched off in this config, or not in it, or paused. `parked`: its rows come, and wait, since the database does not
+    have what [jobs.NAME] names."""
 
     async def fetch(session: Session) -> list[dict[str, Any]]:
         known = await Holds(session.conn).schedules()
-        wanted = session.config.schedules
-        return [_row(name, wanted.get(name), known.get(name)) for name in sorted({*known, *wanted})]
+        wanted = session.config.all_schedules
+        looked = await looks(session.conn, session.config.jobs)
+        unfit = {name: one.reason for name, one in looked.items()}
+        return [_row(name, wanted.get(name), known.get(name), unfit.get(name)) for name in sorted({*known, *wanted})]
 
     print_rows(with_session(config_file, fetch), LISTED, as_json=as_json)
 
 
-def _row(name: str, wanted: ScheduleSettings | None, known: Row | None) -> dict[str, Any]:
+def _row(name: str, wanted: ScheduleSettings | None, known: Row | None, unfit: str | None) -> dict[str, Any]:
     settings = {"kind": wanted.kind, "cron": wanted.cron, "timezone": wanted.timezone} if wanted else known or {}
     paused = known["paused_at"] if known else None
     last = known["last_tick_at"] if known else None
@@ -60,6 +64,7 @@ def _row(name: str, wanted: ScheduleSettings | None, known: Row | None) -> dict[
         "until": known["paused_until"] if known else None,
         "by": known["paused_by"] if known else None,
         "reason": known["pause_reason"] if known else None,
+        "parked": unfit,
     }
 
 
@@ -110,7 +115,7 @@ def run(name: str, config_file: Path | None, ask: Ask) -> int:
     tick is unfinished, no row is added, and that one's id is printed."""
 
     async def act(session: Session) -> tuple[int | None, bool]:
-        wanted = session.config.schedules.get(name)
+        wanted = session.config.all_schedules.get(name)
         if wanted is None:
             raise Exit(FAILED, f"no schedule {name} in this config")
         if ask.dry_run:
@@ -152,7 +157,7 @@ async def _known(session: Session, name: str) -> Row:
     row = (await holds.schedules()).get(name)
     if row is not None:
         return row
-    wanted = session.config.schedules.get(name)
+    wanted = session.config.all_schedules.get(name)
     if wanted is None:
         raise Exit(FAILED, f"no schedule {name}, neither in this config nor in the database")
     await holds.adopt(name, wanted.kind, wanted.cron, wanted.timezone)

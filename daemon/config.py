@@ -12,6 +12,8 @@ from typing import Any
 from daemon.config_check import Checker, Problem
 from daemon.config_doubts import doubts, exposed_secrets
 from daemon.config_env import CONFIG_VARIABLE
+from daemon.config_jobs import problems as job_problems
+from daemon.config_jobs import schedule_of
 from daemon.config_layers import environment_layer, override_layer, profile_of, shipped_layer, systemd_layer
 from daemon.config_tree import FILE_RANK, Origin, Table, file_table
 from daemon.ordering import order_wait_s
@@ -21,12 +23,15 @@ from daemon.retry_policy import retry_policy
 from daemon.settings import AdminSettings, DaemonSettings, DatabaseSettings, LogSettings, RetentionSettings
 from daemon.toml_source import MAX_BYTES, TomlError, TomlSource, read_toml
 from daemon.work_settings import KindSettings, LaneSettings, LimitSettings, QueueSettings, ScheduleSettings
+from jobs.catalogue.settings import JobSettings
+from jobs.catalogue.verbs import VERBS
 from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
 from jobs.push.settings import PushSettings
 from jobs.sms.args import LANE
 from jobs.sms.settings import SmsSettings
+from jobs.storage.settings import StorageSettings
 from jobs.values import key
 from jobs.webhook.settings import WebhookSettings
 
@@ -65,6 +70,11 @@ class Config:
         doc="Kinds of job, key by key over what their handlers declare and their queue says."
     )
     schedules: dict[str, ScheduleSettings] = key(doc="Rows inserted by the clock, one a tick however many daemons run.")
+    jobs: dict[str, JobSettings] = key(
+        doc="Upkeep of your own tables, without code: each is a kind of job of this name, and does to a table what its "
+        "verb says.",
+        variants={name: verb.settings for name, verb in VERBS.items()},
+    )
     limits: dict[str, LimitSettings] = key(
         doc="At most so many jobs a second, or at once, exact over all daemons; of the jobs that all selectors match."
     )
@@ -77,6 +87,7 @@ class Config:
     push: PushSettings = key(doc="Push messages to browsers.")
     sms: SmsSettings = key(doc="Text messages.")
     dns: DnsSettings = key(doc="DNS checks.")
+    storage: StorageSettings = key(doc="Where archives and exports lie, and links to them.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 
     source: str = field(default="", compare=False)
@@ -106,6 +117,12 @@ class Config:
         return found
 
     @property
+    def all_schedules(self) -> dict[str, ScheduleSettings]:
+        """[schedules.*], and those of jobs."""
+        of_jobs = {name: schedule_of(job, name) for name, job in self.jobs.items()}
+        return {**self.schedules, **{name: found for name, found in of_jobs.items() if found is not None}}
+
+    @property
     def all_limits(self) -> dict[str, LimitSettings]:
         """[limits.*], and what each relay and provider takes: over all daemons, not from each."""
         providers = {
@@ -129,9 +146,11 @@ class Config:
         return policy
 
     def timeout_s(self, kind: str, queue: str, declared: float | None) -> float:
-        """[kinds.X] over [queues.X] over the handler's `declared`: an operator's deadline beats the code's."""
-        section = self.kinds.get(kind)
-        for timeout in (section.timeout if section else None, self.queue(queue).timeout, declared):
+        """[kinds.X] over [jobs.X] over [queues.X] over the handler's `declared`: an operator's deadline beats the
+        code's."""
+        section, job = self.kinds.get(kind), self.jobs.get(kind)
+        own = (section.timeout if section else None, job.timeout if job else None)
+        for timeout in (*own, self.queue(queue).timeout, declared):
             if timeout is not None:
                 return timeout
         return DEFAULT_TIMEOUT_S
@@ -183,6 +202,8 @@ def parse(
     checker = Checker(Config, profile)
     config: Config = checker.settings(Config, Table(file.origin, given.lay_over(shipped_layer(profile, given)).items))
     if problems := [*unknown_variables, *wrong_paths, *checker.problems]:
+        raise ConfigError(problems)
+    if problems := job_problems(config, checker.origins):
         raise ConfigError(problems)
     warnings = doubts(config, checker.origins)
     return dataclasses.replace(config, source=name, origins=checker.origins, warnings=warnings)

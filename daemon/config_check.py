@@ -155,8 +155,8 @@ class Checker:
         match key.shape:
             case Section(kind):
                 return self._section(kind, item or Table(table.origin), path)
-            case NamedSections(kind):
-                return self._named(kind, item or Table(table.origin), path)
+            case NamedSections() as named:
+                return self._named(named, item or Table(table.origin), path)
         if item is None:
             return self._default(key, table, path)
         self.origins[dotted(path)] = item.origin
@@ -168,15 +168,38 @@ class Checker:
         self._problem(item.origin, path, f"{found(item.value)} stands where a section [{dotted(path)}] belongs")
         return None
 
-    def _named(self, kind: type[Any], item: Table | Given, path: Path) -> dict[str, Any]:
+    def _named(self, sections: NamedSections, item: Table | Given, path: Path) -> dict[str, Any]:
         if not isinstance(item, Table):
             self._problem(item.origin, path, f"{found(item.value)} stands where sections [{dotted(path)}.NAME] belong")
             return {}
-        pattern, allowed = getattr(kind, "NAMES", _NAME)
+        pattern, allowed = getattr(sections.settings, "NAMES", _NAME)
         for name, inner in item.items.items():
             if not pattern.fullmatch(name):
                 self._problem(inner.origin, path, f"{quoted(shortened(name))} cannot be a name here: {allowed}")
-        return {name: self._section(kind, inner, (*path, name)) for name, inner in item.items.items()}
+        return {name: self._one(sections, inner, (*path, name)) for name, inner in item.items.items()}
+
+    def _one(self, sections: NamedSections, item: Table | Given, path: Path) -> Any:
+        """A section of the variant that its first key names; without it nobody knows which keys there are."""
+        if not sections.variants or not isinstance(item, Table):
+            return self._section(sections.settings, item, path)
+        key = keys_of(sections.settings)[sections.selector]
+        given = item.items.get(key.name)
+        word = given.value if isinstance(given, Given) else None
+        if isinstance(word, str) and word in sections.variants:
+            return self._section(sections.variants[word], item, path)
+        allowed = ", ".join(map(quoted, sections.variants))
+        if given is None:
+            self._problem(item.origin, (*path, key.name), f"is missing. {key.doc} One of {allowed}")
+            return None
+        close = difflib.get_close_matches(str(word), sections.variants, 1)
+        hint = f"; did you mean {quoted(close[0])}?" if close else ""
+        said = (
+            quoted(shortened(word))
+            if isinstance(word, str)
+            else found(given.plain() if isinstance(given, Table) else word)
+        )
+        self._problem(given.origin, (*path, key.name), f"{said} is none of {allowed}{hint}")
+        return None
 
     def _default(self, key: Key, table: Table, path: Path) -> Any:
         if key.required:
@@ -208,7 +231,12 @@ class Checker:
 
 
 def _has(section: Key, name: str) -> bool:
-    return isinstance(section.shape, Section | NamedSections) and name in keys_of(section.shape.settings)
+    match section.shape:
+        case Section(settings):
+            return name in keys_of(settings)
+        case NamedSections() as sections:
+            return any(name in keys_of(settings) for settings in sections.all)
+    return False
 
 
 def _is(kind: type[Any] | tuple[type[Any], ...], value: Any, word: str) -> Any:

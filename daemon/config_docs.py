@@ -9,7 +9,7 @@ from typing import Any
 from daemon.config import Config
 from daemon.config_schema import Array, Dictionary, Key, NamedSections, Section, keys_of
 from daemon.config_show import value_text
-from daemon.config_template import EXAMPLES, render_template
+from daemon.config_template import EXAMPLES, own_keys, render_template, summary
 from daemon.config_tree import dotted
 from daemon.config_values import Scalar, toml_json
 from daemon.work_settings import SHIPPED
@@ -89,9 +89,15 @@ def _tables(settings: type[Any], path: tuple[str, ...]) -> Iterator[str]:
             case Section(inner):
                 yield from (f"## [{dotted(here)}]", "", key.doc, "")
                 yield from _tables(inner, here)
-            case NamedSections(inner):
+            case NamedSections(inner, variants):
                 yield from (f"## [{dotted(here)}.NAME]", "", key.doc, "")
                 yield from _tables(inner, (*here, "NAME"))
+                for word, variant in variants.items():
+                    first = next(iter(keys_of(inner)))
+                    yield from (f'### [{dotted(here)}.NAME] with {first} = "{word}"', "", *summary(variant), "")
+                    yield from ("| key | type | default | what it changes |", "|---|---|---|---|")
+                    yield from (_row(own, (*here, "NAME", own.name)) for own in own_keys(variant, inner))
+                    yield ""
                 if here == ("queues",):
                     yield from _shipped()
 
@@ -129,7 +135,7 @@ def _bounds(key: Key) -> str:
 
 def _default(key: Key, path: tuple[str, ...]) -> str:
     if key.required:
-        return f"required, like `{EXAMPLES[dotted(path)]}`"
+        return f"required, like `{EXAMPLES.get(dotted(path), key.example)}`"
     if key.default is None:
         return "unset"
     production = "" if key.default == key.production else f"; production: `{value_text(key, key.production)}`"

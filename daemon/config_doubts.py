@@ -78,6 +78,7 @@ def unserved_kinds(config: Config, known: Collection[str]) -> tuple[Problem, ...
         *((("schedules", name, "kind"), s.kind) for name, s in config.schedules.items()),
         *((("limits", name, "kind"), s.kind) for name, s in config.limits.items() if s.kind and not is_pattern(s.kind)),
     ]
+    known = {*known, *config.jobs}
     return _located(((path, doubt(kind)) for path, kind in named if kind not in known), config.origins)
 
 

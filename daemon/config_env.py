@@ -62,11 +62,11 @@ def variables(root: type[Any], given: Table, path: tuple[str, ...] = ()) -> Iter
         match key.shape:
             case Section(settings):
                 yield from variables(settings, _inner(given, key.name), here)
-            case NamedSections(settings):
+            case NamedSections() as sections:
                 table = _inner(given, key.name)
                 for name in table.items:
                     if _NAME.fullmatch(_env(name)) and "__" not in name:
-                        yield from variables(settings, _inner(table, name), (*here, name))
+                        yield from _of_section(sections, _inner(table, name), (*here, name))
             case _:
                 yield PREFIX + "__".join(_env(name) for name in here), key, here
 
@@ -81,9 +81,11 @@ def _walk(
     match key.shape:
         case Section(inner):
             return _walk(rest, inner, table, here)
-        case NamedSections(inner) if rest and rest[0]:
+        case NamedSections() as sections if rest and rest[0]:
             name = next((name for name in table.items if _env(name) == rest[0]), rest[0].lower())
-            return _walk(rest[1:], inner, _inner(table, name), (*here, name))
+            section = _inner(table, name)
+            ways = (_walk(rest[1:], inner, section, (*here, name)) for inner in _chosen(sections, section))
+            return next((way for way in ways if way is not None), None)
         case Dictionary() if len(rest) == 1 and rest[0]:
             return (*here, rest[0].lower()), key
     return None if rest or isinstance(key.shape, NamedSections) else (here, key)
@@ -97,6 +99,21 @@ def _suggestion(name: str, root: type[Any], given: Table) -> str:
     names = [name for name, _, _ in variables(root, with_its_name)]
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]}?" if close else "; `jobsd config env` lists them"
+
+
+def _of_section(
+    sections: NamedSections, given: Table, path: tuple[str, ...]
+) -> Iterator[tuple[str, Key, tuple[str, ...]]]:
+    """Of all that a section may be, each variable once."""
+    known = {}
+    for settings in _chosen(sections, given):
+        known.update({name: (name, key, here) for name, key, here in variables(settings, given, path)})
+    yield from known.values()
+
+
+def _chosen(sections: NamedSections, given: Table) -> tuple[type[Any], ...]:
+    word = given.items.get(sections.selector) if sections.variants else None
+    return sections.chosen(word.value if isinstance(word, Given) else None)
 
 
 def _inner(table: Table, name: str) -> Table:

@@ -30,10 +30,19 @@ def _section(settings: type[Any]) -> dict[str, Any]:
     }
 
 
+def _variant(settings: type[Any], selector: str, word: str) -> dict[str, Any]:
+    schema = _section(settings)
+    schema["properties"][selector] = {"description": schema["properties"][selector]["description"], "const": word}
+    return schema
+
+
 def _value(key: Key) -> dict[str, Any]:
     match key.shape:
         case Section(settings):
             return _section(settings)
+        case NamedSections(settings, variants) as sections if variants:
+            each = [_variant(inner, sections.selector, word) for word, inner in variants.items()]
+            return {"type": "object", "additionalProperties": {"oneOf": each}}
         case NamedSections(settings):
             return {"type": "object", "additionalProperties": _section(settings)}
         case Array(item):

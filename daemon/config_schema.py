@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import MISSING, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,9 +36,24 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class NamedSections:
-    """`dict[str, a settings class]`: `[queues.NAME]`."""
+    """`dict[str, a settings class]`: `[queues.NAME]`.  `variants`: subclasses by the value of the first key."""
 
     settings: type[Any]
+    variants: Mapping[str, type[Any]] = field(default_factory=dict)
+
+    @property
+    def selector(self) -> str:
+        """The key that says which variant a section is."""
+        return next(iter(keys_of(self.settings)))
+
+    @property
+    def all(self) -> tuple[type[Any], ...]:
+        return tuple(self.variants.values()) or (self.settings,)
+
+    def chosen(self, word: Any) -> tuple[type[Any], ...]:
+        """The class of sections whose first key has this value; where none has, all that it may be."""
+        found = self.variants.get(word) if isinstance(word, str) else None
+        return self.all if found is None else (found,)
 
 
 Shape = Scalar | Array | Dictionary | Section | NamedSections
@@ -59,6 +75,7 @@ class Key:
     maximum: float | None = None
     restart: bool = False
     secret: bool = False
+    example: str = ""
 
     @property
     def required(self) -> bool:
@@ -82,37 +99,38 @@ def keys_of(settings: type[Any]) -> dict[str, Key]:
 def _keys(settings: type[Any]) -> dict[str, Key]:
     hints = get_type_hints(settings)
     keys: dict[str, Key] = {}
-    for field in dataclasses.fields(settings):
-        if "doc" not in field.metadata:
+    for each in dataclasses.fields(settings):
+        if "doc" not in each.metadata:
             continue  # not a key: something the class keeps for itself
-        read = _key(field, hints[field.name], settings)
+        read = _key(each, hints[each.name], settings)
         keys[read.name] = read
         if read.secret and f"{read.name}_file" not in hints:
             keys[f"{read.name}_file"] = _key_file(read)
     return keys
 
 
-def _key(field: dataclasses.Field[Any], hint: Any, settings: type[Any]) -> Key:
+def _key(given: dataclasses.Field[Any], hint: Any, settings: type[Any]) -> Key:
     hint, optional = _without_none(hint)
     if get_origin(hint) is Literal:
         choices, hint = get_args(hint), str
     else:
-        choices = field.metadata["choices"]
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    production = field.metadata["production"]
+        choices = given.metadata["choices"]
+    default = given.default if given.default_factory is MISSING else given.default_factory()
+    production = given.metadata["production"]
     return Key(
-        name=field.metadata["name"] or field.name,
-        attribute=field.name,
-        shape=_shape(hint, f"{settings.__name__}.{field.name}"),
+        name=given.metadata["name"] or given.name,
+        attribute=given.name,
+        shape=_shape(hint, f"{settings.__name__}.{given.name}", given.metadata["variants"]),
         optional=optional,
         default=default,
         production=default if production is MISSING else production,
-        doc=field.metadata["doc"],
+        doc=given.metadata["doc"],
         choices=choices,
-        minimum=field.metadata["minimum"],
-        maximum=field.metadata["maximum"],
-        restart=field.metadata["restart"],
+        minimum=given.metadata["minimum"],
+        maximum=given.metadata["maximum"],
+        restart=given.metadata["restart"],
         secret=isinstance(hint, type) and issubclass(hint, Secret),
+        example=given.metadata["example"],
     )
 
 
@@ -128,7 +146,7 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return (rest[0] if len(rest) == 1 else Union[rest]), True  # noqa: UP007 - of a number of types known only here
 
 
-def _shape(hint: Any, where: str) -> Shape:
+def _shape(hint: Any, where: str, variants: Mapping[str, type[Any]] | None) -> Shape:
     if dataclasses.is_dataclass(hint) and hint not in SCALARS and isinstance(hint, type):
         return Section(hint)
     arguments = get_args(hint)
@@ -136,7 +154,7 @@ def _shape(hint: Any, where: str) -> Shape:
         return Array(_scalar(arguments[0], where))
     if get_origin(hint) is dict:
         named = dataclasses.is_dataclass(arguments[1]) and arguments[1] not in SCALARS
-        return NamedSections(arguments[1]) if named else Dictionary(_scalar(arguments[1], where))
+        return NamedSections(arguments[1], variants or {}) if named else Dictionary(_scalar(arguments[1], where))
     return _scalar(hint, where)
 
 
@@ -152,8 +170,9 @@ def find(settings: type[Any], path: tuple[str, ...]) -> Key | None:
     match key.shape if key else None:
         case Section(inner):
             return find(inner, path[1:])
-        case NamedSections(inner):
-            return find(inner, path[2:])
+        case NamedSections() as named:
+            found = (find(inner, path[2:]) for inner in named.all)
+            return next((inner for inner in found if inner is not None), None)
         case Dictionary():
             return key if len(path) <= 2 else None
     return key if len(path) == 1 else None

@@ -66,6 +66,14 @@ EXAMPLES = {
     "push.private_key": '"secret://vapid"',
     "push.private_key_file": '"/etc/jobsd/vapid.pem"',
     "push.subject": '"mailto:ops@shop.example"',
+    "storage.url": '"s3://shop-archives/jobsd"',
+    "storage.endpoint": '"https://minio.shop.example"',
+    "storage.region": '"eu-central-1"',
+    "storage.access_key": '"AKIA0123456789ABCDEF"',
+    "storage.secret_key": '"secret://storage-key"',
+    "storage.secret_key_file": '"/etc/jobsd/storage-key"',
+    "storage.public_url": '"https://shop.example"',
+    "storage.link_secrets": '["secret://links"]',
     "sms.providers.NAME.url": '"https://sms.example/messages"',
     "sms.providers.NAME.form": '{ to = "{to}", from = "{from}", text = "{text}", ref = "{id}" }',
     "sms.providers.NAME.json": """'{"to": "{to}", "from": "{from}", "text": "{text}"}'""",
@@ -123,6 +131,7 @@ def env_template() -> str:
         ("schedules",),
         ("limits",),
         ("lanes",),
+        ("jobs",),
         ("webhook", "profiles"),
         ("email", "relays"),
         ("email", "dkim"),
@@ -137,8 +146,8 @@ def env_template() -> str:
 
 def default_text(key: Key, path: Path, profile: str = "development") -> str:
     """The default in TOML, or an example where there is none, or none that would show anything."""
-    if dotted(path) in EXAMPLES:
-        return EXAMPLES[dotted(path)]
+    if example := EXAMPLES.get(dotted(path), key.example):
+        return example
     value = key.default_in(profile)
     return _example(key) if key.required or value is None else value_text(key, value)
 
@@ -152,6 +161,13 @@ def _lines(settings: type[Any], path: Path) -> Iterator[str]:
                 yield from _lines(inner, here)
             case NamedSections(inner) if inner is QueueSettings:
                 yield from _queues(inner, key)
+            case NamedSections(inner, variants) if variants:
+                for number, (word, variant) in enumerate(variants.items()):
+                    doc = f"{'' if number else key.doc + ' '}{' '.join(summary(variant))}"
+                    yield from _header(f"#[{dotted((*here, word))}]", doc)
+                    if number:
+                        yield f"#{next(iter(keys_of(inner)))} = {quoted(word)}"
+                    yield from _example_section(variant, here, but=inner if number else None)
             case NamedSections(inner):
                 yield from _header(f"#[{dotted((*here, NAMES[key.name]))}]", key.doc)
                 yield from _example_section(inner, here)
@@ -173,9 +189,20 @@ def _queues(settings: type[Any], queues: Key) -> Iterator[str]:
                 yield f"#{key_name} = {toml_json(value)}{note}"
 
 
-def _example_section(settings: type[Any], path: Path) -> Iterator[str]:
-    for key in keys_of(settings).values():
+def _example_section(settings: type[Any], path: Path, but: type[Any] | None = None) -> Iterator[str]:
+    for key in own_keys(settings, but):
         yield from _pair(key, (*path, "NAME", key.name), commented=True)
+
+
+def own_keys(settings: type[Any], but: type[Any] | None) -> list[Key]:
+    """Those that `but` does not have, or not with this default."""
+    common = {} if but is None else keys_of(but)
+    return [key for key in keys_of(settings).values() if common.get(key.name) != key]
+
+
+def summary(settings: type[Any]) -> list[str]:
+    """The first line of a settings class's docstring."""
+    return (settings.__doc__ or "").strip().splitlines()[:1]
 
 
 def _is_commented(key: Key) -> bool:
@@ -218,7 +245,8 @@ def _env_text(key: Key, path: str) -> str:
         case Dictionary():
             text = json.dumps(value or {})
         case _:
-            text = _unquoted(EXAMPLES.get(path, _example(key)) if value is None else value_text(key, value))
+            example = EXAMPLES.get(path) or key.example or _example(key)
+            text = _unquoted(example if value is None else value_text(key, value))
     return f'"{text}"' if any(c.isspace() for c in text) else text
 
 

@@ -9,6 +9,7 @@ from email.policy import SMTP
 from typing import Any, Literal
 
 from daemon.manifest import manifest
+from jobs.catalogue.kinds import Look
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -208,6 +209,21 @@ def unserved(parked: Mapping[str, int]) -> list[Finding]:
         Finding("kinds", "warn", f"{rows} rows of kind {kind} are parked: no daemon serves it", fix)
         for kind, rows in sorted(parked.items())
     ] or [Finding("kinds", "ok", "no rows are parked")]
+
+
+def catalogue(looked: Mapping[str, Look]) -> list[Finding]:
+    """What the database says of the tables that jobs of the config name."""
+    if not looked:
+        return []
+    mend = "correct [jobs.{}], or make what is missing; the job goes on by itself"
+    return [
+        *(
+            Finding("jobs", "warn", f"jobs.{name} is parked: {fault}", mend.format(name))
+            for name, one in looked.items()
+            for fault in one.faults
+        ),
+        *(Finding("jobs", "warn", f"jobs.{name}: {says}") for name, one in looked.items() for says in one.advice),
+    ] or [Finding("jobs", "ok", f"{len(looked)} jobs of the config find their tables")]
 
 
 def horizon(holders: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -141,6 +141,14 @@ ROWS_HELD = _event(
     "rows_held", "info", "Rows wait: what they need is paused or closed.", "gate", "queue", "rows", "suppressed"
 )
 ROWS_UNPARKED = _event("rows_unparked", "info", "Rows go on: their kind is served again.", "job_type", "rows")
+CATALOGUE_PARKED = _event(
+    "catalogue_parked",
+    "warning",
+    "A job of the config is parked: the database does not have what it names.",
+    "job_type",
+    "reason",
+)
+CATALOGUE_UNPARKED = _event("catalogue_unparked", "info", "A parked job of the config runs again.", "job_type")
 FORWARDS_GIVEN_UP = _event(
     "forwards_given_up", "info", "Forwards whose job is no more, or that are too old, failed.", "rows"
 )

@@ -98,14 +98,16 @@ def gates(
     slots: int,
     bucket: BucketState | None,
     lane: Sequence[LaneHold] = (),
+    unfit: str | None = None,
 ) -> list[Gate]:
     """Every gate that is shut, the one that holds the row now first; never empty.
 
     `slots`: how many jobs of the row's queue one daemon runs at once, by this config.  `lane`: what holds its lane.
+    `unfit`: what the database lacks for a job of the config.
     """
     if row.state == "running":
         return [_running(row)]
-    return list(_shut(row, daemons, slots, bucket, lane)) or [_due(row)]
+    return list(_shut(row, daemons, slots, bucket, lane, unfit)) or [_due(row)]
 
 
 def _running(row: Standing) -> Gate:
@@ -134,6 +136,7 @@ def _shut(
     slots: int,
     bucket: BucketState | None,
     lane: Sequence[LaneHold],
+    unfit: str | None,
 ) -> Iterator[Gate]:
     if row.cancel_asked:
         yield Gate("cancelling", "somebody wants it stopped", opens="never: within seconds it ends as cancelled")
@@ -145,7 +148,14 @@ def _shut(
         yield Gate("run_at", f"not before {_time(row.run_at)}", row.run_at, "by the database's clock")
     if row.paused_at is not None:
         yield _paused(row)
-    yield from _unserved(row, daemons)
+    if unfit is not None:
+        yield Gate(
+            "parked",
+            f"its job is parked: jobs.{row.kind}.{unfit}",
+            opens="by itself, seconds after the database has it: jobsd config check --database",
+        )
+    else:
+        yield from _unserved(row, daemons)
     for found in lane_gates(lane, row.now):
         yield Gate(found.name, found.says, found.opens_at, found.opens)
     if row.gate.startswith(LANE_GATE) and not lane and row.paused_at is None:

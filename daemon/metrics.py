@@ -150,6 +150,14 @@ class Metrics:
         self.dead = self._levels("dead", "Dead letters kept; estimated beyond 1,000 in all.", "queue")
         self.oldest = self._levels("oldest_ready_age_seconds", "How long the oldest waiting row has been due.", "queue")
         self.parked = self._levels("parked", "Rows of kinds that no daemon serves.", "kind")
+        self.catalogue_parked = self._levels(
+            "catalogue_parked",
+            "1 while a job of [jobs.NAME] is parked: the database does not have what it names.",
+            "kind",
+        )
+        self.catalogue_rows = self._counts(
+            "catalogue_rows_total", "Rows that jobs of [jobs.NAME] have dealt with, by what was done.", "kind", "action"
+        )
         self.sampled = self._gauge("sample_timestamp_seconds", "When this daemon last looked at the table, since 1970.")
 
         # --- leases and rescue

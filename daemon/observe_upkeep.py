@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from daemon import events
 from daemon.fields import fault
@@ -121,6 +121,23 @@ class UpkeepObserver:
     def schedule_invalid(self, schedule: str, error: Error) -> None:
         self.metrics.invalid.child(self.metrics.name(schedule)).inc()
         self._voice.say(events.SCHEDULE_INVALID, schedule=schedule, error=fault(error))
+
+    def job_parked(self, name: str, reason: str) -> None:
+        """The database does not have what a job of the config names."""
+        self._voice.say(events.CATALOGUE_PARKED, job_type=name, reason=reason)
+
+    def job_unparked(self, name: str) -> None:
+        self._voice.say(events.CATALOGUE_UNPARKED, job_type=name)
+
+    def jobs_parked(self, names: Collection[str]) -> None:
+        """All of them."""
+        self.metrics.catalogue_parked.replace((self.metrics.kind(name), 1) for name in names)
+
+    def job_rows(self, name: str, result: Mapping[str, Any]) -> None:
+        """What a run of a job of the config has counted."""
+        for what, rows in result.items():
+            if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0:
+                self.metrics.catalogue_rows.child(self.metrics.kind(name), self.metrics.word(what)).inc(rows)
 
     def retention(self, table: str, partition: str, action: Literal["created", "dropped"]) -> None:
         self.metrics.partitions.child(self.metrics.name(table), action).inc()

@@ -10,7 +10,8 @@ from jobs.clients import Wanted
 
 
 def wanted(config: Config) -> Wanted:
-    return Wanted(config.webhook, config.email, config.dns, config.push, config.sms)
+    folder = config.daemon.state_dir / "storage"
+    return Wanted(config.webhook, config.email, config.dns, config.push, config.sms, config.storage, folder)
 
 
 def secret_folders(config: Config) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,11 +25,13 @@ from daemon.limit_store import LimitStore
 from daemon.listener import Listener
 from daemon.membership import Membership
 from daemon.observe import Observer, Slots
+from daemon.parking import Parking
 from daemon.reload import Reload
 from daemon.rules import Setup
 from daemon.runner import Runner
 from daemon.schedule_store import ScheduleStore
 from daemon.scheduler import Scheduler
+from daemon.settle import Transition
 from daemon.store import Store
 from daemon.strays import Strays
 from daemon.tallies import Tallies
@@ -61,8 +63,9 @@ class Parts:
         answer_s = database.answer_s
         store = Store(pool, timeout_s=answer_s)
         workers = WorkerStore(pool, timeout_s=answer_s)
+        self.parking = Parking(pool, setup, observer, self._serve)
         self.finisher = Finisher(store, observer, lambda: watchdog.beat("finisher"))
-        self.runner = Runner(setup, store, self.finisher, observer, conns)
+        self.runner = Runner(self.parking.served, store, self.finisher, observer, conns)
         self.membership = Membership(
             database.connect,
             lambda: reload.config,
@@ -93,6 +96,7 @@ class Parts:
         tallies = Tallies(lambda: self.membership.lease.worker_id)
         self.finisher.on_written.append(tallies.ended)
         self.finisher.on_written.append(Deliveries(observer).written)
+        self.finisher.on_written.append(self._count_upkeep)
         self.keeper = Keeper(
             UpkeepStore(pool, timeout_s=answer_s),
             observer,
@@ -102,7 +106,7 @@ class Parts:
             Strays(crew).check,
             tallies,
         )
-        self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.schedules)
+        self._scheduler = Scheduler(ScheduleStore(pool, timeout_s=answer_s), observer, setup.config.all_schedules)
         self.endpoint_watch = EndpointWatch(
             EndpointStore(pool, timeout_s=answer_s),
             setup.tools.health,
@@ -119,6 +123,7 @@ class Parts:
             ("controls", self._controls.run()),
             ("keeper", self.keeper.run()),
             ("scheduler", self._scheduler.run()),
+            ("parking", self.parking.run()),
             ("lanes", self._lanes.run()),
             ("endpoints", self.endpoint_watch.run()),
             ("watchdog", self._watchdog.run()),
@@ -128,10 +133,14 @@ class Parts:
 
     def apply(self, setup: Setup) -> None:
         """What a reload has prepared: attempts that start from now on go by it."""
+        self.parking.reload(setup)
+        self._scheduler.reload(setup.config.all_schedules)
+
+    def _serve(self, setup: Setup) -> None:
+        """These kinds from now on."""
         self.runner.setup = setup
         self.membership.lease.kinds = sorted(setup.kinds)
         self.claimer.reload()
-        self._scheduler.reload(setup.config.schedules)
 
     def database_trouble(self) -> str | None:
         """Postgres has not answered for too long."""
@@ -153,6 +162,13 @@ class Parts:
         self._watchdog.beat("claimer")
         if self.finisher.backlog == 0:
             self._watchdog.beat("finisher")
+
+    def _count_upkeep(self, batch: Sequence[Transition], ours: Collection[int]) -> None:
+        """What jobs of the config say they have done, in numbers."""
+        jobs = self._reload.config.jobs
+        for t in batch:
+            if t.job.kind in jobs and t.state == "done" and t.job.id in ours and isinstance(t.result, dict):
+                self._observer.upkeep.job_rows(t.job.kind, t.result)
 
     def _slots(self) -> dict[str, Slots]:
         config, busy = self._reload.config, self.runner.busy

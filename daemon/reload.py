@@ -17,6 +17,7 @@ from daemon.outfit import secret_folders, wanted
 from daemon.rules import Setup
 from jobs.clients import Clients, open_clients
 from jobs.secrets import Secrets
+from jobs.storage.storage import Storage
 
 
 class Reload:
@@ -36,6 +37,8 @@ class Reload:
         self._apply = apply
         self._wait_for_current = wait_for_current
         self._asked = asyncio.Event()
+        self.storage: Storage | None = None
+        """In force; None before there are clients."""
 
     def ask(self) -> None:
         """Read the config again, soon; calls that come meanwhile count as one."""
@@ -43,9 +46,10 @@ class Reload:
 
     def open(self, handler_pool: asyncpg.Pool, reads: asyncpg.Pool) -> Setup:
         """What the daemon starts with."""
-        kinds = load_kinds(self.config.daemon.handlers, self.config.daemon.kinds)
+        kinds = load_kinds(self.config.daemon.handlers, self.config.daemon.kinds, self.config.jobs)
         self._secrets = Secrets(secret_folders(self.config))
         self._clients = open_clients(wanted(self.config), handler_pool, self._secrets, reads=reads)
+        self.storage = self._clients.storage
         return Setup(self.config, self._clients, kinds)
 
     async def close(self) -> None:
@@ -63,7 +67,7 @@ class Reload:
         """Read, validate, prepare every part; then replace all of them, or none and return false."""
         try:
             new = self._load()
-            kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds)
+            kinds = load_kinds(self._started_with.daemon.handlers, new.daemon.kinds, new.jobs)
             clients = open_clients(wanted(new), self._clients.db, self._secrets_for(new), before=self._clients)
         except ConfigError as error:
             self._observer.life.reload_refused([str(problem) for problem in error.problems])
@@ -74,6 +78,7 @@ class Reload:
         what = diff(self.config, new)
         late = diff(self._started_with, new).restart_required
         old, self._clients, self.config, self._secrets = self._clients, clients, new, clients.secrets
+        self.storage = clients.storage
         self._apply(Setup(new, clients, kinds))
         self._observer.configure(new.log.level, new.log.format, new.log.started)
         group.create_task(self._retire(old, clients))

@@ -86,9 +86,10 @@ class Engine:
     ) -> Plan:
         given = parse(config) if isinstance(config, str) else parse("", overrides=config)
         modules = [name for name in handlers or () if isinstance(name, str)]
-        found = load_kinds((*given.daemon.handlers, *modules), given.daemon.kinds)
+        found = load_kinds((*given.daemon.handlers, *modules), given.daemon.kinds, given.jobs)
         if handlers is not None:
-            found = {n: k for n, k in found.items() if {k.registered, k.registered.__module__} & set(handlers)}
+            wanted = {*handlers, *(found[name].registered for name in given.jobs if name in found)}
+            found = {n: k for n, k in found.items() if {k.registered, k.registered.__module__} & wanted}
         return Plan(_calm(given, found, concurrency), found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncpg
 
@@ -21,6 +22,8 @@ from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
 from jobs.sms.client import Sms
 from jobs.sms.settings import SmsSettings
+from jobs.storage.settings import StorageSettings
+from jobs.storage.storage import Storage
 from jobs.templates import Templates
 from jobs.webhook.endpoints import Endpoint, Event, open_endpoints, open_events
 from jobs.webhook.health import Health
@@ -37,6 +40,8 @@ class Wanted:
     dns: DnsSettings
     push: PushSettings = field(default_factory=PushSettings)
     sms: SmsSettings = field(default_factory=SmsSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    storage_folder: Path = Path("var/storage")
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class Clients:
     turns: Turns
     push: Push
     sms: Sms
+    storage: Storage
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -122,4 +128,5 @@ def open_clients(
         turns,
         push,
         Sms(wanted.sms, secrets),
+        Storage(wanted.storage, wanted.storage_folder, secrets),
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.sms.client import Sms
+    from jobs.storage.storage import Storage
     from jobs.templates import Templates
     from jobs.webhook.endpoints import Endpoint, Event
     from jobs.webhook.health import Health
@@ -77,6 +78,8 @@ class Tools(Protocol):
     def push(self) -> Push: ...
     @property
     def sms(self) -> Sms: ...
+    @property
+    def storage(self) -> Storage: ...
 
 
 class Progress(Protocol):
@@ -89,9 +92,9 @@ class Progress(Protocol):
 class Context:
     """One attempt's view of the world.
 
-    `ctx.job` is the row; `ctx.db`, `ctx.http`, `ctx.mail`, `ctx.dns` are the daemon's clients; `ctx.log` adds the job's
-    fields to each line; `ctx.dry_run` is true where nothing may change; `ctx.fence` is the token to pass on to systems
-    that can refuse a late writer.
+    `ctx.job` is the row; `ctx.db`, `ctx.http`, `ctx.mail`, `ctx.dns`, `ctx.storage` are the daemon's clients; `ctx.log`
+    adds the job's fields to each line; `ctx.dry_run` is true where nothing may change; `ctx.fence` is the token to pass
+    on to systems that can refuse a late writer.
     """
 
     __slots__ = ("_conn", "dry_run", "job", "log", "progress", "records", "tools")
@@ -136,6 +139,11 @@ class Context:
     @property
     def dns(self) -> Resolver:
         return self.tools.dns
+
+    @property
+    def storage(self) -> Storage:
+        """Where archives and exports lie: `[storage]` of the config."""
+        return self.tools.storage
 
     async def batch(
         self,

@@ -110,11 +110,15 @@ def key(
     maximum: float | None = None,
     restart: bool = False,
     production: Any = dataclasses.MISSING,
+    example: str = "",
+    variants: Mapping[str, type[Any]] | None = None,
 ) -> Any:
     """A field of a settings dataclass: its default, one line on what it changes, and its bounds.
 
     `default` is the parsed value (`duration("30s")`).  `name` is the key in the file where it is a Python keyword
     (`from`).  `restart` marks what a reload cannot change.  `production` is the default under that profile.
+    `example`: TOML that shows how it is written, where the default shows nothing.  `variants`: of named sections, the
+    settings classes by the value of their first key.
     The annotation says how the file's value is read: Duration, Size, Rate, Secret, bool, int, float, str,
     tuple[X, ...], dict[str, X], another settings dataclass, or any of these `| None`.
     """
@@ -126,6 +130,8 @@ def key(
         "maximum": maximum,
         "restart": restart,
         "production": production,
+        "example": example,
+        "variants": variants,
     }
     if factory is not None:
         return dataclasses.field(default_factory=factory, metadata=metadata)

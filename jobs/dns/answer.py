@@ -33,9 +33,11 @@ class Answer:
     `values` are the records as text: a TXT's strings joined, an MX as "10 mx.example.net", names in lower case without
     the final dot.  `chain` are the CNAME targets followed, in order.  `ttl_s` says how long caches may hold this: of a
     negative answer min(SOA TTL, SOA minimum) (RFC 2308), None where no SOA came.  `authentic` is the AD flag, worth as
-    much as the path to the server.  `reason` tells why there is no answer: servfail, refused, timeout, malformed, lame,
-    unreachable, truncated, cname_loop, or another RCODE in lower case.  `servers` maps each server asked to what it
-    said.  `dangling` marks a reply that stops at a CNAME whose target is still to be asked.
+    much as the path to the server.  `reason` tells why there is no answer: servfail, refused or another RCODE in lower
+    case; timeout, malformed, lame, unreachable, truncated, cname_loop; no_route (this machine has no way there),
+    blocked (the server's address is not public), no_address and address_unknown (the server's name has none, or nobody
+    could tell); bogus (DNSSEC is broken), budget (the check may ask no more), disagree (resolvers do).  `servers` maps
+    each server asked to what it said.  `dangling`: it stops at a CNAME whose target is still to be asked.
     """
 
     outcome: Outcome
@@ -73,10 +75,10 @@ def read(reply: dns.message.Message) -> Answer:
         return failed("cname_loop")
     except dns.exception.DNSException:
         return failed("malformed")
-    chain = tuple(_value(link[0]) for link in chaining.cnames)
+    chain = tuple(value(link[0]) for link in chaining.cnames)
     authentic = bool(reply.flags & dns.flags.AD)
     if chaining.answer is not None:
-        values = tuple(_value(rdata) for rdata in chaining.answer)
+        values = tuple(value(rdata) for rdata in chaining.answer)
         return Answer(outcome="answer", values=values, chain=chain, ttl_s=chaining.minimum_ttl, authentic=authentic)
     ttl_s = _negative_ttl_s(reply, chaining.canonical_name)
     if rcode == dns.rcode.NXDOMAIN:
@@ -95,7 +97,8 @@ def _negative_ttl_s(reply: dns.message.Message, name: dns.name.Name) -> int | No
     return None
 
 
-def _value(rdata: dns.rdata.Rdata) -> str:
+def value(rdata: dns.rdata.Rdata) -> str:
+    """A record as the text that it is compared and shown as."""
     match rdata:
         case dns.rdtypes.ANY.TXT.TXT():
             # Postgres takes no NUL in text, and a tenant's record may hold any byte.

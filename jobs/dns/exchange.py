@@ -1,74 +1,142 @@
-"""One question to one server and its reply, over UDP and, where that does not fit, TCP."""
+"""One question to one server and its reply: tried again where it is silent, without EDNS where it wants none, over TCP
+where a datagram is too small."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
+from functools import lru_cache
 
-import dns.asyncbackend
-import dns.asyncquery
 import dns.exception
 import dns.flags
-import dns.inet
 import dns.message
-import dns.name
-import dns.rdatatype
+import dns.rcode
 
-from jobs.dns.answer import Answer, failed, read
+from jobs.dns.answer import Answer, failed
+from jobs.dns.budget import Budget
+from jobs.dns.datagram import Misfits, NoRoute, over_tcp, over_udp
+from jobs.dns.pace import Pace
+from jobs.dns.question import Fit, Question, packed
 from jobs.dns.settings import DnsSettings, Server
 
+Reply = dns.message.Message | Answer
+"""What came, or an answer of outcome "error" that says why nothing did."""
 
-def question(name: str, rdtype: str, payload: int) -> dns.message.QueryMessage:
-    """A query with a random id that asks for recursion and, by its AD bit, to be told of validation (RFC 6840, 5.7)."""
-    query = dns.message.make_query(name, rdtype, use_edns=0, payload=payload)
-    query.flags |= dns.flags.AD
-    return query
+SILENT = frozenset({"timeout", "malformed"})
+"""Reasons to ask a server again at once.  One that said SERVFAIL or REFUSED has spoken, and caches it (RFC 2308, 7)."""
 
+CASELESS_KEPT = 4096
+DECODED_KEPT, KEPT_SIZE_MAX = 1024, 2048
 
-async def ask(server: Server, query: dns.message.Message, settings: DnsSettings) -> Answer:
-    """What `server` says to `query`.  Whatever the network or the server does wrong is an answer of outcome "error"."""
-    try:
-        reply = await _over_udp(server, query, settings.timeout)
-        if reply is None:
-            return failed("malformed")
-        if not reply.flags & dns.flags.TC:
-            return read(reply)
-        if not settings.tcp_fallback:
-            return failed("truncated")
-        return read(await dns.asyncquery.tcp(query, server.address, settings.timeout, server.port))
-    except (TimeoutError, dns.exception.Timeout):
-        return failed("timeout")
-    except (OSError, EOFError):
-        return failed("unreachable")
-    except dns.exception.DNSException:
-        return failed("malformed")
+_NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
+_TRIES_WITH_EDNS = 2  # who is silent twice may have a firewall in front that drops what it does not know
 
 
-async def _over_udp(server: Server, query: dns.message.Message, timeout_s: float) -> dns.message.Message | None:
-    """The first reply that fits the query; None if only replies that do not came in time, TimeoutError if none did.
+class Exchange:
+    """The wire of one process: how many questions are on it, and how often one server is asked."""
 
-    A reply that fits nothing may be forged, and the true one still on its way, so we go on listening.  The socket is
-    connected and its port new for each question: the kernel drops other senders, and reports a closed port.
-    """
-    backend = dns.asyncbackend.get_backend("asyncio")
-    family = dns.inet.af_for_address(server.address)
-    place = (server.address, server.port)
-    misfits = 0
-    opening = backend.make_socket(family, socket.SOCK_DGRAM, 0, None, place)  # type: ignore[no-untyped-call] # theirs
-    async with await opening as sock:
-        await dns.asyncquery.send_udp(sock, query, None)
+    def __init__(self, settings: DnsSettings) -> None:
+        self.pace = Pace(settings.authority_rate)
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._caseless: set[Server] = set()
+
+    async def ask(self, place: Server, question: Question, budget: Budget, *, tries: int) -> Reply:
+        """What `place` says.  Whatever the network or the server does wrong is an error: timeout, malformed,
+        unreachable, no_route, truncated, or budget where the check may ask no more."""
+        payload: int | None = self._settings.edns_payload
+        silences: list[Answer] = []
+        while True:
+            reply = await self._try(place, question, payload, budget)
+            if isinstance(reply, Answer):
+                if reply.reason == "budget" and silences:
+                    return silences[-1]
+                silences.append(reply)
+                if reply.reason not in SILENT or len(silences) >= tries:
+                    return reply
+                payload = payload if len(silences) < _TRIES_WITH_EDNS else None
+            elif payload is not None and reply.rcode() in _NO_EDNS:
+                payload = None
+            else:
+                return reply
+
+    async def _try(self, place: Server, question: Question, payload: int | None, budget: Budget) -> Reply:
         try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        reply, _received, _sender = await dns.asyncquery.receive_udp(sock)
-                    except dns.exception.DNSException:
-                        misfits += 1
-                        continue
-                    if isinstance(reply, dns.message.Message) and query.is_response(reply):
-                        return reply
-                    misfits += 1
+            fit, wire = await self._send(place, question, payload, budget, tcp=False)
+            if fit == "case":
+                return await self._without_case(place, question, payload, budget)
+            reply = decoded(wire)
+            if not reply.flags & dns.flags.TC:
+                return reply
+            if not self._settings.tcp_fallback:
+                return failed("truncated")
+            _, wire = await self._send(place, question, payload, budget, tcp=True)
+            return decoded(wire)
+        except _Spent:
+            return failed("budget")
+        except NoRoute:
+            return failed("no_route")
+        except (Misfits, dns.exception.DNSException):
+            return failed("malformed")
         except TimeoutError:
-            if misfits:
-                return None
-            raise
+            return failed("timeout")
+        except (OSError, EOFError):
+            return failed("unreachable")
+
+    async def _without_case(self, place: Server, question: Question, payload: int | None, budget: Budget) -> Reply:
+        """A reply in other letters than ours: a server that does not keep them, or somebody who guesses.  A connection
+        cannot be guessed; from now on `place` is asked in small letters."""
+        if len(self._caseless) >= CASELESS_KEPT:
+            self._caseless.clear()
+        self._caseless.add(place)
+        if not self._settings.tcp_fallback:
+            return failed("malformed")
+        try:
+            _, wire = await self._send(place, question, payload, budget, tcp=True)
+        except OSError:
+            return failed("malformed")  # to be tried again
+        return decoded(wire)
+
+    async def _send(
+        self, place: Server, question: Question, payload: int | None, budget: Budget, *, tcp: bool
+    ) -> tuple[Fit, bytes]:
+        """How the reply fits, and its bytes as `Sent.plain` has them."""
+        await self._start(place, budget, paced=not question.recursive)
+        try:
+            sent = packed(question, payload).sent(keeps_case=place not in self._caseless)
+            timeout_s = min(self._settings.timeout, budget.left_s)
+            if tcp:
+                return "yes", sent.plain(await over_tcp(place, sent, timeout_s))
+            fit, wire = await over_udp(place, sent, timeout_s)
+            return fit, sent.plain(wire)
+        finally:
+            self._slots.release()
+
+    async def _start(self, place: Server, budget: Budget, *, paced: bool) -> None:
+        """Wait for a turn at `place` and for a slot, in this order: who waits for a busy server keeps no slot from the
+        others.  _Spent if the budget ends before."""
+        if not budget.take() or (paced and self.pace.wait_s(place.address) > budget.left_s):
+            raise _Spent
+        try:
+            async with asyncio.timeout(budget.left_s):
+                if not paced:
+                    await self._slots.acquire()
+                    return
+                async with self.pace.turn(place.address):
+                    await self._slots.acquire()
+        except TimeoutError:
+            raise _Spent from None
+
+
+def decoded(wire: bytes) -> dns.message.Message:
+    """What a reply says; nobody changes it.  To read one is most of what a question costs, and the servers of a zone
+    mostly say the same."""
+    return _decoded(wire) if len(wire) <= KEPT_SIZE_MAX else dns.message.from_wire(wire)
+
+
+@lru_cache(maxsize=DECODED_KEPT)
+def _decoded(wire: bytes) -> dns.message.Message:
+    return dns.message.from_wire(wire)
+
+
+class _Spent(Exception):
+    """The check may ask no more."""

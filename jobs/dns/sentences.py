@@ -31,6 +31,11 @@ _SILENCE = {
     "lame": "does not know the zone (lame delegation)",
     "unreachable": "could not be reached",
     "truncated": "sent a truncated answer",
+    "no_route": "has no address that can be reached from here",
+    "no_address": "has no address",
+    "address_unknown": "has an address that nobody could tell",
+    "bogus": "finds its DNSSEC broken",
+    "disagree": "depends on a record about which resolvers disagree",
     "malformed": "sent an answer that cannot be read",
     "cname_loop": "answered with CNAMEs that go in a circle",
     "blocked": "has an address that must not be asked",
@@ -95,6 +100,14 @@ def tell(wanted: Wanted, sighting: Sighting, evidence: Evidence, verdict: Verdic
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in text)
 
 
+def delegation(sighting: Sighting) -> tuple[str, ...]:
+    """Name servers that only one side knows: it works for now, until a resolver asks the one that is no more."""
+    zone, parent, own = sighting.zone, sighting.only_parent, sighting.only_zone
+    extra = [f"the delegation of {zone} names {_list(parent)}, which the zone itself does not"] if parent else []
+    lacking = [f"{zone} itself names {_list(own)}, which its delegation does not"] if own else []
+    return (*extra, *lacking)
+
+
 def there(wanted: Wanted) -> str:
     return _THERE.get(wanted.type, "the {type} record of {name}").format(type=wanted.type, name=wanted.name)
 
@@ -157,7 +170,7 @@ def _seen(evidence: Evidence) -> str:
 
 def _silent(evidence: Evidence) -> list[str]:
     said = [f"{name} {_silence(reason)}" for name, reason in evidence.silent.items()]
-    return [f"the name server {_list(said)}"] if said else []
+    return [_list(said) if said[0].startswith("the ") else f"the name server {_list(said)}"] if said else []
 
 
 def _each(evidence: Evidence) -> list[str]:

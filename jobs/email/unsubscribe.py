@@ -13,9 +13,10 @@ from jobs.email.address import mailbox
 from jobs.email.keyring import NoKeys, tokens
 from jobs.email.message import EmailArgs, Unsendable
 from jobs.email.suppressions import canonical
-from jobs.email.tokens import LONGEST_TOKEN, Subscription
+from jobs.email.tokens import Subscription
 from jobs.model import Done, Exponential, Outcome
 from jobs.registry import job
+from jobs.signed import LONGEST_TOKEN
 
 if TYPE_CHECKING:
     from jobs.email.tokens import Tokens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -21,6 +23,7 @@ from jobs.loads import Loads
 from jobs.push.client import Push
 from jobs.secrets import Secrets
 from jobs.sms.client import Sms
+from jobs.storage.storage import Storage
 from jobs.templates import Templates
 from jobs.testing.dns import FakeDns
 from jobs.testing.http import FakeHttp
@@ -52,6 +55,8 @@ class Tools:
     _endpoints: Loads[int, Endpoint] | None = None
     _events: Loads[int, Event] | None = None
     _push: Push | None = None
+    _storage: Storage | None = None
+    _folder: TemporaryDirectory[str] | None = None
 
     def __post_init__(self) -> None:
         self.fake_mail = FakeMail(self.wanted.email)
@@ -100,6 +105,14 @@ class Tools:
     @property
     def sms(self) -> Sms:
         return Sms(self.wanted.sms, self.secrets)
+
+    @property
+    def storage(self) -> Storage:
+        """A folder of its own, removed with the test."""
+        if self._storage is None:
+            self._folder = TemporaryDirectory(prefix="jobsd-storage-")
+            self._storage = Storage(self.wanted.storage, Path(self._folder.name), self.secrets)
+        return self._storage
 
     @property
     def email_templates(self) -> Loads[TemplateKey, Template]:
@@ -151,3 +164,5 @@ class Tools:
         await self.fake_mail.close()
         await self.fake_dns.close()
         await self.templates.close()
+        if self._folder is not None:
+            self._folder.cleanup()

@@ -151,6 +151,7 @@ EXCLUSIVE = {
     "password": {"password_file"},
     "private_key": {"private_key_file"},
     "proxy": {"proxy_file"},
+    "secret_key": {"secret_key_file"},
     "form": {"json"},
 }
 
@@ -163,6 +164,7 @@ def test_every_example_of_the_shipped_file_is_right(left_out: set[str], tmp_path
     (tmp_path / "dkim").write_text(ed25519_pem())
     text = text.replace("/etc/jobsd/vapid.pem", str(tmp_path / "vapid"))
     text = text.replace("/etc/jobsd/sms-password", str(tmp_path / "vapid"))
+    text = text.replace("/etc/jobsd/storage-key", str(tmp_path / "vapid"))
     text = re.sub(r'^backoff = "fixed"', 'backoff = "exponential"', text, flags=re.MULTILINE)
     (tmp_path / "dsn").write_text("embedded")
     (tmp_path / "vapid").write_text("a key")
@@ -179,6 +181,8 @@ def test_the_schema_accepts_the_shipped_file_with_every_example_and_refuses_what
         "[log]\nlevel = 'loud'",
         "[dns]\ntries = 0",
         "[schedules.a]\nkind = 'a'",
+        "[jobs.a]\nverb = 'purge'",
+        "[jobs.a]\nverb = 'purges'",
     ):
         assert complaints(schema, tomllib.loads(wrong)) != []
         with pytest.raises(ConfigError):
@@ -204,8 +208,13 @@ def complaints(schema: dict[str, Any], value: Any) -> list[str]:
     too_small = isinstance(value, int | float) and value < schema.get("minimum", value)
     if too_small or value not in schema.get("enum", [value]):
         return [f"{value!r} is not allowed"]
+    if "const" in schema and value != schema["const"]:
+        return [f"{value!r} is not {schema['const']!r}"]
+    if "oneOf" in schema:
+        ways = [complaints(way, value) for way in schema["oneOf"]]
+        return [] if ways.count([]) == 1 else min(ways, key=len)
     if isinstance(value, list):
-        return [c for element in value for c in complaints(schema["items"], element)]
+        return [c for element in value for c in complaints(schema.get("items", {}), element)]
     if not isinstance(value, dict):
         return []
     found = [f"{name} is missing" for name in schema.get("required", []) if name not in value]

@@ -211,6 +211,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "held": lambda o: o.held("lane:example.com", "default", 4),
     "unparked": lambda o: o.unparked("thumbnail", 4),
     "expired": lambda o: o.upkeep.expired(2),
+    "job_parked": lambda o: o.upkeep.job_parked("old_visits", "table: there is no table zoo.visits"),
+    "job_unparked": lambda o: o.upkeep.job_unparked("old_visits"),
     "forwards_given_up": lambda o: o.upkeep.forwards_given_up(2),
     "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
     "rescued": lambda o: o.upkeep.rescued("w1", 5, 1),
@@ -247,6 +249,8 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
 SILENT = {
+    "jobs_parked",
+    "job_rows",
     "limit_day",
     "limit_share",
     "hint",
@@ -429,6 +433,8 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.delivered("push", "hard", "gone", 1)
     heard.observer.limit_day("relay_day:main", 800, 200)
     heard.observer.limit_share("relay:main", 0.5)
+    heard.observer.upkeep.jobs_parked(["old_visits"])
+    heard.observer.upkeep.job_rows("old_visits", {"deleted": 7})
     heard.observer.refresh()
     text, content_type = heard.observer.metrics.render(accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")

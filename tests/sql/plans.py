@@ -158,6 +158,20 @@ async def explain(conn: asyncpg.Connection, statement: str, args: Sequence[str],
     finally:
         await transaction.rollback()
         await conn.execute("deallocate tested")
+    return _plan(found)
+
+
+async def explained(conn: asyncpg.Connection, statement: str, values: Sequence[Any]) -> Plan:
+    """The plan for these values, executed and undone."""
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        return _plan(json.loads(await conn.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)))
+    finally:
+        await transaction.rollback()
+
+
+def _plan(found: Any) -> Plan:
     root = found[0]["Plan"]
     nodes = tuple(_nodes(root))
     return Plan(nodes, sum(map(_pages, (root, *_written_beside(nodes)))), found[0]["Execution Time"])

@@ -21,6 +21,7 @@ TEST_KIT = {"testing.sql"}
 """Asked of databases that hold a test's few rows, never of a live one."""
 FILES = {path.name for path in files(sql).iterdir() if path.name.endswith(".sql")} - TEST_KIT
 OPERATORS = {
+    "catalogue.sql",
     "control.sql",
     "demo.sql",
     "doctor.sql",
@@ -186,6 +187,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget": (("3600", "1000"), set()),
         "list": (("1000",), set()),
         "of_job": (("2",), {"jobs_pkey"}),
+    },
+    "archives.sql": {  # of Postgres's own catalogue
+        "columns": (("'app'", "'audit_log'"), set()),
+        "named": (("'app.audit_log'",), set()),
+        "lossless": ((), set()),
     },
     "schedules.sql": {
         "known": (("'{s}'",), set()),

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
 from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings
 from jobs.values import duration
+from tests.jobs.dns.internet import Internet
 from tests.jobs.dns.server import DnsServer
+
+Here = Callable[..., Resolver]
 
 
 @pytest.fixture
@@ -32,3 +37,25 @@ def resolver(server: DnsServer) -> Resolver:
 def hasty(server: DnsServer) -> Resolver:
     """Asks `server` alone and gives up soon: for the faults that only time reveals."""
     return Resolver(DnsSettings(resolvers=(server.place,), timeout=duration("250ms"), tries=2))
+
+
+@pytest.fixture
+async def internet() -> AsyncIterator[Internet]:
+    async with Internet() as internet:
+        yield internet
+
+
+@pytest.fixture
+def here(internet: Internet) -> Here:
+    """A resolver that lives in `internet`, with settings of the test's own."""
+    return partial(living_in, internet)
+
+
+def living_in(internet: Internet, **other: Any) -> Resolver:
+    ours = {
+        "roots": tuple(server.address for server in internet.root.servers),
+        "authority_port": internet.port,
+        "authority_rate": 10_000,
+        "allow_addresses": ("127.53.0.0/16",),
+    }
+    return Resolver(internet.settings(**{**ours, **other}))

@@ -8,8 +8,11 @@ from typing import Any
 import dns.resolver
 import pytest
 
-from jobs.dns.resolver import Resolver, system_servers
+from jobs.dns import roots, suffixes
+from jobs.dns.recursive import system_servers
+from jobs.dns.resolver import Resolver
 from jobs.dns.settings import DnsSettings, Server, server
+from jobs.webhook.addresses import is_public, parse
 
 
 @pytest.mark.parametrize(
@@ -46,11 +49,39 @@ def test_anything_else_is_refused_by_name(text: str) -> None:
         ({"tries": 0}, "tries"),
         ({"edns_payload": 100}, "edns_payload"),
         ({"concurrency": 0}, "concurrency"),
+        ({"quorum": 0}, "quorum"),
+        ({"validating": ("dns.example.com",)}, "validating"),
+        ({"resolvers": ("127.0.0.1",), "validating": ("127.0.0.2",)}, "validating"),
+        ({"roots": ("198.41.0.4:53",)}, "roots"),
+        ({"allow_addresses": ("127.0.0.1/8",)}, "allow_addresses"),
+        ({"authority_port": 65536}, "authority_port"),
+        ({"authority_rate": 0}, "authority_rate"),
+        ({"check_questions": 9}, "check_questions"),
+        ({"check_timeout": 0.0}, "check_timeout"),
     ],
 )
 def test_a_value_out_of_bounds_names_its_field(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         DnsSettings(**wrong)
+
+
+def test_a_validating_resolver_may_be_written_as_it_likes() -> None:
+    assert DnsSettings(resolvers=("127.0.0.1", "::1"), validating=("127.0.0.1:53", "[::1]:53"))
+
+
+def test_the_roots_are_those_of_iana() -> None:
+    assert len(roots.ADDRESSES) == len(set(roots.ADDRESSES)) == 26
+    assert all(is_public(parse(address)) for address in roots.ADDRESSES)
+
+
+@pytest.mark.parametrize("name", ["com", "co.uk", "github.io", "nowhere", "xn--55qx5d.cn", "anything.ck"])
+def test_what_strangers_register_under_is_nobodys_own(name: str) -> None:
+    assert suffixes.is_public(name)
+
+
+@pytest.mark.parametrize("name", ["example.com", "shop.co.uk", "me.github.io", "shop.nowhere", "www.ck"])
+def test_what_somebody_has_registered_is_his(name: str) -> None:
+    assert not suffixes.is_public(name)
 
 
 def test_without_resolvers_the_systems_are_asked() -> None:

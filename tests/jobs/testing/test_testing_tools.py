@@ -85,4 +85,4 @@ async def test_a_test_may_bring_its_own() -> None:
 
 
 async def test_the_fake_resolver_knows_no_server_of_the_system(jobs_queue: Queue) -> None:
-    assert [str(place) for place in jobs_queue.dns.servers] == ["192.0.2.53:53"]
+    assert [str(place) for place in jobs_queue.dns.servers] == ["192.0.2.53"]

@@ -1,0 +1,134 @@
+"""What the database says of the tables that the config names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+import sql
+from jobs.catalogue.names import table_name
+from jobs.catalogue.skeleton import Sql, trusted
+
+_SQL = sql.load("catalogue.sql")
+
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+"""What has rows and is no table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`sql`: its name as Postgres quotes it; `type`: as Postgres writes it; `base`: of a domain, the type below."""
+
+    name: str
+    sql: Sql
+    type: Sql
+    base: str
+    category: str
+    not_null: bool
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`columns` in order; None for an expression.  `ordered`: a btree."""
+
+    name: str
+    columns: tuple[str | None, ...]
+    unique: bool
+    primary: bool
+    partial: bool
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key of another table that points here; `action` is that of `on delete`: c, n, d, r, a."""
+
+    table: str
+    name: str
+    action: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that is there.  `sql`: its name as Postgres quotes it; `rights`: what this role may do; `rows`: by the
+    last analyze, -1 when there was none."""
+
+    asked: str
+    sql: Sql
+    kind: str
+    rows: float
+    rights: frozenset[str]
+    role: str
+    columns: Mapping[str, Column]
+    indexes: tuple[Index, ...]
+    referenced_by: tuple[Reference, ...]
+
+    @property
+    def key(self) -> tuple[Column, ...]:
+        """What tells its rows apart: the primary key, else a unique index over columns that are never null; else ()."""
+        for index in self.indexes:
+            columns = [self.columns[name] for name in index.columns if name is not None]
+            whole = len(columns) == len(index.columns) and not index.partial and index.unique
+            if whole and all(column.not_null for column in columns):
+                return tuple(columns)
+        return ()
+
+    def leads(self, column: str) -> bool:
+        """Whether an index of the whole table has its rows in the order of this column."""
+        return any(index.columns[:1] == (column,) and index.ordered and not index.partial for index in self.indexes)
+
+    def found_by(self, column: str) -> bool:
+        """Whether rows are found by a value of this column without reading the table."""
+        return any(index.columns[:1] == (column,) and not index.partial for index in self.indexes)
+
+    def unique_over(self, columns: Collection[str]) -> bool:
+        """Whether an insert may meet another row by exactly these columns."""
+        return any(index.unique and not index.partial and set(index.columns) == set(columns) for index in self.indexes)
+
+
+async def survey(conn: Any, names: Collection[str]) -> dict[str, Table]:
+    """Those of these tables that are there and of a kind that has rows, by the name the config gives them."""
+    asked = sorted(set(names))
+    parts = [table_name(name) for name in asked]
+    rows = await conn.fetch(_SQL["tables"], [part.schema for part in parts], [part.name for part in parts])
+    return {name: _table(name, row) for name, row in zip(asked, rows, strict=True) if row["oid"] is not None}
+
+
+async def near(conn: Any) -> list[str]:
+    """Tables there are, for a name that is misspelt."""
+    return [row[0] for row in await conn.fetch(_SQL["near"])]
+
+
+def _table(asked: str, row: Mapping[str, Any]) -> Table:
+    columns = [
+        Column(
+            each["name"], trusted(each["sql"]), trusted(each["type"]), each["base"], each["category"],
+            each["not_null"], each["generated"],
+        )
+        for each in _json(row["columns"])
+    ]  # fmt: skip
+    indexes = [
+        Index(i["name"], tuple(i["columns"]), i["unique"], i["primary"], i["partial"], i["ordered"])
+        for i in _json(row["indexes"])
+    ]
+    references = [Reference(f["table"], f["name"], f["action"], f["column"]) for f in _json(row["referenced_by"])]
+    return Table(
+        asked=asked,
+        sql=trusted(row["sql"]),
+        kind=row["kind"],
+        rows=row["rows"],
+        rights=frozenset(row["rights"]) if row["usable"] else frozenset(),
+        role=row["role"],
+        columns={column.name: column for column in columns},
+        indexes=tuple(indexes),
+        referenced_by=tuple(references),
+    )
+
+
+def _json(text: str | None) -> Any:
+    return [] if text is None else msgspec.json.decode(text)

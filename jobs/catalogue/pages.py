@@ -1,0 +1,153 @@
+"""Goes through a table page by page, each a transaction of its own that is short, holds few locks, and waits for none.
+
+By age, where an index has the rows in that order: only what is old enough is read, and the index ends the reading.
+Else by key: the whole table is read, a page at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+import asyncpg
+
+from jobs.catalogue.ground import Column, Table
+from jobs.catalogue.pace import Pace
+from jobs.catalogue.settings import BatchSettings
+from jobs.catalogue.skeleton import NOTHING, ROW, Blocks, Parameters, Sql, alias, joined, of
+from jobs.catalogue.verb import Work
+from jobs.model import Retry
+
+_BLOCKS = Blocks("pages.sql")
+
+REFUSED = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+)
+"""A batch that was in somebody's way: nothing of it was done."""
+
+TRIES = 20
+AGAIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The places of a statement about one page; `parameters` takes more.
+
+    The statement calls a row of the table `t` and one of the page `s`, and has `scanned` from `scan`.
+    """
+
+    table: Table
+    parameters: Parameters
+    scan: Sql
+    keys: Sql
+    same: Sql
+    before: datetime | None
+
+    @property
+    def below(self) -> Sql:
+        """Where the statement has the time before which a row is old enough."""
+        return self.parameters.once("below", self.before)
+
+
+class Pages:
+    """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows."""
+
+    def __init__(
+        self, work: Work[Any], table: Table, age: Column | None = None, below: datetime | None = None, *, first: int = 0
+    ) -> None:
+        self._settings: BatchSettings = work.settings
+        self._work = work
+        self._table = table
+        self._age = age
+        self._below = below
+        self._by_age = age is not None and table.leads(age.name)
+        self._pace = Pace(work.settings.batch)
+        self.last: list[str] | None = None
+        self._began_at: float | None = None
+        self._scanned = first
+
+    async def run(
+        self, statement: Callable[[Page], Sql], left: Callable[[], int | None] = lambda: None
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """What the statement says of each page.  It returns `scanned`, `last` and `at` of sql/catalogue/pages.sql, and
+        whatever else it has counted.  `left`: the page must not be larger than this."""
+        while (most := left()) is None or most > 0:
+            rows = self._pace.rows if most is None else min(most, self._pace.rows)
+            began = perf_counter()
+            said, asked = await self._one(statement, rows)
+            took_s = perf_counter() - began
+            self._pace.took(took_s, said["scanned"])
+            self._scanned += said["scanned"]
+            yield said
+            if said["scanned"] < asked:
+                return
+            self.last = said["last"]
+            await asyncio.sleep(min(self._settings.pause, took_s))
+
+    def percent(self, at: float | None) -> float:
+        """About how far it is: by time where it goes by age, else by rows."""
+        if self._by_age and self._below is not None and at is not None and isfinite(at):
+            if self._began_at is None:
+                self._began_at = at
+            whole = self._below.timestamp() - self._began_at
+            return 100.0 if whole <= 0 else min(99.0, 100.0 * (at - self._began_at) / whole)
+        return min(99.0, 100.0 * self._scanned / max(self._table.rows, self._scanned, 1.0))
+
+    async def _one(self, statement: Callable[[Page], Sql], rows: int) -> tuple[Mapping[str, Any], int]:
+        """What it says, and how many rows it was asked to look at: fewer after each refusal."""
+        for tried in range(1, TRIES + 1):
+            asked = min(rows, self._pace.rows)
+            page = self.page(asked)
+            text = str(statement(page))  # the driver takes nothing but str itself
+            try:
+                said: Mapping[str, Any] = await self._work.conn.fetchrow(text, *page.parameters.values)
+            except REFUSED as error:
+                self._pace.refused()
+                refused = str(error)
+                await asyncio.sleep(AGAIN_S * tried)
+            else:
+                return said, asked
+        raise Retry(f"{self._table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
+
+    def page(self, rows: int) -> Page:
+        table, parameters = self._table, Parameters(self._work.now)
+        keys = [of(ROW, column.sql) for column in table.key]
+        names = [alias("k", n) for n in range(1, len(keys) + 1)]
+        pairs = list(zip(keys, names, strict=True))
+        key_as = joined(_BLOCKS.fill("named", column=key, name=name) for key, name in pairs)
+        order, cursor = list(keys), list(names)
+        types = [column.type for column in table.key]
+        age = _BLOCKS.fill("ageless") if self._age is None else of(ROW, self._age.sql)
+        if self._by_age and self._age is not None:
+            order, cursor, types = [age, *order], [_BLOCKS.fill("age"), *cursor], [self._age.type, *types]
+        after = NOTHING
+        if self.last is not None:
+            values = (
+                _BLOCKS.fill("cast", value=parameters.add(text), type=type_)
+                for text, type_ in zip(self.last, types, strict=True)
+            )
+            after = _BLOCKS.fill("after", columns=joined(order), values=joined(values))
+        below = parameters.once("below", self._below) if self._by_age else NOTHING
+        range_ = _BLOCKS.fill("older", age=age, below=below) if self._by_age else _BLOCKS.fill("all")
+        scan = _BLOCKS.fill(
+            "scanned",
+            table=table.sql,
+            keys=key_as,
+            age=age,
+            range=range_,
+            after=after,
+            order=joined(order),
+            limit=parameters.add(rows),
+            cursor=joined(_BLOCKS.fill("text", name=name) for name in cursor),
+            backwards=joined(_BLOCKS.fill("descending", name=name) for name in cursor),
+        )
+        same = joined((_BLOCKS.fill("same", column=key, name=name) for key, name in pairs), " and ")
+        return Page(table, parameters, scan, key_as, same, self._below)

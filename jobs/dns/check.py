@@ -1,0 +1,200 @@
+"""One check's view of the DNS: whoever asks the same gets the same answer, and all of it costs so much at most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from jobs.dns.answer import Answer, failed
+from jobs.dns.delegation import ROOT, Spot, Zone, parent, within
+from jobs.dns.errand import Errand
+from jobs.dns.once import Once
+from jobs.dns.recursive import MAX_CHAIN, Recursives
+from jobs.dns.sighting import Sighting
+from jobs.dns.walk import Lost, Walk
+from jobs.dns.zones import Zones
+
+MAX_LINKS = 32
+"""CNAMEs into other zones that one sighting follows: servers that disagree may each lead somewhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the servers of one zone say of a name in it."""
+
+    zone: Zone | None
+    answers: Mapping[str, Answer]
+
+
+@dataclass(slots=True)
+class Chase:
+    """The CNAMEs of one sighting."""
+
+    rdtype: str
+    links: int = 0
+
+
+class Check:
+    """What is remembered here is forgotten with the check, so the next one sees what has changed."""
+
+    def __init__(self, errand: Errand, walk: Walk, zones: Zones, recursives: Recursives) -> None:
+        self._errand = errand
+        self._walk = walk
+        self._zones = zones
+        self._recursives = recursives
+        self._surveyed: dict[str, Zone] = {}
+        self._surveys: Once[Zone] = Once()
+        self._told: Once[Told] = Once()
+        self._seen: Once[Mapping[str, Answer]] = Once()
+        self._one: Once[Answer] = Once()
+
+    @property
+    def questions(self) -> int:
+        """How many questions it has cost so far."""
+        return self._errand.budget.sent
+
+    async def sight(self, name: str, rdtype: str, *, visible: bool) -> Sighting:
+        """What all name servers of the zone of `name` (in `names.normal` form) say, and, if `visible`, all resolvers.
+
+        The first check of a record goes without: resolvers remember for up to an hour that a record is missing, and
+        would be the last to see it.
+        """
+        if not visible:
+            told, answers = await self._followed(name, Chase(rdtype), ())
+            return self._sighting(name, rdtype, told, answers, {})
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(self._followed(name, Chase(rdtype), ()))
+            seeing = group.create_task(self._visible(name, rdtype))
+        told, answers = publishing.result()
+        return self._sighting(name, rdtype, told, answers, seeing.result())
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """What the resolvers say with one voice (`Resolver.query`)."""
+
+        async def ask() -> Answer:
+            return await self._recursives.one_answer(name, rdtype, self._errand.budget)
+
+        return await self._one.get(f"{name} {rdtype}", ask)
+
+    async def published(self, name: str, rdtype: str) -> Answer:
+        """What the name servers say with one voice, and no resolver has heard of it: what most of them say that say
+        anything.  For what a record leads to; of the record itself `sight` tells more."""
+        told, answers = await self._followed(name, Chase(rdtype), ())
+        del told
+        return _prevailing(answers)
+
+    def _sighting(
+        self, name: str, rdtype: str, told: Told, answers: Mapping[str, Answer], seen: Mapping[str, Answer]
+    ) -> Sighting:
+        zone = told.zone
+        return Sighting(
+            name=name,
+            type=rdtype,
+            zone=zone.name if zone else None,
+            authorities=answers,
+            resolvers=seen,
+            authentic=self._recursives.vouched(seen),
+            bogus=self._recursives.found_bogus(seen),
+            quorum=self._recursives.quorum,
+            only_parent=zone.only_parent if zone else (),
+            only_zone=zone.only_zone if zone else (),
+        )
+
+    async def _visible(self, name: str, rdtype: str) -> Mapping[str, Answer]:
+        async def ask() -> Mapping[str, Answer]:
+            return await self._recursives.each(name, rdtype, self._errand.budget)
+
+        return await self._seen.get(f"{name} {rdtype}", ask)
+
+    async def _followed(self, name: str, chase: Chase, trail: tuple[str, ...]) -> tuple[Told, Mapping[str, Answer]]:
+        """What the servers say, each CNAME followed to its end: by the same server as long as it knows, else by those
+        of the zone that it leads into, whose words stand beside."""
+        told = await self._tell(name, chase.rdtype)
+        answers = dict(told.answers)
+        for target in dict.fromkeys(answer.chain[-1] for answer in told.answers.values() if answer.dangling):
+            ends = await self._end(target, chase, (*trail, name))
+            for place, answer in told.answers.items():
+                if answer.dangling and answer.chain[-1] == target:
+                    answers[place] = _joined(answer, ends.get(place) or _prevailing(ends))
+                    ways = {other: _joined(answer, end) for other, end in ends.items()}
+                    answers = {**ways, **answers}
+        return told, answers
+
+    async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer]:
+        chase.links += 1
+        if target in trail or len(trail) >= MAX_CHAIN:
+            return {"": failed("cname_loop")}
+        if chase.links > MAX_LINKS:
+            return {"": failed("budget")}
+        _, ends = await self._followed(target, chase, trail)
+        return ends
+
+    async def _tell(self, name: str, rdtype: str) -> Told:
+        async def ask() -> Told:
+            zone = await self._zone_above(name)
+            said, leaves = await self._say(zone, name, rdtype)
+            if leaves:
+                zone = await self._zone_of(name)
+                said, _ = await self._say(zone, name, rdtype)
+            return Told(None if isinstance(zone, Lost) else zone, said)
+
+        return await self._told.get(f"{name} {rdtype}", ask)
+
+    async def _say(self, zone: Zone | Lost, name: str, rdtype: str) -> tuple[Mapping[str, Answer], bool]:
+        if isinstance(zone, Lost):
+            return {_servers_of(zone.zone): zone.failure}, False
+        said, leaves = await self._zones.say(zone, name, rdtype, self._errand)
+        answers = {str(spot): answer for spot, answer in _without_our_faults(said).items()}
+        return {**answers, **{host: failed(reason) for host, reason in zone.homeless.items()}}, leaves
+
+    async def _zone_above(self, name: str) -> Zone | Lost:
+        """The domain's zone for what is below it, unless a deeper one is known by now: where a record's name ends that
+        zone, its servers say so when they are asked for the record.  Any other name's zone is looked for."""
+        domain = self._errand.domain
+        if name == domain or not within(name, domain):
+            return await self._zone_of(name)
+        first = await self._zone_above(domain)
+        at = name
+        while at not in self._surveyed and at != domain:
+            at = parent(at)
+        return self._surveyed.get(at, first)
+
+    async def _zone_of(self, name: str) -> Zone | Lost:
+        """The zone of `name` with all its servers."""
+        cut = await self._walk.cut(name, self._errand)
+        if isinstance(cut, Lost):
+            return cut
+
+        async def survey() -> Zone:
+            zone = self._surveyed[cut.zone] = await self._zones.survey(cut, self._errand)
+            return zone
+
+        return await self._surveys.get(cut.zone, survey)
+
+
+def _joined(answer: Answer, end: Answer) -> Answer:
+    """`answer` ends at a CNAME, which leads to `end`."""
+    ttls = [ttl_s for ttl_s in (answer.ttl_s, end.ttl_s) if ttl_s is not None]
+    return replace(end, chain=answer.chain + end.chain, ttl_s=min(ttls, default=None))
+
+
+def _prevailing(answers: Mapping[str, Answer]) -> Answer:
+    """What is said most often among what is usable, records before their absence; else the first failure."""
+    usable = [answer for answer in answers.values() if answer.outcome != "error"]
+    if not usable:
+        return next(iter(answers.values()), failed("no_address"))
+    votes = Counter((answer.outcome, frozenset(answer.values)) for answer in usable)
+    return max(usable, key=lambda a: (votes[a.outcome, frozenset(a.values)], a.outcome == "answer"))
+
+
+def _without_our_faults(said: Mapping[Spot, Answer]) -> Mapping[Spot, Answer]:
+    """Without those that this machine has no way to (IPv6, mostly), if it has one to others: that says nothing of the
+    server."""
+    there = {spot: answer for spot, answer in said.items() if answer.reason != "no_route"}
+    return there or said
+
+
+def _servers_of(zone: str) -> str:
+    return "the root servers" if zone == ROOT else f"the servers of {zone}"

@@ -1,0 +1,47 @@
+"""`jobsd sample`: what it prints, and when it does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.life.cli_terminal import Terminal, opened
+
+
+@pytest.fixture
+def terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database: str, tmp_path: Path
+) -> Iterator[Terminal]:
+    yield from opened(capfd, monkeypatch, database, tmp_path)
+
+
+async def test_each_command_says_what_it_did_and_a_dry_run_what_it_would_do(
+    terminal: Terminal, pool: asyncpg.Pool
+) -> None:
+    assert (await terminal("sample", "fill", "--size", 100)).err.endswith("run: jobsd sample install\n")
+    assert (await terminal("sample", "drop", "--yes")).code == 1
+    assert (await terminal.ok("sample", "install", "--json")).json["installed"]
+    assert not (await terminal.ok("sample", "install", "--json")).json["installed"]
+
+    planned = (await terminal.ok("sample", "fill", "--size", 1000, "--dry-run", "--json")).json
+    assert await pool.fetchval("select count(*) from app.messages") == 0
+    made = (await terminal.ok("sample", "fill", "--size", 1000, "--json")).json
+    assert [row["table"] for row in made] == [row["table"] for row in planned]
+    assert {"table": "app.messages", "rows": 200} in made
+    assert await pool.fetchval("select count(*) from app.messages") == 200
+    alone = await terminal.ok("sample", "fill", "--size", 30, "--only", "app.sessions", "--again")
+    assert "app.sessions  " in alone.out
+    assert await pool.fetchval("select count(*) from app.sessions") == 30
+
+    assert (await terminal("sample", "drop")).code == 2  # nobody can answer
+    assert (await terminal.ok("sample", "drop", "--dry-run", "--json")).json["size_bytes"] > 0
+    assert (await terminal.ok("sample", "drop", "--yes", "--json")).json["dropped"]
+    assert await pool.fetchval("select to_regnamespace('app')") is None
+
+
+async def test_a_migration_never_makes_it(terminal: Terminal, pool: asyncpg.Pool) -> None:
+    await terminal.ok("migrate")
+    assert await pool.fetchval("select to_regnamespace('app')") is None
