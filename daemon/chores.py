@@ -1,5 +1,5 @@
 """What only the tables can tell is to be done: rows of lost workers, pauses that are over, rows that are too late,
-orders that stand still, batches that nobody ended."""
+orders that stand still, batches that nobody ended, domains to be checked."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ class Chores:
         self._order_seen: tuple[str, str] = ("", "")
         self._batch_after = 0
         self._paused: set[str] = set()
+        self._domains_were_due = False
 
     async def ask(self) -> Found:
         """Everything in one question."""
@@ -92,6 +93,7 @@ class Chores:
             (found.late, Chore("expire", self.expire)),
             (found.ordered and self._order_at <= now, Chore("order", self.order)),
             (found.children and self._children_at <= now, Chore("batches", self.batches)),
+            (found.domains or self._domains_were_due, Chore("domains", self.domains)),
         )
         return [chore for there, chore in chores if there]
 
@@ -160,3 +162,11 @@ class Chores:
                 break
         self._batch_after = after or 0
         self._children_at = monotonic() + self._rest_s
+
+    async def domains(self) -> None:
+        """Checks of domains that are due; what is over the rate stays due, and is found again."""
+        planned, late_s = await self._store.plan_domains(self._config().dns.domains.per_minute)
+        self._domains_were_due = planned > 0
+        self._observer.upkeep.domains_planned(planned, late_s)
+        if planned:
+            self._on_due()

@@ -29,6 +29,7 @@ COMMANDS = {
         "Webhook endpoints: list, add, edit, enable, disable and test them.",
     ),
     "email": ("daemon.cli_email:email", "E-mail: templates, who is not written to, and keys that sign."),
+    "domains": ("daemon.cli_domains:domains", "Registered domains: list, show, add, check and remove them."),
     "archive": ("daemon.cli_archive:archive", "Archives: list them, verify them, put their rows back."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),

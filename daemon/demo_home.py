@@ -74,6 +74,9 @@ srs_secrets = ["secret://$secret"]
 
 [dns]
 resolvers = ["$host:$dns"]
+roots = ["$host"]                      # the demo's own little Internet; by default that of everybody
+authority_port = $dns
+allow_addresses = ["$host/32"]
 
 [lanes."127.0.0.1"]                    # all sinks are this one destination, and some fail on purpose
 enabled = false

@@ -54,6 +54,9 @@ FIELDS: dict[str, str] = {
     "lane": "the destination: host, relay or domain",
     "share": "the part of its rate that is left, 1 for all of it",
     "endpoint_id": "the row in `webhook_endpoints`",
+    "domain": "the registered domain",
+    "state": "what it is now: `pending`, `verified`, `degraded`, `failed` or `expired`",
+    "state_before": "what it was",
     "result": "`well`, `failed` or `unknown`",
     "retry_in_s": "seconds until the next try",
     "path": "the file, or the address asked for",
@@ -192,6 +195,16 @@ ENDPOINT_DISABLED = _event(
     "endpoint_id",
     "organization_id",
     "name",
+    "reason",
+)
+DOMAIN_CHANGED = _event(
+    "domain_changed",
+    "info",
+    "A check brought a registered domain to another state.",
+    "domain",
+    "organization_id",
+    "state_before",
+    "state",
     "reason",
 )
 PROFILE_UNKNOWN = _event(

@@ -22,6 +22,7 @@ BUILT_IN = (
     "jobs.push.handler",
     "jobs.sms.handler",
     "jobs.dns.handler",
+    "jobs.dns.domain_check",
     "jobs.heartbeat",
 )
 

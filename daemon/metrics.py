@@ -20,7 +20,9 @@ from daemon.tally import Count, Counts, Distribution, Distributions, Levels
 PREFIX = "jobsd_"
 
 LABELS: dict[str, str] = {
-    "notice": "`warned` or `disabled`",
+    "notice": "of an endpoint `warned` or `disabled`; of a domain `verified`, `degraded`, `failed` or `expired`",
+    "verdict": "`match`, `mismatch`, `absent` or `indeterminate`",
+    "state": "what a domain has come to: `verified`, `degraded`, `failed`, `expired`",
     "channel": "`webhook`, `email`, `push` or `sms`",
     "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps), `deferred`, `suppressed`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",
@@ -137,6 +139,16 @@ class Metrics:
         )
         self.endpoint_notices = self._counts(
             "webhook_endpoint_notices_total", "Webhook endpoints that this daemon warned of or disabled.", "notice"
+        )
+
+        self.domain_checks = self._counts("domain_checks_total", "Checks of registered domains.", "verdict")
+        self.domain_changes = self._counts(
+            "domain_changes_total", "Registered domains that a check brought to another state.", "state"
+        )
+        self.domain_notices = self._counts("domain_notices_total", "Notices to owners of domains.", "notice")
+        self.domains_planned = self._count("domains_planned_total", "Checks of domains that this daemon inserted.")
+        self.domains_late = self._gauge(
+            "domains_late_seconds", "How long the first of the domains planned last had been due."
         )
 
         # --- the table, as the last sample saw it

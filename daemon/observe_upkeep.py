@@ -57,6 +57,24 @@ class UpkeepObserver:
         self.metrics.endpoint_notices.child("disabled").inc()
         self._voice.say(events.ENDPOINT_DISABLED, endpoint_id=endpoint, organization_id=org_id, name=name, reason=why)
 
+    def domain_checked(self, verdict: str) -> None:
+        self.metrics.domain_checks.child(self.metrics.word(verdict)).inc()
+
+    def domain_noticed(self, notice: str) -> None:
+        self.metrics.domain_notices.child(self.metrics.word(notice)).inc()
+
+    def domain_changed(self, domain: str, org_id: str | None, before: str, state: str, why: str) -> None:
+        """A check brought it to another state."""
+        self.metrics.domain_changes.child(self.metrics.word(state)).inc()
+        self._voice.say(
+            events.DOMAIN_CHANGED, domain=domain, organization_id=org_id, state_before=before, state=state, reason=why
+        )
+
+    def domains_planned(self, rows: int, late_s: float) -> None:
+        """Checks inserted for domains that were due, the oldest of them for `late_s`; of none, nothing is late."""
+        self.metrics.domains_planned.inc(rows)
+        self.metrics.domains_late.set(late_s)
+
     def sampled(
         self,
         queues: Mapping[str, QueueSample | tuple[int, int, int, float]],

@@ -14,6 +14,7 @@ from daemon.controls import Controls
 from daemon.crew import Crew
 from daemon.database import Database
 from daemon.deliveries import Deliveries
+from daemon.domains import Domains
 from daemon.endpoint_watch import EndpointStore, EndpointWatch
 from daemon.finisher import Finisher
 from daemon.keeper import Keeper
@@ -96,6 +97,7 @@ class Parts:
         tallies = Tallies(lambda: self.membership.lease.worker_id)
         self.finisher.on_written.append(tallies.ended)
         self.finisher.on_written.append(Deliveries(observer).written)
+        self.finisher.on_written.append(Domains(observer).written)
         self.finisher.on_written.append(self._count_upkeep)
         self.keeper = Keeper(
             UpkeepStore(pool, timeout_s=answer_s),

@@ -18,6 +18,7 @@ _CONTROL = sql.load("control.sql")
 _HOLDS = sql.load("holds.sql")
 _BATCHES = sql.load("batches.sql")
 _EMAIL = sql.load("email.sql")
+_DOMAINS = sql.load("domains.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Found:
     late: bool  # rows past expires_at
     ordered: bool  # rows in an order that may have to be opened, or let by
     children: bool  # batches that are open
+    domains: bool  # some are to be checked
     alive: int  # workers
     soon_s: float | None  # until a lease or a pause ends, unless somebody prolongs it
 
@@ -91,6 +93,11 @@ class UpkeepStore(Statements):
         no more, and how many were over)."""
         (row,) = await self._fetch(_BATCHES["settle"], after, most)
         return (row["last"] if row["looked"] == most else None), row["over"] or 0
+
+    async def plan_domains(self, per_minute: int) -> tuple[int, float]:
+        """Insert the checks of domains that are due; (how many, for how many seconds the oldest was due)."""
+        (row,) = await self._fetch(_DOMAINS["plan"], per_minute)
+        return row["planned"], row["late_s"] or 0.0
 
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]

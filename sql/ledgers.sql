@@ -51,6 +51,11 @@ select job_id, attempt, org_id, correlation_id, domain, verdict, records, server
 from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, org_id text, correlation_id text,
     domain text, verdict text, records jsonb, servers jsonb, duration_ms real, retry_in_s float8);
 
+-- name: domains
+-- What checks came to for registered domains: their rows, the log, and notices, in the commit that ends the attempt.
+-- index domains_pkey
+select domains_said($1::text::jsonb);
+
 -- name: job_logs
 -- Lines that jobs logged.  One that may have more than `keep` of them in the table loses its oldest.  The time is the
 -- daemon's, but of today, for which a partition is there.

@@ -4,9 +4,10 @@
 -- What there is to do, all in one question, so that idle daemons ask one: workers ($1 at most) whose lease has run out, and
 -- such as have claims but no row any more; whether a pause is over; what is paused, as (gate, actor, reason), $2 at most;
 -- whether there are rows that were to be stopped and came back, rows that are too late, rows in an order that may have to be
--- opened or let by, and open batches; how many workers live; and in how many seconds the next lease or pause ends.
+-- opened or let by, open batches, and domains to be checked; how many workers live; and in how many seconds the next lease or
+-- pause ends.
 -- index job_claims_worker, walked loosely: one probe for each worker; jobs_cancel_asked, jobs_expiring, jobs_blocking,
--- jobs_in_order, job_batches_open, one probe each: as scalars, for `exists` would drop the order that leads to them, and read
+-- jobs_in_order, job_batches_open, domains_due, one probe each: as scalars, for `exists` would drop the order that leads to them, and read
 -- every ready row where nothing has analyzed the table.  Workers, holds and schedules are few, and read whole.  Locks nothing
 with recursive holder as (
     (select worker_id from job_claims order by worker_id, id limit 1)
@@ -41,6 +42,7 @@ select array(select id from lost) as lost,
                  order by blocks_until limit 1),
                 (select true from jobs where gate = 'order' order by kind, ordering_key limit 1), false) as ordered,
        exists (select from job_batches where ended_at is null order by id limit 1) as children,
+       coalesce((select true from domains where next_check_at <= now() order by next_check_at limit 1), false) as domains,
        (select count(*)::int from job_workers where lease_until > now()) as alive,
        (select date_part('epoch', min(at)) - date_part('epoch', now()) from ending) as soon_s;
 

@@ -40,6 +40,8 @@ _SILENCE = {
     "cname_loop": "answered with CNAMEs that go in a circle",
     "blocked": "has an address that must not be asked",
     "budget": "was not asked, since the check had asked enough",
+    "too_large": "shows a record that is too long to be read",
+    "too_deep": "is asked about a name with too many labels",
     "macro": "shows a record that depends on each message",
 }
 

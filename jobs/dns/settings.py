@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, fields
 
+from jobs.dns.policy import DomainPolicy
 from jobs.values import Duration, duration, key
 
 PORT = 53
@@ -85,6 +86,8 @@ class DnsSettings:
     check_timeout: Duration = key(
         duration("60s"), "Longest time for the questions of one check.", minimum=0.1, maximum=600
     )
+
+    domains: DomainPolicy = key(factory=DomainPolicy, doc="Registered domains: rows of table domains.")
 
     def __post_init__(self) -> None:
         for name, texts in (("resolvers", self.resolvers), ("validating", self.validating)):

@@ -166,7 +166,7 @@ async def test_producers_are_told_of_every_column(pool: asyncpg.Pool) -> None:
 
 def test_args_that_are_shown_are_args_of_their_kind() -> None:
     shown = re.findall(r"^### `(\w+)`\n\n```json\n(.*?)```", PRODUCERS.read_text(), re.MULTILINE | re.DOTALL)
-    assert [kind for kind, _args in shown] == ["webhook", "email", "push", "sms", "dns_check"]
+    assert [kind for kind, _args in shown] == ["webhook", "email", "push", "sms", "dns_check", "domain_check"]
     kinds = load_kinds((), ("*",))
     for kind, args in shown:
         kinds[kind].decode(args)

@@ -11,7 +11,16 @@ from daemon.chores import EVERY_MAX_S, EVERY_S, SOONEST_S, SPREAD_S, pause_s
 from daemon.upkeep_store import Found
 
 NOTHING = Found(
-    lost=[], over=False, paused={}, unwanted=False, late=False, ordered=False, children=False, alive=1, soon_s=None
+    lost=[],
+    over=False,
+    paused={},
+    unwanted=False,
+    late=False,
+    ordered=False,
+    children=False,
+    domains=False,
+    alive=1,
+    soon_s=None,
 )
 DICE = st.floats(0, 1)
 

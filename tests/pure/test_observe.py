@@ -214,6 +214,7 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "job_parked": lambda o: o.upkeep.job_parked("old_visits", "table: there is no table zoo.visits"),
     "job_unparked": lambda o: o.upkeep.job_unparked("old_visits"),
     "forwards_given_up": lambda o: o.upkeep.forwards_given_up(2),
+    "domain_changed": lambda o: o.upkeep.domain_changed("shop.test", "acme", "pending", "verified", "all is well"),
     "cancelled_rows": lambda o: o.upkeep.cancelled_rows(2),
     "rescued": lambda o: o.upkeep.rescued("w1", 5, 1),
     "queue_paused": lambda o: o.upkeep.queue_paused("default", "ann", "relay is down"),
@@ -249,6 +250,9 @@ SAYS: dict[str, Callable[[Observer], None]] = {
     "admin_failed": lambda o: o.life.admin_failed("/metrics", ERROR),
 }
 SILENT = {
+    "domain_checked",
+    "domain_noticed",
+    "domains_planned",
     "jobs_parked",
     "job_rows",
     "limit_day",
@@ -431,6 +435,9 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
     heard.observer.life.admin_answered("/metrics", 200)
     heard.observer.delivered("push", "hard", "gone", 1)
+    heard.observer.upkeep.domain_checked("match")
+    heard.observer.upkeep.domain_noticed("verified")
+    heard.observer.upkeep.domains_planned(3, 12.5)
     heard.observer.limit_day("relay_day:main", 800, 200)
     heard.observer.limit_share("relay:main", 0.5)
     heard.observer.upkeep.jobs_parked(["old_visits"])

@@ -54,6 +54,14 @@ select '', '{a@b.example}', 'x', case when n % 3 = 0 then 'waiting' else 'delive
 from generate_series(1, 10000) as n;
 update email_forwards set created_at = now() where state = 'waiting';
 alter table email_forwards enable trigger email_forwards_insert;"""
+_DOMAINS = """
+alter table domains disable trigger domains_arrived;
+insert into domains (org_id, domain, state, next_check_at)
+select 'o' || n % 100, 'd' || n || '.example', case when n % 3 = 0 then 'pending' else 'verified' end,
+    case when n % 50 > 0 then now() + (n - 1000) * interval '1 s' end
+from generate_series(1, 20000) as n;
+update domain_plan set planned_at = now() - interval '1 h';
+alter table domains enable trigger domains_arrived;"""
 _CLAIMS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -107,7 +115,7 @@ async def seed(
     for index in indexes:
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
-    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _OTHERS) if others else ())):
+    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _DOMAINS, _OTHERS) if others else ())):
         await conn.execute(rows)
     await conn.execute("set session_replication_role = origin; analyze")
 

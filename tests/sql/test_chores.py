@@ -33,7 +33,16 @@ somebody listens and the one about claims whose answer was lost take a tenth eac
 
 def found(**there: Any) -> Found:
     nothing = Found(
-        lost=[], over=False, paused={}, unwanted=False, late=False, ordered=False, children=False, alive=0, soon_s=None
+        lost=[],
+        over=False,
+        paused={},
+        unwanted=False,
+        late=False,
+        ordered=False,
+        children=False,
+        domains=False,
+        alive=0,
+        soon_s=None,
     )
     return replace(nothing, **there)
 

@@ -25,6 +25,7 @@ OPERATORS = {
     "control.sql",
     "demo.sql",
     "doctor.sql",
+    "domain_orders.sql",
     "email_orders.sql",
     "endpoints.sql",
     "holds.sql",
@@ -66,6 +67,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("email.sql", "suppressed"),
     ("email.sql", "digest_take"),
     ("ledgers.sql", "email_suppressions"),
+    ("domains.sql", "turn"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -142,7 +144,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "found": (
             ("100", "1000"),
             {"job_claims_worker", "jobs_cancel_asked", "jobs_expiring", "jobs_blocking", "jobs_in_order",
-             "job_batches_open"},
+             "job_batches_open", "domains_due"},
         ),
         "expire": (("1000",), {"jobs_expiring", "jobs_pkey"}),
         "partitions_make": (("'job_history'", "3"), set()),
@@ -203,7 +205,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         name: (("'[]'",), set())
         for name in (
             *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
-            *("domain_checks", "job_logs", "email_forwards"),
+            *("domain_checks", "domains", "job_logs", "email_forwards"),
         )
     }
     | _LEDGERS_OF_MAIL,
@@ -263,6 +265,10 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
     },
     "notifications.sql": {"first_tried": (("7",), set())},
+    "domains.sql": {
+        "turn": (("'o7'", "'d7.example'", "7", "1", "10", "150"), {"domains_name"}),
+        "plan": (("1000",), {"domains_due", "domains_pkey"}),
+    },
 }  # fmt: skip
 
 
@@ -293,7 +299,7 @@ async def test_a_statement_rides_its_index_and_never_reads_the_whole_table(
 ) -> None:
     args, indexes = EXPECTED[file][name]
     plan = await explain(backlog, sql.load(file)[name], args, mode)
-    for table in ("jobs", "job_keys", "job_audit", *({"job_claims"} if name not in READS_CLAIMS else ())):
+    for table in ("jobs", "job_keys", "job_audit", "domains", *({"job_claims"} if name not in READS_CLAIMS else ())):
         assert not plan.scanned(table)
     assert indexes <= plan.indexes
 

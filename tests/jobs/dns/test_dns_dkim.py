@@ -64,6 +64,7 @@ async def test_the_same_key_matches_however_its_record_is_written(record: str, v
         (f"v=DKIM1; p={P[:-9]}!{P[-8:]}", "not_a_key"),
         (f'"v=DKIM1; k=rsa; p={P}"', "quoted"),
         (P, "not_a_key"),
+        (f"v=DKIM1; p={P}; n={'x' * 20_000}", "not_a_key"),
         ("v=spf1 -all", "not_a_key"),
     ],
 )

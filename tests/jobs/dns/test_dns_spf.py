@@ -208,6 +208,8 @@ async def test_an_address_that_cannot_be_looked_up_hides_an_address_and_no_inclu
         ("v=spf1 exists:%{i}.spf.example -all", US, ("mismatch", "not_included")),
         ("v=spf1 exists:%{i}.spf.example -all", "ip4:192.0.2.1", ("indeterminate", "macro")),
         ("v=spf1 a:%{s}.spf.example -all", "ip4:192.0.2.1", ("indeterminate", "macro")),
+        ("v=spf1 ptr -all", "ip4:192.0.2.1", ("indeterminate", "macro")),
+        ("v=spf1 ptr -all", US, ("mismatch", "not_included")),
         ("v=spf1 include:%{d}.spf.example include:spf.us.example -all", US, ("match", "")),
         ("v=spf1 include:%{q}.spf.example include:spf.us.example -all", US, ("mismatch", "syntax")),
     ],
@@ -250,6 +252,13 @@ async def test_no_more_is_asked_than_the_limits_allow_however_wide_the_tree() ->
 async def test_what_spf_cannot_say_is_refused(value: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         await Book().judge("SPF", value)
+
+
+async def test_a_record_of_thousands_of_terms_keeps_nobody_waiting() -> None:
+    huge = " ".join(["v=spf1", *(f"ip4:10.0.{n % 256}.1" for n in range(4000)), US])
+    assert await said(zone(huge)) == ("indeterminate", "too_large")
+    finding = await zone(f"v=spf1 {US} include:huge.example", huge__example=huge).judge("SPF", US)
+    assert (finding.verdict, finding.facts["complete"]) == ("match", False)
 
 
 async def test_found_is_the_record_as_published() -> None:
