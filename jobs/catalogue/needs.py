@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "number", "text", "boolean", "json", "any"]
+Family = Literal["time", "moment", "number", "text", "boolean", "json", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -21,6 +21,7 @@ _TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
 _JSON = {"json", "jsonb"}
 _WORDS = {
     "time": "a timestamp or a date",
+    "moment": "a timestamp with time zone",
     "number": "a number",
     "text": "a text",
     "boolean": "a boolean",
@@ -31,12 +32,13 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NeedsTable:
-    """`keyed`: its rows must be told apart by a key."""
+    """`keyed`: its rows must be told apart by a key; `views`: whatever has rows will do."""
 
     key: str
     table: str
     rights: tuple[Right, ...] = ("select",)
     keyed: bool = False
+    views: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ async def _faults(conn: Any, need: Need, ground: Mapping[str, Table]) -> list[Fa
 
 
 def _table_faults(need: NeedsTable, table: Table) -> Iterator[Fault]:
-    if table.kind in KINDS:
+    if table.kind in KINDS and not need.views:
         yield Fault(need.key, f"{need.table} is {KINDS[table.kind]}, not a table")
         return
     lacking = [right for right in need.rights if right not in table.rights]
@@ -175,6 +177,8 @@ def _is_of(family: Family, column: Column) -> bool:
     match family:
         case "time":
             return column.base in _TIMES
+        case "moment":
+            return column.base == "timestamp with time zone"
         case "json":
             return column.base in _JSON
         case "number":

@@ -58,16 +58,30 @@ class Page:
 
 
 class Pages:
-    """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows."""
+    """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows.
+
+    `since`: where an index has them in that order, only rows whose age is not before this.  `more`: what else a page
+    has of each row.
+    """
 
     def __init__(
-        self, work: Work[Any], table: Table, age: Column | None = None, below: datetime | None = None, *, first: int = 0
+        self,
+        work: Work[Any],
+        table: Table,
+        age: Column | None = None,
+        below: datetime | None = None,
+        *,
+        first: int = 0,
+        since: datetime | None = None,
+        more: Callable[[Parameters], Sql] = lambda _: NOTHING,
     ) -> None:
         self._settings: BatchSettings = work.settings
         self._work = work
         self._table = table
         self._age = age
         self._below = below
+        self._since = since
+        self._more = more
         self._by_age = age is not None and table.leads(age.name)
         self._pace = Pace(work.settings.batch)
         self.last: list[str] | None = None
@@ -135,14 +149,18 @@ class Pages:
                 for text, type_ in zip(self.last, types, strict=True)
             )
             after = _BLOCKS.fill("after", columns=joined(order), values=joined(values))
-        below = parameters.once("below", self._below) if self._by_age else NOTHING
-        range_ = _BLOCKS.fill("older", age=age, below=below) if self._by_age else _BLOCKS.fill("all")
+        limits = [_BLOCKS.fill("all")]
+        if self._by_age and self._below is not None:
+            limits = [_BLOCKS.fill("older", age=age, below=parameters.once("below", self._below))]
+        if self._by_age and self._since is not None:
+            limits.append(_BLOCKS.fill("since", age=age, since=parameters.add(self._since)))
         scan = _BLOCKS.fill(
             "scanned",
             table=table.sql,
             keys=key_as,
             age=age,
-            range=range_,
+            more=self._more(parameters),
+            range=joined(limits, " "),
             after=after,
             order=joined(order),
             limit=parameters.add(rows),

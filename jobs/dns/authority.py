@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from jobs.dns.answer import Answer, failed
 from jobs.dns.delegation import Spot
 from jobs.dns.errand import Errand
@@ -9,6 +11,8 @@ from jobs.dns.exchange import SILENT, Exchange, Reply
 from jobs.dns.question import Question
 from jobs.dns.settings import DnsSettings, Server
 from jobs.webhook.addresses import is_allowed, networks
+
+ADDRESSES_KEPT = 4096
 
 
 class Authorities:
@@ -21,11 +25,12 @@ class Authorities:
     def __init__(self, settings: DnsSettings, exchange: Exchange) -> None:
         self._settings = settings
         self._exchange = exchange
-        self._exceptions = networks(settings.allow_addresses)
+        exceptions = networks(settings.allow_addresses)
+        self._is_allowed = lru_cache(maxsize=ADDRESSES_KEPT)(lambda address: is_allowed(address, exceptions))
 
     async def ask(self, spot: Spot, name: str, rdtype: str, errand: Errand, *, tries: int | None = None) -> Reply:
         """`tries` None: as often as the settings say, but only once if it has been silent so often already."""
-        if spot.host and not is_allowed(spot.address, self._exceptions):
+        if spot.host and not self._is_allowed(spot.address):
             return failed("blocked")
         place = Server(spot.address, self._settings.authority_port)
         if tries is None:

@@ -46,6 +46,7 @@ class Check:
         self._recursives = recursives
         self._surveyed: dict[str, Zone] = {}
         self._surveys: Once[Zone] = Once()
+        self._found: Once[Zone | Lost] = Once()
         self._told: Once[Told] = Once()
         self._seen: Once[Mapping[str, Answer]] = Once()
         self._one: Once[Answer] = Once()
@@ -98,6 +99,7 @@ class Check:
             authentic=self._recursives.vouched(seen),
             bogus=self._recursives.found_bogus(seen),
             quorum=self._recursives.quorum,
+            name_servers=zone.hosts if zone else (),
             only_parent=zone.only_parent if zone else (),
             only_zone=zone.only_zone if zone else (),
         )
@@ -135,8 +137,8 @@ class Check:
         async def ask() -> Told:
             zone = await self._zone_above(name)
             said, leaves = await self._say(zone, name, rdtype)
-            if leaves:
-                zone = await self._zone_of(name)
+            if leaves and (found := await self._zone_of(name)) is not zone:
+                zone = found
                 said, _ = await self._say(zone, name, rdtype)
             return Told(None if isinstance(zone, Lost) else zone, said)
 
@@ -162,16 +164,20 @@ class Check:
         return self._surveyed.get(at, first)
 
     async def _zone_of(self, name: str) -> Zone | Lost:
-        """The zone of `name` with all its servers."""
-        cut = await self._walk.cut(name, self._errand)
-        if isinstance(cut, Lost):
-            return cut
+        """The zone of `name` with all its servers; a look-up of a server's address never comes here."""
 
-        async def survey() -> Zone:
-            zone = self._surveyed[cut.zone] = await self._zones.survey(cut, self._errand)
-            return zone
+        async def find() -> Zone | Lost:
+            cut = await self._walk.cut(name, self._errand)
+            if isinstance(cut, Lost):
+                return cut
 
-        return await self._surveys.get(cut.zone, survey)
+            async def survey() -> Zone:
+                zone = self._surveyed[cut.zone] = await self._zones.survey(cut, self._errand)
+                return zone
+
+            return await self._surveys.get(cut.zone, survey)
+
+        return await self._found.get(name, find)
 
 
 def _joined(answer: Answer, end: Answer) -> Answer:

@@ -35,10 +35,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zone:
-    """A zone with all that answers for it; `homeless`: a name server without an address, and why."""
+    """A zone with all that answers for it.  `hosts`: its name servers, by its own word and its parent's; `homeless`:
+    one without an address, and why."""
 
     name: str
     spots: tuple[Spot, ...]
+    hosts: tuple[str, ...] = ()
     homeless: Mapping[str, str] = field(default_factory=dict)
     only_parent: tuple[str, ...] = ()
     only_zone: tuple[str, ...] = ()

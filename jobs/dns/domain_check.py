@@ -17,7 +17,7 @@ import msgspec
 
 import sql
 from jobs.context import Context, Ledger
-from jobs.dns import names, notice
+from jobs.dns import names, notice, suffixes
 from jobs.dns.expectation import Name
 from jobs.dns.look import Look, look
 from jobs.dns.policy import DomainPolicy
@@ -117,6 +117,10 @@ async def _look(domain: Registered, ctx: Context, clock: Callable[[], datetime])
         wanted = domain.wanted()
     except ValueError as error:
         return Look(obstacle=str(error))
+    if await suffixes.is_nobodys(domain.domain):
+        return Look(
+            obstacle=f"{domain.domain} is a public suffix: others register names under it, so it cannot be yours."
+        )
     return await look(ctx.dns, domain.domain, wanted, clock, visible=not domain.is_new)
 
 

@@ -116,6 +116,9 @@ class Exchange:
         others.  _Spent if the budget ends before."""
         if not budget.take() or (paced and self.pace.wait_s(place.address) > budget.left_s):
             raise _Spent
+        if not self._slots.locked() and (not paced or self.pace.take(place.address)):
+            await self._slots.acquire()  # at once: this is the usual case, and costs no timer
+            return
         try:
             async with asyncio.timeout(budget.left_s):
                 if not paced:

@@ -96,8 +96,7 @@ async def _conclude(
     if visible and conclusion.state not in _SETTLED:
         sighting = await view.sight(*one.question, visible=True)
         conclusion = await check(one, sighting, ask, clock())
-    hosts = {server.partition(" ")[0] for server in sighting.authorities}
-    return conclusion, tuple(sorted(hosts))
+    return conclusion, sighting.name_servers
 
 
 def _word(conclusion: Conclusion) -> Word:

@@ -35,6 +35,15 @@ class Pace:
         self._per_second = per_second
         self._lines: dict[str, _Line] = {}
 
+    def take(self, address: str) -> bool:
+        """A turn that can be had at once; whoever gets it sends a question."""
+        line = self._line(address)
+        now = time.monotonic()
+        if line.waiting or (len(line.sent) == self._per_second and line.sent[0] + 1 > now):
+            return False
+        line.sent.append(now)
+        return True
+
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
         """Entered when a question may go to `address`; whoever leaves it sends one."""

@@ -35,5 +35,8 @@ class Sighting:
     """One says SERVFAIL, but answers when told not to validate (CD): DNSSEC is broken."""
     quorum: int
     """So many resolvers must say the same: [dns] quorum, or all of them where there are fewer."""
+    name_servers: tuple[str, ...] = ()
+    """Those of `zone`; empty where nothing but a top-level domain was found: who looks whether a domain's have changed
+    must not take an outage for it."""
     only_parent: tuple[str, ...] = ()
     only_zone: tuple[str, ...] = ()

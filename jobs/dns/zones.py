@@ -53,6 +53,7 @@ class Zones:
         return Zone(
             name=cut.zone,
             spots=every[:SPOTS_MAX],
+            hosts=tuple(sorted(cut.hosts.keys() | own.keys())),
             homeless={**homeless, **{str(spot): "budget" for spot in every[SPOTS_MAX:]}},
             only_parent=tuple(sorted(cut.hosts.keys() - own.keys())) if own and cut.by_parent else (),
             only_zone=tuple(sorted(added)) if cut.by_parent else (),

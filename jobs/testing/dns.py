@@ -75,6 +75,7 @@ class FakeCheck(Check):
             authentic=False,
             bogus=False,
             quorum=1,
+            name_servers=(f"ns.{self._domain}",),
         )
 
     async def query(self, name: str, rdtype: str) -> Answer:

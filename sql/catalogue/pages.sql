@@ -4,7 +4,7 @@
 -- name: scanned
 -- The page, its end, and how many rows it has.
 scanned as materialized (
-    select {keys}, {age} as age
+    select {keys}, {age} as age {more}
     from {table} as t
     where {range} {after}
     order by {order}
@@ -23,6 +23,9 @@ age;
 
 -- name: older
 {age} < {below}::timestamptz;
+
+-- name: since
+and {age} >= {since}::timestamptz;
 
 -- name: all
 true;

@@ -239,6 +239,11 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "step_aside": (("1000",), {"jobs_blocking"}),
         "forget_debounces": (("10000", "1000"), set()),
     },
+    "rollups.sql": {
+        "reached": (("'j'", "'d'"), set()),
+        "horizon": ((), set()),
+        "reach": (("'j'", "'d'", "now()"), set()),
+    },
     "forwards.sql": {
         "forward": (("7",), {"email_forwards_pkey"}),
         "forward_raw": (("7",), {"email_forwards_pkey"}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+
 import pytest
 
 from jobs.dns.answer import Answer
@@ -10,6 +13,10 @@ from tests.jobs.dns.internet import Internet, Zone
 from tests.jobs.dns.internet_faults import Fault
 
 NAME = "_token.shop.test"
+
+
+class _Socket(socket.socket):
+    """One whose methods a test may replace."""
 
 
 async def sight_one(
@@ -112,6 +119,45 @@ async def test_names_are_asked_in_letters_of_any_case_by_ids_that_nobody_guesses
     assert len({query.question[0].name.to_text() for query in asked}) > 15
     assert len({query.id for query in asked}) > 15
     assert {(query.payload, query.flags) for query in asked} == {(1232, 0)}
+
+
+async def test_a_family_that_this_machine_has_no_way_to_says_nothing_of_the_server(
+    internet: Internet, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless there is no other way to the zone either."""
+    shop = await internet.zone("shop.test", servers=1)
+    shop.add(f"{NAME} TXT token=1")
+    address = shop.servers[0].address
+    shop.set("ns1.shop.test", "AAAA", "::1")
+    connect = socket.socket.connect
+
+    def no_ipv6(sock: socket.socket, place: tuple[str, int]) -> None:
+        if ":" in place[0]:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        connect(sock, place)
+
+    monkeypatch.setattr("jobs.dns.datagram.socket.socket", _Socket)
+    monkeypatch.setattr(_Socket, "connect", no_ipv6)
+    resolver = here(allow_addresses=("127.53.0.0/16", "::1/128"))
+    said = (await resolver.sight(NAME, "TXT", visible=False)).authorities
+    assert {place: answer.said for place, answer in said.items()} == {f"ns1.shop.test ({address})": "answer"}
+    internet.delegate("shop.test", {"ns1.shop.test": ["::1"]})
+    said = (await resolver.sight(NAME, "TXT", visible=False)).authorities
+    assert {place: answer.said for place, answer in said.items()} == {"ns1.shop.test (::1)": "no_route"}
+
+
+async def test_a_server_is_asked_by_ipv6_too(internet: Internet, here: Here) -> None:
+    shop = await internet.zone("shop.test", servers=1)
+    try:
+        six = await internet.server("six.shop.test", address="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    shop.add(f"{NAME} TXT token=1")
+    six.zones["shop.test"] = shop.at(0)
+    internet.delegate("shop.test", {s.host: [s.address] for s in (*shop.servers, six)})
+    said = (await here(allow_addresses=("127.53.0.0/16", "::1/128")).sight(NAME, "TXT", visible=False)).authorities
+    assert {answer.values for answer in said.values()} == {("token=1",)}
+    assert "six.shop.test (::1)" in said
 
 
 async def test_an_address_that_is_not_public_is_never_asked(internet: Internet, here: Here) -> None:

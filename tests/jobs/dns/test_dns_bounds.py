@@ -41,6 +41,7 @@ async def test_no_second_has_more_turns_than_that() -> None:
 
     await asyncio.gather(*(one() for _ in range(9)))
     assert all(later - earlier >= 1 for earlier, later in zip(taken, taken[4:], strict=False))
+    assert [pace.take("192.0.2.2") for _ in range(5)] == [True] * 4 + [False]
 
 
 async def test_no_pace_is_remembered_of_those_who_are_not_asked_any_more() -> None:
@@ -114,6 +115,18 @@ async def test_what_one_check_has_asked_it_does_not_ask_again(internet: Internet
     assert shop.asked["shop.test", "NS", "udp"] == 2
     assert internet.zones["test"].asked.total() == 1
     assert [resolver.asked.total() for resolver in internet.resolvers] == [2, 2, 2]  # one for `sight`, one for `query`
+
+
+async def test_a_check_of_many_records_finds_its_way_once(internet: Internet, here: Here) -> None:
+    """Seven questions for the way, and then one to each server for each record."""
+    shop = await internet.zone("shop.test")
+    resolver = here()
+    await resolver.sight("other.test", "TXT", visible=False)
+    async with resolver.check("shop.test") as check, asyncio.TaskGroup() as group:
+        for n in range(20):
+            group.create_task(check.sight(f"n{n}.shop.test", "TXT", visible=False))
+    assert sum(shop.asked[f"n{n}.shop.test", "TXT", "udp"] for n in range(20)) == 40
+    assert check.questions == 40 + 8
 
 
 async def test_the_next_check_asks_again(internet: Internet, here: Here) -> None:

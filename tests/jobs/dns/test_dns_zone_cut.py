@@ -118,6 +118,7 @@ async def test_servers_that_only_one_side_knows_are_asked_and_told_of(
     sighting = await here().sight(TOKEN, "TXT", visible=False)
     added = f"{new.host} ({new.address})"
     assert sighting.authorities.keys() == servers(shop) | {added}
+    assert sighting.name_servers == ("ns1.shop.test", "ns2.shop.test", "ns9.shop.test")
     assert sighting.authorities[added].reason == "refused"
     told = (("ns9.shop.test",), ()) if asleep == "zone" else ((), ("ns9.shop.test",))
     assert (sighting.only_parent, sighting.only_zone) == told
@@ -151,7 +152,7 @@ async def test_a_name_server_without_an_address_is_told_of(internet: Internet, h
 @pytest.mark.parametrize(("name", "zone"), [("nobody.test", "test"), ("shop.nowhere", ".")])
 async def test_what_nobody_registered_does_not_exist(internet: Internet, here: Here, name: str, zone: str) -> None:
     sighting = await here().sight(name, "TXT", visible=False)
-    assert sighting.zone == zone
+    assert (sighting.zone, sighting.name_servers) == (zone, ())
     assert {answer.outcome for answer in sighting.authorities.values()} == {"nxdomain"}
 
 
@@ -197,7 +198,7 @@ async def test_nothing_is_known_where_the_way_down_is_barred(internet: Internet,
     sighting = await here().sight(TOKEN, "TXT", visible=False)
     named = "the root servers" if where == "." else "the servers of test"
     assert {place: answer.reason for place, answer in sighting.authorities.items()} == {named: "servfail"}
-    assert sighting.zone is None
+    assert (sighting.zone, sighting.name_servers) == (None, ())
 
 
 async def test_a_zone_whose_servers_are_all_dead_is_still_named(internet: Internet, here: Here) -> None:

@@ -201,6 +201,32 @@ async def test_a_domain_of_nobody_is_a_dead_letter_and_one_that_was_removed_is_n
     assert (await registry.check("nobody.test", id=4711))["why"] == "it is no longer registered"
 
 
+async def test_a_public_suffix_is_nobodys_whatever_it_publishes(registry: Registry, internet: Internet) -> None:
+    suffix = await internet.zone("github.io")
+    token = await registry.register("github.io")
+    suffix.set("_jobsd-challenge.github.io", "TXT", f'"token={token}"')
+    checked = await registry.check("github.io")
+    assert (checked["state"], checked["verdict"]) == ("pending", "indeterminate")
+    assert "github.io is a public suffix" in checked["conclusion"]
+    assert not suffix.asked
+
+
+async def test_an_outage_of_the_way_to_a_domain_is_no_change_of_its_name_servers(
+    registry: Registry, internet: Internet, shop: Zone
+) -> None:
+    token = await registry.register("shop.test")
+    publish(shop, token)
+    registry.resolver = resolver(internet, on_new_name_servers="challenge")
+    await registry.check("shop.test")
+    internet.zones["test"].fault("servfail")
+    registry.resolver = resolver(internet, on_new_name_servers="challenge")
+    assert (await registry.check("shop.test"))["state"] == "verified"
+    internet.heal()
+    registry.resolver = resolver(internet, on_new_name_servers="challenge")
+    assert (await registry.check("shop.test"))["state"] == "verified"
+    assert (await registry.row("shop.test"))["token"] == token
+
+
 async def test_other_name_servers_are_said_and_challenge_where_that_is_wanted(
     registry: Registry, internet: Internet, shop: Zone
 ) -> None:

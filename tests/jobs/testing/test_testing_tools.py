@@ -7,6 +7,7 @@ import pytest
 
 from jobs import testing
 from jobs.testing import FakeHttp, Queue
+from jobs.testing.dns import FakeDns
 from jobs.webhook.settings import WebhookSettings
 from jobs.webhook.transport import open_http
 from tests.jobs.testing.shop import handlers
@@ -57,6 +58,22 @@ async def test_the_built_in_email_kind_hands_its_messages_to_an_outbox() -> None
         assert (taken.sender, taken.recipients, taken.relay) == ("shop@x.example", ("jo@x.example",), "main")
         assert taken.message["Subject"] == "Hello"
         assert taken.message.get_content().strip() == "You"
+
+
+async def test_name_servers_and_resolvers_of_the_fake_say_the_same() -> None:
+    dns = FakeDns()
+    dns.answer("x.example", "TXT", "token=1")
+    dns.fail("y.example", "TXT")
+    async with dns.check("x.example") as check:
+        sighting = await check.sight("x.example", "TXT", visible=True)
+        assert await check.query("x.example", "TXT") == await check.published("x.example", "TXT")
+        assert check.questions == 1
+    assert (sighting.zone, sighting.quorum) == ("x.example", 1)
+    assert [a.values for a in (*sighting.authorities.values(), *sighting.resolvers.values())] == [("token=1",)] * 2
+    unseen = await dns.sight("y.example", "TXT", visible=False)
+    assert [a.reason for a in unseen.authorities.values()] == ["servfail"]
+    assert not unseen.resolvers
+    assert dns.questions == [("x.example", "TXT"), ("y.example", "TXT")]
 
 
 async def test_the_built_in_dns_kind_asks_nobody() -> None:

@@ -1,0 +1,130 @@
+-- Rows of one table added up in another, bucket by bucket: which buckets rows have come for, and what these come to now.
+
+-- name: lands
+-- What else a page has of each row: the values of {by} and its bucket, as texts, and when the bucket begins.
+, array[{by}]::text[] as owner, ({bucket})::text as bucket, {start} as start;
+
+-- name: touched
+-- Every bucket that a row of the page lies in, once: arrays of texts.  Rows without an owner or a time have none; those of
+-- buckets that began before {first} are only counted.
+with {scan}
+select scanned, last, at,
+       (select coalesce(jsonb_agg(distinct to_jsonb(array_append(owner, bucket))), '[]')::text from scanned
+        where start >= {first}::timestamptz and array_position(owner, null) is null) as touched,
+       (select count(*)::int from scanned where start < {first}::timestamptz) as passed
+from page;
+
+-- name: instant_bucket
+-- Of a moment, as a date or as the hands of a clock.
+date_trunc({unit}::text, {time} at time zone {zone}::text)::{type};
+
+-- name: instant_bucket_as_instant
+-- As a moment itself: so the hour that comes twice in autumn is two.
+date_trunc({unit}::text, {time}, {zone}::text)::{type};
+
+-- name: local_bucket
+-- Of a time or a date without a zone, taken as it stands.
+date_trunc({unit}::text, {time}::timestamp)::{type};
+
+-- name: local_bucket_as_instant
+(date_trunc({unit}::text, {time}::timestamp) at time zone {zone}::text)::{type};
+
+-- name: start
+-- When a bucket begins, as a moment.
+(({bucket})::timestamp at time zone {zone}::text);
+
+-- name: start_as_instant
+({bucket})::timestamptz;
+
+-- name: within_instants
+-- The rows near a bucket, for the index: a few hours more on both sides, since clocks change; then those that are in it.
+t.{time} >= {start} - {margin}::text::interval
+and t.{time} < (({start} at time zone {zone}::text) + {step}::text::interval) at time zone {zone}::text + {margin}::text::interval
+and {bucket} = a.bucket;
+
+-- name: within_locals
+t.{time} >= ({start} at time zone {zone}::text) and t.{time} < ({start} at time zone {zone}::text) + {step}::text::interval
+and {bucket} = a.bucket;
+
+-- name: bucket
+bucket;
+
+-- name: and
+and {condition};
+
+-- name: asked_bucket
+a.bucket;
+
+-- name: owner
+t.{column}::text;
+
+-- name: asked
+{name}::{type} as {name};
+
+-- name: parameter
+{value}::text[];
+
+-- name: sum
+coalesce(sum(t.{column}), 0)::{type} as {name};
+
+-- name: count
+count(*)::{type} as {name};
+
+-- name: of_row
+t.{column} = a.{name};
+
+-- name: of_target
+i.{column} = s.{name};
+
+-- name: summed
+-- What the buckets asked for come to, at this moment; `n` rows each.
+asked as materialized (
+    select distinct {asked} from unnest({values}) as given ({names})
+), summed as materialized (
+    select a.*, found.*
+    from asked as a cross join lateral (
+        select count(*) as n, {sums} from {source} as t where {same} {within}
+    ) as found
+);
+
+-- name: write
+-- Put in what differs, and take away what has no rows any more.  Rides the index of {source} by owner and time, and the unique
+-- one of {into}; locks the rows of {into} that it changes, in their order.
+with {summed}, gone as (
+    delete from {into} as i using summed as s where s.n = 0 and {match}
+    returning 1
+), put as (
+    insert into {into} as i ({columns})
+    select {values} from summed as s where s.n > 0 order by {order}
+    on conflict ({key}) do update set {set}
+    where ({have}) is distinct from ({want})
+    returning 1
+)
+select (select count(*)::int from put) as computed, (select count(*)::int from gone) as emptied;
+
+-- name: compare
+-- How many of them differ, and some of those as they should be.
+with {summed}, wrong as (
+    select s.* from summed as s left join {into} as i on {match}
+    where case when s.n = 0 then {there} else ({have}) is distinct from ({want}) end
+)
+select (select count(*)::int from wrong) as computed,
+       (select coalesce(json_agg(row_to_json(w)), '[]')::text from (select * from wrong limit 5) as w) as sample;
+
+-- name: there
+i.{column} is not null;
+
+-- name: excluded
+excluded.{column};
+
+-- name: held
+i.{column};
+
+-- name: worked_out
+s.{name};
+
+-- name: assign
+{column} = excluded.{column};
+
+-- name: now
+now();

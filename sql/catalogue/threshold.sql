@@ -1,0 +1,164 @@
+-- How much of what is allowed has been used in each period that goes on, and which thresholds that is beyond.  An event is
+-- inserted where its table has none for this period and threshold; what is to be told is inserted with it, in one statement:
+-- so it is told exactly when there is an event, and there is one, whoever looks at the same time.
+
+-- name: moment
+c.{column};
+
+-- name: local_moment
+(c.{column})::timestamp at time zone {zone}::text;
+
+-- name: after
+and (c.{ends}, c.{key}) > ({last_end}::text::{ends_type}, {last_key}::text::{key_type});
+
+-- name: copied
+, c.{column} as {name};
+
+-- name: owner
+, c.{column} as owner;
+
+-- name: address
+, c.{column}::text as address;
+
+-- name: organisation
+, c.{column}::text as org;
+
+-- name: page
+-- The periods that have begun and have not been over for longer than {grace}, by their end.
+page as materialized (
+    select c.{key} as k, c.{ends} as raw_end, {starts} as starts, {ended} as ends, {allowed} as allowed {copied}
+    from {cycles} as c
+    where c.{ends} > {since} and c.{starts_column} <= {until} {after}
+    order by c.{ends}, c.{key}
+    limit {limit}::int
+);
+
+-- name: instant
+{value}::timestamptz;
+
+-- name: local
+({value}::timestamptz at time zone {zone}::text);
+
+-- name: own
+-- What a period has used stands in its own row.
+, c.{column} as own;
+
+-- name: used_own
+p.own::numeric;
+
+-- name: used_instants
+-- Rides the index of {usage} by owner and time.
+(select sum(u.{used}) from {usage} as u where u.{by} = p.owner and u.{time} >= p.starts and u.{time} < p.ends)::numeric;
+
+-- name: used_locals
+(select sum(u.{used}) from {usage} as u
+ where u.{by} = p.owner and u.{time} >= (p.starts at time zone {zone}::text) and u.{time} < (p.ends at time zone {zone}::text)
+)::numeric;
+
+-- name: crossed
+-- All in whole numbers and microseconds, so that nothing is rounded: used / allowed is at least threshold / 100, and where it
+-- slides at least that share of it which is over, or {from_share}.
+looked as materialized (
+    select p.*, coalesce({used}, 0) as used, extract(epoch from p.ends - p.starts)::numeric as length,
+           extract(epoch from least({now}::timestamptz, p.ends) - p.starts)::numeric as elapsed
+    from page as p
+    where p.ends > p.starts
+), crossed as materialized (
+    select l.*, t.threshold
+    from looked as l cross join unnest({thresholds}::int[]) as t (threshold)
+    where l.used > 0 and l.used * 100 * l.length >= l.allowed::numeric * t.threshold
+        * case when {sliding}::boolean and t.threshold < 100 then greatest(l.elapsed, l.length * {from_share}::text::numeric)
+               else l.length end
+);
+
+-- name: emit
+with {page}, {crossed}, events as (
+    insert into {events} as e ({columns})
+    select {values} from crossed as c order by c.k, c.threshold
+    on conflict ({unique}) do nothing
+    returning e.{event_key} as k, e.{event_threshold} as threshold
+), new as materialized (
+    select c.* from crossed as c join events as e on e.k = c.k and e.threshold = c.threshold
+) {beside}
+select (select count(*)::int from page) as scanned, {last},
+       (select count(*)::int from events) as events, (select count(*)::int from crossed) as crossed {counted};
+
+-- name: last
+(select array[raw_end::text, k::text] from page order by raw_end desc, k desc limit 1) as last;
+
+-- name: notify
+, told as (
+    insert into {table} ({columns}) select {values} from new as c order by c.k, c.threshold
+    returning 1
+);
+
+-- name: notified
+, (select count(*)::int from told) as notified;
+
+-- name: mail
+-- One mail for each period, of the highest threshold that is new.
+, mailed as (
+    insert into jobs (kind, queue, priority, org_id, args)
+    select 'email', {queue}::text, {priority}::int::smallint, {org}, {args}::text::jsonb || jsonb_build_object(
+        'to', c.address, 'subject', {subject_said}, 'text', {text_said})
+    from (select distinct on (k) * from new order by k, threshold desc) as c
+    where c.address is not null
+    returning 1
+);
+
+-- name: said
+-- The text of the config, with its words in braces filled in.
+replace(replace(replace(replace({text}::text, concat('{', 'threshold', '}'), c.threshold::text),
+    concat('{', 'used', '}'), trim_scale(c.used)::text), concat('{', 'allowed', '}'), c.allowed::text),
+    concat('{', 'percent', '}'), floor(c.used * 100 / nullif(c.allowed::numeric, 0))::text);
+
+-- name: mailed
+, (select count(*)::int from mailed) as mailed;
+
+-- name: of_nobody
+null::text;
+
+-- name: of_org
+c.org::text;
+
+-- name: would
+-- Which events there would be, and some of them.
+with {page}, {crossed}, new as (
+    select c.* from crossed as c
+    where not exists (select from {events} as e where e.{event_key} = c.k and e.{event_threshold} = c.threshold)
+)
+select (select count(*)::int from page) as scanned, {last},
+       (select count(*)::int from new) as events,
+       (select coalesce(json_agg(s), '[]')::text from (
+           select k as cycle, threshold, used, allowed from new order by k, threshold limit 5) as s) as sample;
+
+-- name: as
+{value}::{type};
+
+-- name: copy
+c.{name};
+
+-- name: constant
+{value}::text::{type};
+
+-- name: threshold
+c.threshold;
+
+-- name: used
+c.used;
+
+-- name: allowed
+c.allowed;
+
+-- name: elapsed
+-- Percent of the period.
+floor(c.elapsed * 100 / c.length);
+
+-- name: percent
+floor(c.used * 100 / nullif(c.allowed::numeric, 0));
+
+-- name: now
+{now}::timestamptz;
+
+-- name: event
+jsonb_build_object('cycle', c.k, 'threshold', c.threshold, 'used', c.used, 'allowed', c.allowed);

@@ -1,0 +1,106 @@
+"""What roll-ups and thresholds ask of large tables: what is new, and the rows of a bucket or a period, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from daemon.config import parse
+from daemon.embedded import Embedded
+from daemon.sample import Filling, fill
+from jobs.catalogue.ground import survey
+from jobs.catalogue.kinds import CAREFUL
+from jobs.catalogue.pages import Page, Pages
+from jobs.catalogue.skeleton import Parameters, Sql
+from jobs.catalogue.verb import Work
+from jobs.usage.rollup import sums_of
+from jobs.usage.threshold import Look
+from tests.sql.plans import explained
+from tests.sql.sampled import NOW, sampled
+
+ROWS = 60_000
+CONFIG = """
+[jobs.daily]
+verb = "rollup"
+source = "app.bandwidth"
+into = "app.bandwidth_daily"
+by = ["account_id"]
+time_column = "happened_at"
+arrived_column = "recorded_at"
+bucket_column = "day"
+sums = { bytes_used = "bytes", emails = "emails" }
+[jobs.usage]
+verb = "threshold"
+cycles = "app.usage_cycles"
+allowed_column = "bytes"
+usage = "app.bandwidth"
+by = "account_id"
+time_column = "happened_at"
+used_column = "bytes"
+events = "app.usage_events"
+event_columns = { cycle_id = "id", account_id = "account_id", threshold = "@threshold", used = "@used", allowed = "=1" }
+"""
+
+
+@pytest.fixture(scope="module")
+async def filled(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg.Connection]:
+    async with sampled(embedded_server, template, "usage_plans") as conn:
+        await fill(conn, Filling(ROWS, now=NOW))
+        await conn.execute(CAREFUL, "100ms")
+        yield conn
+
+
+async def work(conn: asyncpg.Connection, name: str) -> Work[Any]:
+    settings: Any = parse(CONFIG).jobs[name]
+    names = (
+        [settings.source, settings.into]
+        if name == "daily"
+        else [settings.cycles, settings.usage, settings.events]
+    )  # fmt: skip
+    return Work(
+        name=name, settings=settings, args=None, ctx=None, conn=conn, tables=await survey(conn, names), now=NOW  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+async def test_what_has_come_is_read_by_the_index_of_arrivals(filled: asyncpg.Connection) -> None:
+    wanted = await work(filled, "daily")
+    sums = sums_of(wanted)
+    age = sums.source.columns["recorded_at"]
+    pages = Pages(wanted, sums.source, age, since=NOW - timedelta(days=1), more=sums.lands)
+    asked: list[Page] = []
+
+    def noted(page: Page) -> Sql:
+        asked.append(page)
+        return sums.touched(NOW - timedelta(days=400))(page)
+
+    text = noted(pages.page(100))
+    plan = await explained(filled, str(text), asked[0].parameters.values)
+    assert not plan.scanned("bandwidth")
+    assert plan.indexes == {"bandwidth_recorded"}
+    assert plan.buffers < 100 * 3
+
+
+async def test_a_bucket_costs_its_rows(filled: asyncpg.Connection) -> None:
+    sums = sums_of(await work(filled, "daily"))
+    rows = await filled.fetch("select account_id::text, happened_at::date::text from app.bandwidth limit 50")
+    parameters = Parameters(NOW)
+    text = sums.write([(row[0], row[1]) for row in rows], parameters)
+    plan = await explained(filled, str(text), parameters.values)
+    assert not plan.scanned("bandwidth")
+    assert "bandwidth_account" in plan.indexes
+    assert "bandwidth_daily_pkey" in plan.indexes or not plan.scanned("bandwidth_daily")
+    assert plan.buffers < 50 * 100
+
+
+async def test_a_page_of_periods_costs_their_usage(filled: asyncpg.Connection) -> None:
+    look = Look(await work(filled, "usage"))
+    parameters = Parameters(NOW)
+    text = look.emit(50, parameters)
+    plan = await explained(filled, str(text), parameters.values)
+    assert not plan.scanned("bandwidth")
+    assert not plan.scanned("billing_cycles")
+    assert {"billing_cycles_ends", "bandwidth_account"} <= plan.indexes
