@@ -58,6 +58,8 @@ async def look(conn: Any, settings: JobSettings) -> Look:
     needs: list[Need] = list(verb.needs(settings))
     tables = await survey(conn, tables_of(needs))
     wrong = tuple(await faults(conn, needs, tables))
+    if not wrong and verb.inspect is not None:
+        wrong = tuple(await verb.inspect(conn, settings, tables))
     return Look(tables, wrong, () if wrong else tuple(verb.advise(settings, tables)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from jobs.catalogue.ground import Table
-from jobs.catalogue.needs import Need
+from jobs.catalogue.needs import Fault, Need
 from jobs.catalogue.settings import JobSettings
 from jobs.context import Context
 
@@ -54,7 +54,7 @@ def no_advice(_settings: Any, _tables: Mapping[str, Table]) -> Iterable[str]:
 class Verb(Generic[S]):
     """`doc`: what it does, for the docs.  `needs`: everything the settings name.  `rehearse`: what `run` would do, and
     to which rows; it gets a connection on which nothing can be written.  `advise`: what works, but not well (an index
-    that is missing)."""
+    that is missing).  `inspect`: what only a look at other tables shows, when the needs are met."""
 
     name: str
     doc: str
@@ -63,4 +63,5 @@ class Verb(Generic[S]):
     run: Callable[[Work[S]], Awaitable[Result]]
     rehearse: Callable[[Work[S]], Awaitable[Result]]
     advise: Callable[[S, Mapping[str, Table]], Iterable[str]] = no_advice
+    inspect: Callable[[Any, S, Mapping[str, Table]], Awaitable[Iterable[Fault]]] | None = None
     args: type[Any] = Bounds

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs.accounts.erase import ERASE
+from jobs.accounts.export import EXPORT
 from jobs.catalogue.verb import Verb
+from jobs.cleanup.expire import EXPIRE
 from jobs.cleanup.purge import PURGE
+from jobs.cleanup.tokens import TOKENS
 from jobs.usage.rollup import ROLLUP
 from jobs.usage.threshold import THRESHOLD
 
@@ -13,8 +17,12 @@ VERBS: dict[str, Verb[Any]] = {
     verb.name: verb
     for verb in (
         PURGE,
+        EXPIRE,
+        TOKENS,
         ROLLUP,
         THRESHOLD,
+        EXPORT,
+        ERASE,
     )
 }  # fmt: skip
 """By its name in the config."""

@@ -13,6 +13,7 @@ import msgspec
 
 import sql
 from jobs.registry import AnyHandler
+from jobs.storage.storage import Storage
 from jobs.testing import clock
 from jobs.testing.calls import At, Calls, Crash, Fail, Twice
 from jobs.testing.clock import Clock
@@ -60,6 +61,11 @@ class Queue(Expect):
         self._tools = tools
         self._calls = Calls(tools.cut_off)
         self._worker = plan.worker(pool, tools.ready, self._calls)
+
+    @property
+    def storage(self) -> Storage:
+        """Where handlers keep files: a folder of this test's own."""
+        return self._tools.storage
 
     @property
     def http(self) -> FakeHttp:

@@ -190,6 +190,12 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "list": (("1000",), set()),
         "of_job": (("2",), {"jobs_pkey"}),
     },
+    "accounts.sql": {  # of Postgres's own catalogue, and one insert
+        "edges": ((), set()),
+        "columns": (("'{app}'",), set()),
+        "told": (("'{}'", "null", "'k'"), set()),
+        "snapshot": ((), set()),
+    },
     "archives.sql": {  # of Postgres's own catalogue
         "columns": (("'app'", "'audit_log'"), set()),
         "named": (("'app.audit_log'",), set()),

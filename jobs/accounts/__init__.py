@@ -1,0 +1,1 @@
+"""What an account has, over every table: exported, and erased."""

@@ -1,0 +1,80 @@
+"""The map of an account's tables: all of it is found, and children come before what they point to."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.accounts.ties import KEEPS, Edge, strangers, ties
+
+TABLES = ["accounts", *"abcdefg"]
+EDGES = st.lists(
+    st.builds(
+        lambda child, parent, action, n: Edge(child, (f"{parent}_{n}",), parent, ("id",), action),
+        st.sampled_from(TABLES),
+        st.sampled_from(TABLES),
+        st.sampled_from("acrnd-"),
+        st.integers(0, 1),
+    ),
+    max_size=25,
+    unique=True,
+)
+
+
+def belonging(edges: list[Edge]) -> set[str]:
+    """A plain model: tables whose rows are somebody's, round after round."""
+    found = {e.child for e in edges if e.parent == "accounts" and e.child != "accounts"}
+    while (
+        more := {e.child for e in edges if e.parent in found and e.action not in KEEPS and e.child != "accounts"}
+        - found
+    ):
+        found |= more
+    return found
+
+
+@given(EDGES)
+def test_every_table_that_holds_something_is_found_and_no_other(edges: list[Edge]) -> None:
+    found = ties("accounts", edges)
+    assert set(found.tables) == belonging(edges)
+    assert len(found.tables) == len(set(found.tables))
+
+
+@given(EDGES)
+def test_children_come_before_what_they_point_to_unless_a_circle_was_cut(edges: list[Edge]) -> None:
+    found = ties("accounts", edges)
+    place = {table: number for number, table in enumerate(found.tables)}
+    cut = {edge for holding in found.holdings for edge in holding.loops}
+    for edge in edges:
+        if {edge.child, edge.parent} <= place.keys() and edge.action not in KEEPS and edge not in cut:
+            assert place[edge.child] < place[edge.parent], edge
+
+
+@given(EDGES)
+def test_a_table_that_says_whose_its_rows_are_is_asked_and_nothing_else(edges: list[Edge]) -> None:
+    for holding in ties("accounts", edges).holdings:
+        own = [e for e in edges if e.parent == "accounts" and e.child == holding.table]
+        assert list(holding.own) == own
+        assert not (holding.own and holding.parents)
+        assert holding.own or holding.parents or holding.loops
+
+
+@given(EDGES)
+def test_rows_that_hang_on_others_alone_go_with_them(edges: list[Edge]) -> None:
+    found = ties("accounts", edges)
+    for holding in found.holdings:
+        for edge in holding.parents:
+            assert edge in found.dependents[edge.parent]
+
+
+def test_what_hangs_on_rows_that_stay_stays() -> None:
+    log = Edge("log", ("account_id",), "accounts", ("id",), "a")
+    detail = Edge("detail", ("log_id",), "log", ("id",), "a")
+    assert ties("accounts", [log, detail]).tables == ["detail", "log"]
+    assert ties("accounts", [log, detail], kept={"log"}).tables == ["log"]
+
+
+def test_a_column_that_is_called_like_an_accounts_is_a_stranger_until_somebody_says_whose_it_is() -> None:
+    found = ties("accounts", [Edge("a", ("account_id",), "accounts", ("id",), "a")])
+    columns = {"accounts": ["id"], "a": ["account_id"], "b": ["account_id", "user_id"], "c": ["other"]}
+    assert strangers(found, columns, (), ()) == [("b", "account_id")]
+    assert strangers(found, columns, ("user_id",), [("b", "account_id")]) == [("b", "user_id")]
