@@ -10,6 +10,7 @@ from jobs.catalogue.verb import Verb
 from jobs.cleanup.expire import EXPIRE
 from jobs.cleanup.purge import PURGE
 from jobs.cleanup.tokens import TOKENS
+from jobs.monitor.verb import MONITOR
 from jobs.upkeep.forward_retry import FORWARD_RETRY
 from jobs.upkeep.verify_domains import VERIFY_DOMAINS
 from jobs.usage.rollup import ROLLUP
@@ -27,6 +28,7 @@ VERBS: dict[str, Verb[Any]] = {
         ERASE,
         VERIFY_DOMAINS,
         FORWARD_RETRY,
+        MONITOR,
     )
 }  # fmt: skip
 """By its name in the config."""
