@@ -20,6 +20,7 @@ from benchmarks import (
     limits,
     neighbour,
     pickup,
+    purge,
     rescue,
     roles,
     slow_endpoints,
@@ -45,6 +46,7 @@ async def main() -> bool:
         await email.main(),
         await limits.main(),
         await history.main(),
+        await purge.main(),
         await roles.main(),
     ]
     return all(fine)
@@ -66,6 +68,7 @@ async def short() -> None:
         drain.main(2_000, 1),
         enqueue.main(200, 2_000, 1),
         history.main(10_000),
+        purge.main(10_000, 50),
         roles.main(3, 20),
     ]
     room = asyncio.Semaphore(TOGETHER)
