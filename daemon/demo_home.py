@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from daemon.config_values import quoted
+from daemon.demo_dns import RESOLVERS, ROOT
 from daemon.demo_sinks import HOST, Ports
 from daemon.exits import CONFIG, UNAVAILABLE, Exit
 from daemon.pginstall import server_account
@@ -73,10 +74,13 @@ domain = "fwd.$mail_domain"              # ours: senders of what is forwarded be
 srs_secrets = ["secret://$secret"]
 
 [dns]
-resolvers = ["$host:$dns"]
-roots = ["$host"]                      # the demo's own little Internet; by default that of everybody
+resolvers = [$resolvers]
+roots = ["$root"]                      # a little Internet of its own, at loopback addresses and one port
 authority_port = $dns
-allow_addresses = ["$host/32"]
+allow_addresses = ["127.0.0.0/8"]
+
+[dns.domains]
+check_gap = "0s"                       # by default a second check within ten seconds is answered by the first
 
 [lanes."127.0.0.1"]                    # all sinks are this one destination, and some fail on purpose
 enabled = false
@@ -161,6 +165,8 @@ class Home:
         text = SETTINGS.substitute(
             asdict(ports),
             host=HOST,
+            resolvers=", ".join(quoted(f"{address}:{ports.dns}") for address in RESOLVERS),
+            root=ROOT,
             mail_domain=MAIL_DOMAIN,
             selector=SELECTOR,
             dkim=DKIM,

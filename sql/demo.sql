@@ -73,3 +73,11 @@ select id from jobs where id > $1 and kind = 'email' and org_id = 'acme' order b
 -- name: forwarded
 -- Whether forward $1 was delivered.  index email_forwards_pkey
 select state = 'delivered' from email_forwards where id = $1;
+
+-- name: forget_domain
+-- The domain $1 that an earlier start has registered for acme: it is shown again.  index domains_name
+delete from domains where coalesce(org_id, '') = 'acme' and domain = $1;
+
+-- name: domain
+-- How often acme's domain $1 was checked, and what came of it.  index domains_name
+select state, checks, conclusion from domains where coalesce(org_id, '') = 'acme' and domain = $1;
