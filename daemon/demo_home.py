@@ -114,6 +114,7 @@ webhook_deliveries = "2d"
 webhook_events = "2d"
 email_deliveries = "2d"
 notification_deliveries = "2d"
+monitor_checks = "2d"
 domain_checks = "2d"
 """)
 
