@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 import uvloop
 
 from benchmarks import (
+    dns,
     drain,
     email,
     endpoints,
@@ -43,6 +44,7 @@ async def main() -> bool:
         await webhooks.main(),
         await slow_endpoints.main(),
         await email.main(),
+        await dns.main(),
         await limits.main(),
         await history.main(),
         await roles.main(),
@@ -60,6 +62,7 @@ async def short() -> None:
         webhooks.main(500, 1),
         slow_endpoints.main(50, 0.5),
         email.main(200, 1),
+        dns.main(40, 1, 20_000),
         rescue.main(1),
         horizon.main(3, 200, holds=["an open writer"]),
         pickup.main(20, 3),

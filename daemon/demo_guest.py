@@ -13,6 +13,7 @@ import asyncpg
 import sql
 from daemon.config import Config
 from daemon.database import Database
+from daemon.demo_domains import Domains
 from daemon.demo_hints import hints
 from daemon.demo_home import Home, program_folder
 from daemon.demo_letters import Letters
@@ -21,6 +22,7 @@ from daemon.demo_screen import Foot, Screen
 from daemon.demo_sinks import HOST, Ports, Sinks
 from daemon.demo_story import Story
 from daemon.demo_teller import Teller
+from daemon.demo_upkeep import Upkeep
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.pginstall import wheel_bin_dir
 from daemon.statements import AWAY
@@ -110,9 +112,9 @@ class Guest:
         teller = Teller(self._screen, self._home.env)
         story = Story(teller, pool, self._sinks.webhook, self._receiver)
         self.muted = story.muted
-        return await teller.tell(
-            story, Letters(teller, pool, self._sinks.mail, self._home.dkim()), deadline_s=deadline_s
-        )
+        letters = Letters(teller, pool, self._sinks.mail, self._home.dkim())
+        domains = Domains(teller, pool, self._sinks.dns.customer)
+        return await teller.tell(story, letters, domains, Upkeep(teller, pool), deadline_s=deadline_s)
 
     async def _settle(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> dict[int, str]:
         """How the samples are that have not come to their ends in time."""

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from daemon.config_values import quoted
+from daemon.demo_dns import RESOLVERS, ROOT
 from daemon.demo_sinks import HOST, Ports
+from daemon.demo_upkeep import sections
 from daemon.exits import CONFIG, UNAVAILABLE, Exit
 from daemon.pginstall import server_account
 from jobs.email.dkim_keys import SigningKey, private_key
@@ -73,10 +75,13 @@ domain = "fwd.$mail_domain"              # ours: senders of what is forwarded be
 srs_secrets = ["secret://$secret"]
 
 [dns]
-resolvers = ["$host:$dns"]
-roots = ["$host"]                      # the demo's own little Internet; by default that of everybody
+resolvers = [$resolvers]
+roots = ["$root"]                      # a little Internet of its own, at loopback addresses and one port
 authority_port = $dns
-allow_addresses = ["$host/32"]
+allow_addresses = ["127.0.0.0/8"]
+
+[dns.domains]
+check_gap = "0s"                       # by default a second check within ten seconds is answered by the first
 
 [lanes."127.0.0.1"]                    # all sinks are this one destination, and some fail on purpose
 enabled = false
@@ -110,6 +115,7 @@ webhook_deliveries = "2d"
 webhook_events = "2d"
 email_deliveries = "2d"
 notification_deliveries = "2d"
+monitor_checks = "2d"
 domain_checks = "2d"
 """)
 
@@ -161,6 +167,8 @@ class Home:
         text = SETTINGS.substitute(
             asdict(ports),
             host=HOST,
+            resolvers=", ".join(quoted(f"{address}:{ports.dns}") for address in RESOLVERS),
+            root=ROOT,
             mail_domain=MAIL_DOMAIN,
             selector=SELECTOR,
             dkim=DKIM,
@@ -169,7 +177,7 @@ class Home:
             state_dir=quoted(str(self.folder)),
             secrets_dir=quoted(str(self.folder / "secrets")),
         )
-        self.settings.write_text(text)
+        self.settings.write_text(f"{text}\n{sections()}")
 
     def write_env(self, socket_folder: Path, port: int, user: str, database: str, first: Path, last: Path) -> None:
         """What `. env` does to a shell: `jobsd` and `psql` mean this demo, whatever they meant before.  Programs are

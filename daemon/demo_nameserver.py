@@ -1,4 +1,4 @@
-"""A name server at one address, over UDP and TCP: it answers for the zones it knows and refuses everything else."""
+"""Name servers and resolvers at one address each, over UDP and TCP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from daemon.demo_zone import Contents
+from daemon.demo_zone import CHAIN_MAX, Contents
 
 CONNECTIONS_MAX = 50
 SILENCE_S = 10.0
@@ -115,7 +115,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class NameServer(Listener):
-    """`zones`: what it knows, by origin ("shop.test")."""
+    """It answers for the zones that it knows, by origin ("shop.test"), and refuses everything else."""
 
     def __init__(self, *zones: Contents) -> None:
         super().__init__()
@@ -151,6 +151,33 @@ class NameServer(Listener):
             if found is not None or name == dns.name.root:
                 return found
             name = name.parent()
+
+
+class Recursor(Listener):
+    """A resolver that has no way to go: it knows `server`, which knows everything.  It remembers nothing."""
+
+    def __init__(self, server: NameServer) -> None:
+        super().__init__()
+        self._server = server
+
+    def answers(self, wire: bytes, transport: Transport) -> tuple[list[bytes], float]:
+        query = question(wire)
+        return ([] if query is None else [fitted(self.reply(query), query, transport)]), 0.0
+
+    def reply(self, query: dns.message.Message) -> dns.message.Message:
+        """CNAMEs followed from zone to zone."""
+        reply = dns.message.make_response(query, recursion_available=True, our_payload=PAYLOAD)
+        asked = query.question[0]
+        name = asked.name
+        for _ in range(CHAIN_MAX):
+            part = self._server.reply(dns.message.make_query(name, asked.rdtype))
+            reply.answer += part.answer
+            reply.authority = part.authority
+            reply.set_rcode(part.rcode())
+            if not part.answer or part.answer[-1].rdtype != dns.rdatatype.CNAME or asked.rdtype == dns.rdatatype.CNAME:
+                break
+            name = part.answer[-1][0].target
+        return reply
 
 
 def question(wire: bytes) -> dns.message.Message | None:

@@ -12,7 +12,7 @@ from daemon.settle import Transition
 
 Tone = Literal["plain", "wait", "bad", "quiet", "told"]
 
-NAMES = {"dns_check": "dns", "webhook_replay": "replay", "email_forward": "forward"}
+NAMES = {"dns_check": "dns", "domain_check": "domain", "webhook_replay": "replay", "email_forward": "forward"}
 WIDTH = max(map(len, ("webhook", "email", "heartbeat", "thumbnail")))
 
 Rows = list[Mapping[str, Any]]
@@ -110,7 +110,17 @@ def _domain(rows: Rows) -> str:
     return f"{types} {row['domain']} → {row['verdict']}{_took(row['duration_ms'])}"
 
 
-_LOGS = {"webhook_deliveries": _webhook, "email_deliveries": _email, "domain_checks": _domain}
+def _registered(rows: Rows) -> str:
+    row = rows[-1]
+    return f"{row['domain']} → {row['verdict']}, {row['step']['state']}{_took(row['duration_ms'])}"
+
+
+_LOGS = {
+    "webhook_deliveries": _webhook,
+    "email_deliveries": _email,
+    "domain_checks": _domain,
+    "domains": _registered,
+}
 
 
 def _took(duration_ms: float | None) -> str:

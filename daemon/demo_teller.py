@@ -53,11 +53,12 @@ class Teller:
             return False
         return True
 
-    def say(self, text: str, shown: str = "") -> None:
-        """`shown` is what the reader would type, or read, himself."""
+    def say(self, text: str, shown: str = "", *, wraps: bool = False) -> None:
+        """`shown` is what the reader would type, or read, himself; `wraps`: it may be broken into lines."""
         self._screen.say("\n".join(textwrap.fill(line, WIDTH) for line in text.split("\n")), "told")
         if shown:
-            self._screen.say("\n".join(f"  {line}" for line in shown.splitlines()), "quiet")
+            lines = textwrap.wrap(shown, WIDTH - 2, break_on_hyphens=False) if wraps else shown.splitlines()
+            self._screen.say("\n".join(f"  {line}" for line in lines), "quiet")
 
     async def seen(self, what: str, look: Callable[[], Awaitable[T]], true: Callable[[T], bool]) -> T:
         """What was seen when it was true first."""

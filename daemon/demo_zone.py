@@ -71,6 +71,15 @@ class Contents:
     def remove(self, name: str, rdtype: str) -> None:
         self.set(name, rdtype)
 
+    def clear(self, *, below: str | None = None) -> None:
+        """Forget every record at and below that name, or at and below every name but the zone's own."""
+        top = self.origin if below is None else dns.name.from_text(below)
+        kept = {self.origin} if below is None else set[Name]()
+        self._records = {
+            name: node for name, node in self._records.items() if name in kept or not name.is_subdomain(top)
+        }
+        self.changed()
+
     def changed(self) -> None:
         """What was made out of the records is made anew before the next reply."""
         self._existing = frozenset()

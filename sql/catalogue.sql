@@ -30,10 +30,10 @@ select found.oid, wanted.name as asked, found.relkind::text as kind, found.sql, 
         from pg_index as i join pg_class as x on x.oid = i.indexrelid join pg_am as m on m.oid = x.relam
         where i.indrelid = found.oid and i.indisvalid)::text as indexes,
        (select json_agg(json_build_object(
-                   'table', f.conrelid::regclass::text, 'name', f.conname, 'action', f.confdeltype,
+                   'table', quote_ident(fn.nspname) || '.' || quote_ident(fc.relname), 'name', f.conname, 'action', f.confdeltype,
                    'column', (select a.attname from pg_attribute as a
                               where a.attrelid = f.conrelid and a.attnum = f.conkey[1])) order by f.conname)
-        from pg_constraint as f
+        from pg_constraint as f join pg_class as fc on fc.oid = f.conrelid join pg_namespace as fn on fn.oid = fc.relnamespace
         where f.confrelid = found.oid and f.contype = 'f' and f.conparentid = 0)::text as referenced_by
 from unnest($1::text[], $2::text[]) with ordinality as wanted (schema, name, place)
 left join lateral (

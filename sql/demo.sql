@@ -6,6 +6,10 @@
 select id, state, attempt, coalesce(result ->> 'verdict', case when state = 'dead' then last_error ->> 'code' else reason end) as why
 from job_status where id = any ($1::bigint[]);
 
+-- name: results
+-- What those of rows $1 came to that are done.  index job_history_id of each partition
+select kind, result from job_history where id = any ($1::bigint[]) and state = 'done' and result is not null;
+
 -- name: backlog
 -- How many rows are not finished, counted up to $1.
 select count(*)::int from (select from jobs limit $1) as unfinished;
@@ -73,3 +77,11 @@ select id from jobs where id > $1 and kind = 'email' and org_id = 'acme' order b
 -- name: forwarded
 -- Whether forward $1 was delivered.  index email_forwards_pkey
 select state = 'delivered' from email_forwards where id = $1;
+
+-- name: forget_domain
+-- The domain $1 that an earlier start has registered for acme: it is shown again.  index domains_name
+delete from domains where coalesce(org_id, '') = 'acme' and domain = $1;
+
+-- name: domain
+-- How often acme's domain $1 was checked, and what came of it.  index domains_name
+select state, checks, conclusion from domains where coalesce(org_id, '') = 'acme' and domain = $1;

@@ -13,7 +13,7 @@ from jobs.catalogue.ground import KINDS, Column, Table, near
 from jobs.catalogue.predicates import Predicate
 from jobs.catalogue.skeleton import Blocks
 
-Family = Literal["time", "moment", "number", "text", "boolean", "json", "any"]
+Family = Literal["time", "moment", "number", "text", "boolean", "json", "span", "nullable", "any"]
 Right = Literal["select", "insert", "update", "delete"]
 
 _BLOCKS = Blocks("predicates.sql")
@@ -26,6 +26,8 @@ _WORDS = {
     "text": "a text",
     "boolean": "a boolean",
     "json": "json or jsonb",
+    "span": "an interval or a number of days",
+    "nullable": "one that may be null",
     "any": "any",
 }
 
@@ -162,7 +164,7 @@ def _column_faults(need: NeedsColumn, table: Table) -> Iterator[Fault]:
     if column is None:
         yield _no_column(need.key, need.column, table)
     elif need.family != "any" and not _is_of(need.family, column):
-        yield Fault(need.key, f"{need.table}.{need.column} is {column.type}, not {_WORDS[need.family]}")
+        yield Fault(need.key, f"{need.table}.{need.column} is {_shown(need, column)}, not {_WORDS[need.family]}")
     elif need.written and column.generated:
         yield Fault(need.key, f"{need.table}.{need.column} is generated: nothing can be written into it")
 
@@ -173,6 +175,10 @@ def _no_column(key: str, name: str, table: Table) -> Fault:
     return Fault(key, f"{table.asked} has no column {name!r}; {hint}")
 
 
+def _shown(need: NeedsColumn, column: Column) -> str:
+    return "not null" if need.family == "nullable" else column.type
+
+
 def _is_of(family: Family, column: Column) -> bool:
     match family:
         case "time":
@@ -181,6 +187,10 @@ def _is_of(family: Family, column: Column) -> bool:
             return column.base == "timestamp with time zone"
         case "json":
             return column.base in _JSON
+        case "nullable":
+            return not column.not_null
+        case "span":
+            return column.category in "NT"
         case "number":
             return column.category == "N"
         case "text":

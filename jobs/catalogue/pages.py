@@ -7,7 +7,7 @@ Else by key: the whole table is read, a page at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
@@ -57,6 +57,10 @@ class Page:
         return self.parameters.once("below", self.before)
 
 
+Prepare = Callable[[Any], Awaitable[None]]
+"""Called in the transaction of a page, before its statement."""
+
+
 class Pages:
     """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows.
 
@@ -71,10 +75,11 @@ class Pages:
         age: Column | None = None,
         below: datetime | None = None,
         *,
-        first: int = 0,
+        prepare: Prepare | None = None,
         since: datetime | None = None,
         more: Callable[[Parameters], Sql] = lambda _: NOTHING,
     ) -> None:
+        self._prepare = prepare
         self._settings: BatchSettings = work.settings
         self._work = work
         self._table = table
@@ -86,7 +91,7 @@ class Pages:
         self._pace = Pace(work.settings.batch)
         self.last: list[str] | None = None
         self._began_at: float | None = None
-        self._scanned = first
+        self._scanned = 0
 
     async def run(
         self, statement: Callable[[Page], Sql], left: Callable[[], int | None] = lambda: None
@@ -101,10 +106,14 @@ class Pages:
             self._pace.took(took_s, said["scanned"])
             self._scanned += said["scanned"]
             yield said
-            if said["scanned"] < asked:
+            if not self._goes_on(said, asked):
                 return
-            self.last = said["last"]
             await asyncio.sleep(min(self._settings.pause, took_s))
+
+    def _goes_on(self, said: Mapping[str, Any], asked: int) -> bool:
+        """Whether there is another page, after this one of `asked` rows."""
+        self.last = said["last"]
+        return bool(said["scanned"] >= asked)
 
     def percent(self, at: float | None) -> float:
         """About how far it is: by time where it goes by age, else by rows."""
@@ -122,7 +131,14 @@ class Pages:
             page = self.page(asked)
             text = str(statement(page))  # the driver takes nothing but str itself
             try:
-                said: Mapping[str, Any] = await self._work.conn.fetchrow(text, *page.parameters.values)
+                said = await self._ask(text, page.parameters.values)
+            except asyncpg.ForeignKeyViolationError as error:
+                said_by = f"{error.as_dict()['message']}; {error.as_dict().get('detail', '')}"
+                raise Retry(
+                    f"rows of {self._table.asked} are still pointed to: deal with those first, or add their table to "
+                    f"together: {said_by}",
+                    code="referenced",
+                ) from error
             except REFUSED as error:
                 self._pace.refused()
                 refused = str(error)
@@ -131,12 +147,22 @@ class Pages:
                 return said, asked
         raise Retry(f"{self._table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
 
+    async def _ask(self, text: str, values: list[Any]) -> Mapping[str, Any]:
+        conn = self._work.conn
+        said: Mapping[str, Any]
+        if self._prepare is None:
+            said = await conn.fetchrow(text, *values)
+        else:
+            async with conn.transaction():
+                await self._prepare(conn)
+                said = await conn.fetchrow(text, *values)
+        return said
+
     def page(self, rows: int) -> Page:
         table, parameters = self._table, Parameters(self._work.now)
-        keys = [of(ROW, column.sql) for column in table.key]
-        names = [alias("k", n) for n in range(1, len(keys) + 1)]
-        pairs = list(zip(keys, names, strict=True))
-        key_as = joined(_BLOCKS.fill("named", column=key, name=name) for key, name in pairs)
+        pairs = _keys(table)
+        keys, names = [key for key, _ in pairs], [name for _, name in pairs]
+        key_as = _named(pairs)
         order, cursor = list(keys), list(names)
         types = [column.type for column in table.key]
         age = _BLOCKS.fill("ageless") if self._age is None else of(ROW, self._age.sql)
@@ -167,5 +193,54 @@ class Pages:
             cursor=joined(_BLOCKS.fill("text", name=name) for name in cursor),
             backwards=joined(_BLOCKS.fill("descending", name=name) for name in cursor),
         )
-        same = joined((_BLOCKS.fill("same", column=key, name=name) for key, name in pairs), " and ")
-        return Page(table, parameters, scan, key_as, same, self._below)
+        return Page(table, parameters, scan, key_as, _same(pairs), self._below)
+
+
+class Chosen(Pages):
+    """Pages of rows that are known already: their keys as texts, and their version (xmin).  Of a row that has changed
+    since, nothing is found."""
+
+    def __init__(self, work: Work[Any], table: Table, keys: Sequence[Sequence[str]], versions: Sequence[str]) -> None:
+        super().__init__(work, table)
+        self._keys = keys
+        self._versions = versions
+        self._at = 0
+
+    def page(self, rows: int) -> Page:
+        table, parameters = self._table, Parameters(self._work.now)
+        pairs = _keys(table)
+        here = slice(self._at, self._at + rows)
+        columns = [[key[n] for key in self._keys[here]] for n in range(len(pairs))]
+        scan = _BLOCKS.fill(
+            "chosen",
+            arrays=joined(_BLOCKS.fill("texts", value=parameters.add(column)) for column in columns),
+            versions=parameters.add(list(self._versions[here])),
+            names=joined(name for _, name in pairs),
+            keys=joined(
+                _BLOCKS.fill("typed", name=name, type=column.type)
+                for (_, name), column in zip(pairs, table.key, strict=True)
+            ),
+        )
+        return Page(table, parameters, scan, _named(pairs), _same(pairs), None)
+
+    def _goes_on(self, said: Mapping[str, Any], asked: int) -> bool:
+        self._at += said["scanned"]
+        return self._at < len(self._keys)
+
+
+def key_texts(table: Table) -> Sql:
+    """The key of a row `t` as an array of texts."""
+    return _BLOCKS.fill("array", texts=joined(_BLOCKS.fill("text", name=key) for key, _ in _keys(table)))
+
+
+def _keys(table: Table) -> list[tuple[Sql, Sql]]:
+    """The columns of the key, and what a page calls them."""
+    return [(of(ROW, column.sql), alias("k", n)) for n, column in enumerate(table.key, 1)]
+
+
+def _named(pairs: Iterable[tuple[Sql, Sql]]) -> Sql:
+    return joined(_BLOCKS.fill("named", column=key, name=name) for key, name in pairs)
+
+
+def _same(pairs: Iterable[tuple[Sql, Sql]]) -> Sql:
+    return joined((_BLOCKS.fill("same", column=key, name=name) for key, name in pairs), " and ")

@@ -56,7 +56,7 @@ def _operated(column: str, word: str, value: Any) -> Predicate:
         case "older_than":
             raise ValueError('older_than is a duration, like "30d"')
         case "above" | "at_least" | "below" | "at_most":
-            return Predicate(column, word, (_text(value),))
+            return Predicate(column, word, (plain_text(value),))
     close = difflib.get_close_matches(word, OPERATORS, 1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(OPERATORS)}"
     raise ValueError(f"{word!r} is no comparison; {hint}")
@@ -66,10 +66,10 @@ def _texts(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list | tuple) else [value]
     if not 1 <= len(values) <= VALUES_MAX:
         raise ValueError(f"takes 1 to {VALUES_MAX} values")
-    return tuple(_text(each) for each in values)
+    return tuple(plain_text(each) for each in values)
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
     """As Postgres reads it."""
     if isinstance(value, str):
         return value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from jobs.catalogue.names import column_name, table_name
+from jobs.catalogue.predicates import predicates
 from jobs.values import Duration, duration, key
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
@@ -61,12 +63,29 @@ class BatchSettings(JobSettings):
     )
 
 
-def check_table(field: str, text: str) -> None:
-    """ValueError that names the key."""
+def check_table(field: str, text: str | None) -> None:
+    """ValueError that names the key; None is none."""
     try:
-        table_name(text)
+        if text is not None:
+            table_name(text)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def check_where(field: str, where: Mapping[str, Any]) -> None:
+    """ValueError that names the key."""
+    try:
+        predicates(where)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def check_pair(**keys: object) -> None:
+    """Two keys of which one means nothing without the other; None: not given."""
+    given = [name for name, value in keys.items() if value is not None]
+    if len(given) == 1:
+        other = next(name for name in keys if name not in given)
+        raise ValueError(f"{other}: belongs to {given[0]}; give both")
 
 
 def check_columns(field: str, *columns: str | None) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 from jobs.accounts.erase import ERASE
 from jobs.accounts.export import EXPORT
 from jobs.catalogue.verb import Verb
+from jobs.cleanup.expire import EXPIRE
 from jobs.cleanup.purge import PURGE
+from jobs.cleanup.tokens import TOKENS
+from jobs.monitor.verb import MONITOR
 from jobs.usage.rollup import ROLLUP
 from jobs.usage.threshold import THRESHOLD
 
@@ -15,10 +18,13 @@ VERBS: dict[str, Verb[Any]] = {
     verb.name: verb
     for verb in (
         PURGE,
+        EXPIRE,
+        TOKENS,
         ROLLUP,
         THRESHOLD,
         EXPORT,
         ERASE,
+        MONITOR,
     )
 }  # fmt: skip
 """By its name in the config."""

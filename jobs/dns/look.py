@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.dns.answer import Answer
 from jobs.dns.conclusion import Conclusion, Overall, check, overall
 from jobs.dns.expectation import Wanted
 from jobs.dns.state import Word
@@ -90,7 +91,15 @@ async def look(
 async def _conclude(
     view: Check, one: Wanted, clock: Callable[[], datetime], *, visible: bool
 ) -> tuple[Conclusion, tuple[str, ...]]:
-    ask = view.query if visible else view.published
+    async def ask(name: str, rdtype: str) -> Answer:
+        """What a record leads to is asked of its name servers too.  Where none can be reached resolvers are, and
+        then only what they have counts: their "no" may be old, or false."""
+        answer = await view.published(name, rdtype)
+        if answer.outcome != "error" or not visible:
+            return answer
+        seen = await view.query(name, rdtype)
+        return seen if seen.outcome == "answer" else answer
+
     sighting = await view.sight(*one.question, visible=False)
     conclusion = await check(one, sighting, ask, clock())
     if visible and conclusion.state not in _SETTLED:

@@ -78,7 +78,7 @@ def _shown(one: Wanted) -> str:
         case "SPF":
             return f"one record v=spf1 … with {one.value}"
         case "DMARC":
-            return f"v=DMARC1; p={one.value}, or stricter"
+            return f"v=DMARC1; {one.value}, or stricter"
         case "MX":
             return one.value if " " in one.value else f"{one.value}, with the lowest preference"
         case _:

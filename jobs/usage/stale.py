@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.catalogue.verb import Bounds, Work
-from jobs.cleanup.purge import PURGE, PurgeSettings
+from jobs.cleanup.purge import PURGE
+from jobs.cleanup.purge_settings import PurgeSettings
 from jobs.values import Duration
 
 

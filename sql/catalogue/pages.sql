@@ -15,6 +15,23 @@ scanned as materialized (
     from scanned
 );
 
+-- name: chosen
+-- Rows that are known already, by the texts of their keys.
+scanned as materialized (
+    select {keys}, version from unnest({arrays}, {versions}::text[]) as c ({names}, version)
+), page as materialized (
+    select count(*)::int as scanned, null::float8 as at, null::text[] as last from scanned
+);
+
+-- name: texts
+{value}::text[];
+
+-- name: typed
+c.{name}::{type} as {name};
+
+-- name: array
+array[{texts}];
+
 -- name: ageless
 null::timestamptz;
 

@@ -287,7 +287,7 @@ async def test_every_sample_row_comes_to_its_end(once: Running) -> None:
         assert {(204, 8), (503, 2), (500, 2), (410, 1), (None, 1)} == {tuple(row) for row in statuses}
         codes = await conn.fetch("select smtp_code from email_deliveries where org_id is null order by 1")
         assert [row[0] for row in codes] == [250, 250, 450, 550]
-        verdicts = await conn.fetch("select verdict from domain_checks order by 1")
+        verdicts = await conn.fetch("select verdict from domain_checks where domain_id is null order by 1")
         assert [row[0] for row in verdicts] == ["absent", "indeterminate", "match", "match", "mismatch"]
     finally:
         await conn.close()
@@ -312,7 +312,7 @@ async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Runnin
     try:
         tries = await conn.fetch(
             "select endpoint, count(*), count(*) filter (where status = 500) from webhook_deliveries "
-            "where event_id > 1 and replay_id is null group by 1"
+            "where event = 'order.paid' and event_id > 1 and replay_id is null group by 1"
         )
         assert {tuple(row) for row in tries} == {("crm", 12, 0), ("ledger", 12, 0), ("stock", sent, failed)}
         well = "select count(*) from webhook_deliveries where endpoint = 'stock' and outcome = 'ok'"
@@ -325,6 +325,34 @@ async def test_what_it_tells_of_endpoints_is_what_the_database_says(once: Runnin
     assert early + untried >= 12, "who was not tried was waiting"
     assert sent == 12 + failed
     assert 0 < at_first <= untried
+
+
+async def test_what_it_tells_of_domains_is_what_the_database_says(once: Running) -> None:
+    assert once.end() == 0, once.text
+    told = " ".join(once.text.split())
+    states = re.findall(r"domain +#\d+ customer\.example → (\w+), (\w+) in \d+ ms", told)
+    assert states == [
+        ("absent", "pending"),
+        ("match", "verified"),
+        ("indeterminate", "verified"),
+        ("mismatch", "degraded"),
+        ("match", "verified"),
+    ]
+    assert "ns2.shop.example lacks it, while ns1.shop.example has it." in told
+    assert re.search(r"expected “token=[a-z2-7]{32}”, found “token=of-another-shop”", told)
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        checks = await conn.fetch(
+            "select verdict, state_after, conclusion from domain_checks where domain_id is not null order by ended_at"
+        )
+        assert [(row["verdict"], row["state_after"]) for row in checks] == states
+        assert all(" ".join(row["conclusion"].split()) in told for row in checks)
+        heard = "select count(*) from webhook_deliveries where event = 'domain.verified' and status = 204"
+        assert await conn.fetchval(heard) == 1, "its owner is told of the first time only"
+    finally:
+        await conn.close()
+        await server.stop()
 
 
 async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) -> None:
@@ -355,6 +383,25 @@ async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) ->
         }
         left = "select org_id, recipient, reason from email_suppressions where expires_at > now()"
         assert [tuple(row) for row in await conn.fetch(left)] == [(None, "nobody@shop.example", "bounce")]
+    finally:
+        await conn.close()
+        await server.stop()
+
+
+@pytest.mark.req("BJ-10", "BJ-11")
+async def test_what_it_tells_of_upkeep_is_what_the_database_says(once: Running) -> None:
+    assert once.end() == 0, once.text
+    told = " ".join(once.text.split())
+    events = re.search(r"(\d+) events the first time, 0 the second", told)
+    assert events, told
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        assert await conn.fetchval("select count(*) from app.usage_events") == int(events[1]) > 0
+        late = "select count(*) from app.spam_quarantine where quarantined_at < now() - interval '31 days'"
+        assert await conn.fetchval(late) == 0
+        sums = "select sum(bytes_used) = (select sum(bytes) from app.bandwidth) from app.bandwidth_daily"
+        assert await conn.fetchval(sums)
     finally:
         await conn.close()
         await server.stop()

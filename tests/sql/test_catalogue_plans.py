@@ -13,10 +13,13 @@ from daemon.config import parse
 from daemon.embedded import Embedded
 from jobs.catalogue.ground import survey
 from jobs.catalogue.kinds import CAREFUL
+from jobs.catalogue.needs import tables_of
 from jobs.catalogue.pages import Page, Pages
 from jobs.catalogue.skeleton import Sql
 from jobs.catalogue.verb import Bounds, Work
-from jobs.cleanup.purge import passes, statement
+from jobs.cleanup.doom import passes
+from jobs.cleanup.purge import statement
+from jobs.cleanup.purge_settings import needs
 from tests.sql.plans import Plan, explained, scratch
 
 ROWS = 100_000
@@ -25,10 +28,16 @@ create schema zoo;
 create table zoo.visits (
     id bigint generated always as identity primary key, at timestamptz, mood text, kept boolean, org_id int
 );
-insert into zoo.visits (at, mood, kept)
-select now() - n * interval '1 min', case n % 5 when 0 then 'cross' else 'calm' end, n % 7 = 0
+insert into zoo.visits (at, mood, kept, org_id)
+select now() - n * interval '1 min', case n % 5 when 0 then 'cross' else 'calm' end, n % 7 = 0, 1 + n % 5000
 from generate_series(1, {ROWS}) as n;
 create index visits_at on zoo.visits (at);
+create table zoo.keepers (id int primary key, email text, keep interval);
+insert into zoo.keepers
+select n, 'k' || n, case when n % 20 = 0 then interval '60 days' end from generate_series(1, 5000) as n;
+create table zoo.details (visit bigint primary key, what text);
+insert into zoo.details select id, 'x' from zoo.visits where id % 3 = 0;
+create table zoo.sums (org_id int, day date, n bigint, primary key (org_id, day));
 create table zoo.heap (id uuid primary key default gen_random_uuid(), at timestamptz);
 insert into zoo.heap (at) select at from zoo.visits;
 """
@@ -52,13 +61,13 @@ async def zoo(embedded_server: Embedded, template: str) -> AsyncIterator[asyncpg
 async def planned(conn: asyncpg.Connection, table: str, more: str = "", last: list[str] | None = None) -> Plan:
     """A page of 200 rows in the middle, as a run asks for it."""
     settings: Any = parse(CONFIG.format(table=table, more=more)).jobs["x"]
-    tables = await survey(conn, [settings.table])
+    tables = await survey(conn, tables_of(needs(settings)))
     now = datetime.now(UTC)
     work: Work[Any] = Work(
         name="x", settings=settings, args=Bounds(), ctx=None, conn=conn, tables=tables, now=now  # type: ignore[arg-type]
     )  # fmt: skip
     await conn.execute(CAREFUL, "100ms")
-    one = passes(work)[0]
+    one = (await passes(work))[0]
     pages = Pages(work, tables[settings.table], tables[settings.table].columns["at"], one.below)
     pages.last = last
     asked: list[Page] = []
@@ -89,3 +98,25 @@ async def test_a_page_by_key_costs_a_page(zoo: asyncpg.Connection) -> None:
     assert not plan.scanned("heap")
     assert plan.indexes == {"heap_pkey"}
     assert plan.buffers < 200 * 12
+
+
+OWNED = 'owner_column = "org_id"\nowner_table = "zoo.keepers"\nowner_retention = "keep"\n'
+SUMS = 'totals_table = "zoo.sums"\ntotals_by = { org_id = "org_id", day = "day:at" }\ntotals_count = "n"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "indexes"),
+    [
+        (OWNED, {"keepers_pkey"}),
+        ('together = { "zoo.details" = "visit" }\n', {"details_pkey"}),
+        (OWNED + SUMS, {"keepers_pkey"}),
+        ('parent_table = "zoo.keepers"\nparent_column = "org_id"\n', {"keepers_pkey"}),
+    ],
+)
+async def test_what_goes_with_a_page_is_found_by_its_indexes(
+    zoo: asyncpg.Connection, more: str, indexes: set[str]
+) -> None:
+    plan = await planned(zoo, "visits", more, [str(datetime.now(UTC) - timedelta(days=50)), "70000"])
+    assert not any(plan.scanned(table) for table in ("visits", "keepers", "details"))
+    assert indexes <= plan.indexes
+    assert plan.buffers < 200 * 25

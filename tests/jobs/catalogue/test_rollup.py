@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.model import Done
 from jobs.testing import Queue
 from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole
-from tests.jobs.catalogue.shop import DAILY, NOW, WEEKLY, Call, call, daily, model, run, shop, weeks
+from tests.jobs.catalogue.wares import DAILY, NOW, WEEKLY, Call, call, daily, model, run, shop, weeks
 
 CALLS: list[Call] = [
     (customer, region, 10 * n + region, NOW - timedelta(hours=7 * n))

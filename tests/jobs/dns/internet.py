@@ -23,14 +23,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from daemon.demo_nameserver import Transport
 from jobs.dns.settings import DnsSettings
 from jobs.values import duration
 from tests.jobs.dns.internet_authority import Authority
 from tests.jobs.dns.internet_clock import Clock
-from tests.jobs.dns.internet_faults import Fault
+from tests.jobs.dns.internet_faults import Fault, Which
 from tests.jobs.dns.internet_recursion import Recursion, Wire
 from tests.jobs.dns.internet_resolver import RecursiveServer
 from tests.jobs.dns.internet_server import Server
@@ -74,11 +74,9 @@ class Zone:
     def remove(self, name: str, rdtype: str) -> None:
         self.set(name, rdtype)
 
-    def fault(
-        self, fault: Fault, *, name: str | None = None, type: str | None = None, times: int | None = None
-    ) -> None:
+    def fault(self, fault: Fault, **which: Unpack[Which]) -> None:
         for server in self.servers:
-            server.fault(fault, name=name, type=type, times=times)
+            server.fault(fault, **which)
 
     def heal(self) -> None:
         for server in self.servers:
@@ -128,7 +126,14 @@ class Internet:
 
     def settings(self, **other: Any) -> DnsSettings:
         """Those that make a `Resolver` live here, as patient as no test machine is busy."""
-        ours = {"resolvers": tuple(server.place for server in self.resolvers), "timeout": duration("20s")}
+        ours = {
+            "resolvers": tuple(server.place for server in self.resolvers),
+            "roots": tuple(server.address for server in self.root.servers),
+            "authority_port": self.port,
+            "authority_rate": 10_000,
+            "allow_addresses": ("127.53.0.0/16", "::1/128"),
+            "timeout": duration("20s"),
+        }
         return DnsSettings(**{**ours, **other})
 
     async def server(self, host: str, address: str | None = None) -> Authority:
@@ -152,13 +157,15 @@ class Internet:
         broken: Break | None = None,
         ttl: int = 300,
         negative_ttl: int = 60,
+        shared: bool = False,
     ) -> Zone:
         """A zone that its parent delegates to `servers` servers of its own (with glue), or to those `on` which it is
-        to live (without, unless their names are in it).  `broken` (see internet_signing) implies `signed`."""
-        parent = self._home(origin)
+        to live (without, unless their names are in it).  `broken` (see internet_signing) implies `signed`;
+        `shared`: all servers know the same for ever."""
+        parent = self._home(origin, above=True)
         signing = Signing(broken) if signed or broken else None
         on = on or [await self.server(f"ns{n + 1}.{origin}") for n in range(servers)]
-        zone = self._host(origin, on, signing, ttl, negative_ttl)
+        zone = self._host(origin, on, signing, ttl, negative_ttl, shared=shared)
         self.delegate(zone.origin, {server.host: [server.address] for server in on}, parent=parent)
         if signing and parent:
             self._vouch(zone, parent)
@@ -215,13 +222,13 @@ class Internet:
                 self._networks = 0
                 continue
             second = await self.server("b.root-servers.test")
-            return self._host(".", [first, second], Signing(), 300, 60)
+            return self._host(".", [first, second], Signing(), 300, 60, shared=True)
         raise OSError(errno.EADDRINUSE, "no free port was found")
 
     async def _top_level(self, root: Zone) -> None:
         servers = [await self.server(f"{letter}.nic.{TLDS[0]}") for letter in "ab"]
         for tld in TLDS:
-            await self.zone(tld, on=servers, signed=tld == TLDS[0])
+            await self.zone(tld, on=servers, signed=tld == TLDS[0], shared=True)
         for server in root.servers:
             self.zones[TLDS[0]].set(server.host, "A", server.address)
 
@@ -245,8 +252,20 @@ class Internet:
         self._stack.push_async_callback(server.close)
         self._servers[server.address] = server
 
-    def _host(self, origin: str, on: Sequence[Authority], signing: Signing | None, ttl: int, negative_ttl: int) -> Zone:
+    def _host(
+        self,
+        origin: str,
+        on: Sequence[Authority],
+        signing: Signing | None,
+        ttl: int,
+        negative_ttl: int,
+        *,
+        shared: bool,
+    ) -> Zone:
         for server in on:
+            if shared and server is not on[0]:
+                server.zones[origin] = on[0].zones[origin]
+                continue
             contents = SignedContents(origin, ttl=ttl, negative_ttl=negative_ttl, signing=signing)
             contents.set(origin, "NS", *(f"{host.host}." for host in on))
             server.zones[origin] = contents

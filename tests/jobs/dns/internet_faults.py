@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import dns.flags
 import dns.message
@@ -32,7 +32,7 @@ Fault = Literal[
     "not_authoritative",  # the right records from a cache of its own: no AA
     "nxdomain", "nodata",  # with the zone's SOA
     "nxdomain_without_soa",
-    "cname_to_itself", "cname_circle", "cname_endless",
+    "cname_to_itself", "cname_circle", "cname_endless",  # but who asks for the CNAME itself gets the right one
     "case_lowered",  # the question comes back in lower case
     "no_question",  # the question does not come back
     "answer_and_nxdomain",  # contradicts itself
@@ -40,25 +40,38 @@ Fault = Literal[
 ]  # fmt: skip
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
+DENIALS: frozenset[Fault] = frozenset({"nxdomain", "nodata", "nxdomain_without_soa"})
+"""With these a server says that there is no such record: an authoritative one lacks it then, for all the world."""
+
 ALONE = frozenset({"servfail", "refused", "notimp", "formerr", "silent", "nxdomain", "nodata", "nxdomain_without_soa"})
 """Faults of a server that does not even look: a resolver with one of them asks nobody and remembers nothing."""
 
 
+class Which(TypedDict, total=False):
+    """The questions that a fault concerns: of this name, of this type, only so many, only ours or the resolvers'."""
+
+    name: str
+    type: str
+    times: int
+    by: Literal["us", "resolvers"]
+
+
 @dataclass(slots=True)
 class Trouble:
-    """A fault, which questions it concerns (None: any), and how many of them are left (None: all)."""
+    """A fault, and how many more questions it concerns (None: all)."""
 
     fault: Fault
-    name: dns.name.Name | None = None
-    rdtype: dns.rdatatype.RdataType | None = None
-    left: int | None = None
+    which: Which
+    left: int | None
 
-    def concerns(self, question: dns.rrset.RRset) -> bool:
+    def concerns(self, question: dns.rrset.RRset, by: str) -> bool:
+        which = self.which
         return (
             self.left != 0
-            and self.name in (None, question.name)
-            and self.rdtype in (None, question.rdtype)
-        )  # fmt: skip
+            and ("name" not in which or dns.name.from_text(which["name"]) == question.name)
+            and ("type" not in which or dns.rdatatype.from_text(which["type"]) == question.rdtype)
+            and ("by" not in which or (which["by"] == "us") == (by == "us"))
+        )
 
 
 @dataclass(slots=True)
@@ -67,22 +80,15 @@ class Troubles:
 
     all: list[Trouble] = field(default_factory=list)
 
-    def begin(self, fault: Fault, name: str | None, rdtype: str | None, times: int | None) -> None:
-        self.all.append(
-            Trouble(
-                fault,
-                None if name is None else dns.name.from_text(name),
-                None if rdtype is None else dns.rdatatype.from_text(rdtype),
-                times,
-            )
-        )
+    def begin(self, fault: Fault, which: Which) -> None:
+        self.all.append(Trouble(fault, which, which.get("times")))
 
     def end(self) -> None:
         self.all.clear()
 
-    def of(self, question: dns.rrset.RRset) -> Fault | None:
+    def of(self, question: dns.rrset.RRset, by: str) -> Fault | None:
         for trouble in reversed(self.all):
-            if trouble.concerns(question):
+            if trouble.concerns(question, by):
                 if trouble.left is not None:
                     trouble.left -= 1
                 return trouble.fault
@@ -150,7 +156,7 @@ def broken(
             return empty
         case "lame" | "referral_to_itself":
             zone = "." if fault == "lame" else origin
-            host = f"ns1.{origin}" if fault == "referral_to_itself" else "a.root-servers.test."
+            host = f"ns1.{origin.lstrip('.')}" if fault == "referral_to_itself" else "a.root-servers.test."
             empty.authority = [dns.rrset.from_text(zone, 3600, "IN", "NS", host)]
             return empty
         case "not_authoritative":
@@ -163,6 +169,8 @@ def broken(
                 empty.authority = [dns.rrset.from_text(origin, 60, "IN", "SOA", soa(origin.rstrip("."), 60))]
             return empty
         case "cname_to_itself" | "cname_circle" | "cname_endless":
+            if question.rdtype == dns.rdatatype.CNAME:
+                return good
             empty.flags |= dns.flags.AA
             empty.answer = [dns.rrset.from_text(question.name, 60, "IN", "CNAME", _next(question.name, fault, origin))]
             return empty
@@ -184,11 +192,12 @@ def broken(
 
 def _next(name: dns.name.Name, fault: Fault, origin: str) -> str:
     """Where the alias leads: to the same name, to its twin that leads back, or to one more each time."""
+    top = origin.lstrip(".")
     match fault:
         case "cname_to_itself":
             return name.to_text()
         case "cname_circle":
-            return f"left.{origin}" if name.labels[0].lower() == b"right" else f"right.{origin}"
+            return f"left.{top}" if name.labels[0].lower() == b"right" else f"right.{top}"
         case _:
             head = name.labels[0].decode()
-            return f"n{int(head[1:]) + 1 if head[1:].isdigit() else 0}.{origin}"
+            return f"n{int(head[1:]) + 1 if head[1:].isdigit() else 0}.{top}"

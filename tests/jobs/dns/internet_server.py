@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from typing import Unpack
 
 import dns.message
 import dns.rdatatype
 import dns.rrset
 
 from daemon.demo_nameserver import Listener, Transport, question
-from tests.jobs.dns.internet_faults import Fault, Troubles, replies
+from tests.jobs.dns.internet_faults import Fault, Troubles, Which, replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,9 @@ class Server(Listener):
     def place(self) -> str:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
-    def fault(
-        self, fault: Fault, *, name: str | None = None, type: str | None = None, times: int | None = None
-    ) -> None:
-        """From now on it answers so: to questions of that name and type, so many times."""
-        self._troubles.begin(fault, name, type, times)
+    def fault(self, fault: Fault, **which: Unpack[Which]) -> None:
+        """From now on it answers so, to questions of that name and type, so many times, to us or to resolvers."""
+        self._troubles.begin(fault, which)
 
     def slow(self, seconds: float) -> None:
         self.delay_s = seconds
@@ -88,7 +87,7 @@ class Server(Listener):
         if by == "us":
             self.asked[key] += 1
             self._heard.set()
-        fault = self._troubles.of(asked)
+        fault = self._troubles.of(asked, by)
         found = replies(fault, query, self.reply, transport, self.origin(asked))
         return found, self.delay_s if fault == "slow" else 0.0
 

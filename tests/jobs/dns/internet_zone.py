@@ -19,12 +19,6 @@ class SignedContents(Contents):
         self._signed: tuple[Nodes, Signatures] | None = None
         super().__init__(origin, ttl=ttl, negative_ttl=negative_ttl)
 
-    def clear(self, *, below: str) -> None:
-        """Forget every record at and below that name."""
-        top = dns.name.from_text(below)
-        self._records = {name: node for name, node in self._records.items() if not name.is_subdomain(top)}
-        self.changed()
-
     def changed(self) -> None:
         self._signed = None
         super().changed()
