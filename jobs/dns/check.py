@@ -120,7 +120,7 @@ class Check:
             for place, answer in told.answers.items():
                 if answer.dangling and answer.chain[-1] == target:
                     answers[place] = _joined(answer, ends.get(place) or _prevailing(ends))
-                    ways = {other: _joined(answer, end) for other, end in ends.items()}
+                    ways = {other: _joined(answer, end) for other, end in ends.items() if other}
                     answers = {**ways, **answers}
         return told, answers
 
