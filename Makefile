@@ -38,7 +38,7 @@ run: $(VENV)/.run ## the daemon with a database, sinks and sample jobs of its ow
 	@$(BIN)/jobsd demo $(ARGS)
 
 test: $(VENV)/.dev ## all tests; ARGS="-k claim" chooses
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest --forks $(JOBS) $(ARGS)
 
 check: lint types layers test ## the whole law: format, lint, types, layers, tests
 
@@ -62,8 +62,8 @@ bench: $(VENV)/.dev ## measure: drain, pick-up, idle, enqueue, rescue, roles; ea
 bench-short: $(VENV)/.dev ## the same programs on little data: do they run?
 	$(BIN)/python -m benchmarks --short
 
-faults: $(VENV)/.dev ## the long fault runs
-	JOBSD_LONG=1 $(BIN)/python -m pytest tests/faults tests/sql $(ARGS)
+faults: $(VENV)/.dev ## all tests at full size: the long fault runs, every example
+	JOBSD_LONG=1 $(BIN)/python -m pytest $(ARGS)
 
 requirements: $(VENV)/.dev ## which tests prove which row of docs/requirements.md, and which rows are open
 	$(BIN)/python -m tests.requirement_map

@@ -32,6 +32,7 @@ COMMANDS = {
     "domains": ("daemon.cli_domains:domains", "Registered domains: list, show, add, check and remove them."),
     "archive": ("daemon.cli_archive:archive", "Archives: list them, verify them, put their rows back."),
     "kinds": ("daemon.cli_holds:kinds", "Kinds: pause and resume them."),
+    "monitors": ("daemon.cli_monitors:monitors", "Monitors: what is watched, how it is, and what was found."),
     "orgs": ("daemon.cli_orgs:orgs", "Organisations: pause and resume them, and give them weights."),
     "schedules": ("daemon.cli_schedules:schedules", "Schedules: list, pause, resume and run them."),
     "undo": ("daemon.cli_undo:undo", "Take an operation back where nothing has run since."),

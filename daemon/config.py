@@ -28,6 +28,7 @@ from jobs.catalogue.verbs import VERBS
 from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
+from jobs.monitor.settings import MonitorSettings
 from jobs.push.settings import PushSettings
 from jobs.sms.args import LANE
 from jobs.sms.settings import SmsSettings
@@ -87,6 +88,7 @@ class Config:
     push: PushSettings = key(doc="Push messages to browsers.")
     sms: SmsSettings = key(doc="Text messages.")
     dns: DnsSettings = key(doc="DNS checks.")
+    monitor: MonitorSettings = key(doc="What jobs of verb monitor may look at, and who is told.")
     storage: StorageSettings = key(doc="Where archives and exports lie, and links to them.")
     retention: RetentionSettings = key(doc="How long finished work can be looked up.")
 

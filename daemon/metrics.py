@@ -34,6 +34,7 @@ LABELS: dict[str, str] = {
     "result": "`well`, `failed` or `unknown`",
     "schedule": "the schedule's name",
     "action": "what was done: `run` or `skip` a missed tick, `created` or `dropped` a partition",
+    "found": "`ok`, `poor`, `failed` or `unknown`",
     "limit": "the limit's name",
     "table": "the partitioned table",
     "task": "a piece of upkeep or a loop of the daemon",
@@ -137,6 +138,7 @@ class Metrics:
             "class",
             "code",
         )
+        self.monitor_checks = self._counts("monitor_checks_total", "Checks of monitors.", "kind", "found")
         self.endpoint_notices = self._counts(
             "webhook_endpoint_notices_total", "Webhook endpoints that this daemon warned of or disabled.", "notice"
         )

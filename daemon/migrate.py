@@ -24,6 +24,7 @@ PARTITIONED = (
     "job_logs",
     "webhook_events",
     "notification_deliveries",
+    "monitor_checks",
 )
 DAYS_AHEAD = 3
 

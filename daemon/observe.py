@@ -180,6 +180,10 @@ class Observer:
         """So many alike, in the delivery logs' common words."""
         self.metrics.deliveries.child(channel, result, self.metrics.word(code)).inc(attempts)
 
+    def checked(self, kind: str, found: str, checks: int) -> None:
+        """So many alike of one monitor."""
+        self.metrics.monitor_checks.child(self.metrics.kind(kind), found).inc(checks)
+
     def limited(self, limit: str, rows: int, retry_in_s: float) -> None:
         name = self.metrics.name(limit)
         self.metrics.limited.child(name).inc(rows)

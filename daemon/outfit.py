@@ -11,7 +11,8 @@ from jobs.clients import Wanted
 
 def wanted(config: Config) -> Wanted:
     folder = config.daemon.state_dir / "storage"
-    return Wanted(config.webhook, config.email, config.dns, config.push, config.sms, config.storage, folder)
+    channels = (config.webhook, config.email, config.dns, config.push, config.sms)
+    return Wanted(*channels, config.storage, folder, config.monitor)
 
 
 def secret_folders(config: Config) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from daemon.statements import AWAY
 from daemon.upkeep_store import UpkeepStore
 
 _SQL = sql.load("history.sql")
+_MONITORS = sql.load("monitors.sql")
 _FORWARDS = sql.load("forwards.sql")
 
 BATCH = 1000
@@ -166,6 +167,7 @@ class Retention:
             "job_logs": keep.job_logs,
             "webhook_events": keep.webhook_events,
             "notification_deliveries": keep.notification_deliveries,
+            "monitor_checks": keep.monitor_checks,
         }
         tables = await self._days(keeps)
         amiss = [table for table in tables if table.days <= keep.partitions_ahead or table.rows or table.over]
@@ -260,6 +262,8 @@ class Retention:
         while await store.forget_batches(keep.batches, BATCH) == BATCH:
             continue
         while len(await store.fetch(_FORWARDS["forget_forwards"], keep.email_forwards, BATCH)) == BATCH:
+            continue
+        while len(await store.fetch(_MONITORS["forget"], keep.monitor_checks, BATCH)) == BATCH:
             continue
         while (await store.fetch(_SQL["fold"], BATCH))[0][0] == BATCH:
             continue

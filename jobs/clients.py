@@ -17,6 +17,8 @@ from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.email.turns import Turns
 from jobs.loads import Loads
+from jobs.monitor.prober import Prober
+from jobs.monitor.settings import MonitorSettings
 from jobs.push.client import Push
 from jobs.push.settings import PushSettings
 from jobs.secrets import Secrets
@@ -42,6 +44,7 @@ class Wanted:
     sms: SmsSettings = field(default_factory=SmsSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     storage_folder: Path = Path("var/storage")
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Clients:
     push: Push
     sms: Sms
     storage: Storage
+    monitor: Prober
 
     @property
     def webhook(self) -> WebhookSettings:
@@ -79,6 +83,8 @@ class Clients:
             await self.dns.close()
         if kept_by is None or self.templates is not kept_by.templates:
             await self.templates.close()
+        if kept_by is None or self.monitor is not kept_by.monitor:
+            self.monitor.close()
         if kept_by is None:
             self.email_templates.close()
             self.suppressions.close()
@@ -112,6 +118,8 @@ def open_clients(
     dns = before.dns if before and before.wanted.dns == wanted.dns else Resolver(wanted.dns)
     templates = before.templates if before else Templates()
     push = before.push if before and before.wanted.push == wanted.push else Push(wanted.push, secrets)
+    fits = before is not None and before.monitor.fits(wanted.monitor, wanted.dns)
+    monitor = before.monitor if before and fits else Prober(wanted.monitor, wanted.dns)
     return Clients(
         wanted,
         db,
@@ -129,4 +137,5 @@ def open_clients(
         push,
         Sms(wanted.sms, secrets),
         Storage(wanted.storage, wanted.storage_folder, secrets),
+        monitor,
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.email.template import Template
     from jobs.email.turns import Turns
     from jobs.loads import Loads
+    from jobs.monitor.prober import Prober
     from jobs.push.client import Push
     from jobs.secrets import Secrets
     from jobs.sms.client import Sms
@@ -80,6 +81,8 @@ class Tools(Protocol):
     def sms(self) -> Sms: ...
     @property
     def storage(self) -> Storage: ...
+    @property
+    def monitor(self) -> Prober: ...
 
 
 class Progress(Protocol):

@@ -14,7 +14,7 @@ select pg_backend_pid();
 -- Of each partitioned table: how many of the next $1 days' partitions are missing.
 select parent, count(*) filter (where to_regclass(quote_ident(parent || '_' || to_char(day, 'YYYYMMDD'))) is null)::int as missing
 from unnest(array['job_history', 'job_attempts', 'webhook_deliveries', 'email_deliveries', 'domain_checks', 'job_logs',
-                  'webhook_events', 'notification_deliveries']) as parent,
+                  'webhook_events', 'notification_deliveries', 'monitor_checks']) as parent,
      generate_series(now() at time zone 'UTC', now() at time zone 'UTC' + $1::int * interval '1 day', '1 day') as day
 group by parent order by parent;
 

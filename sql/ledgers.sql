@@ -56,6 +56,10 @@ from jsonb_to_recordset($1::text::jsonb) as r (job_id bigint, attempt smallint, 
 -- index domains_pkey
 select domains_said($1::text::jsonb);
 
+-- name: monitor_checks
+-- What checks found; states of monitors, and whom to tell, follow in the commit that ends the attempt.  index monitors_pkey
+select monitor_checks_said($1::text::jsonb);
+
 -- name: job_logs
 -- Lines that jobs logged.  One that may have more than `keep` of them in the table loses its oldest.  The time is the
 -- daemon's, but of today, for which a partition is there.

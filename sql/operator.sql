@@ -139,6 +139,9 @@ select channel, row from (
     union all
     (select 'dns_check', ended_at, to_jsonb(domain_checks)
      from domain_checks where job_id = $1 order by ended_at limit 100)
+    union all
+    (select 'monitor', ended_at, to_jsonb(monitor_checks)
+     from monitor_checks where job_id = $1 order by ended_at limit 100)
 ) as logged
 order by ended_at;
 

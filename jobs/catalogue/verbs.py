@@ -10,6 +10,7 @@ from jobs.catalogue.verb import Verb
 from jobs.cleanup.expire import EXPIRE
 from jobs.cleanup.purge import PURGE
 from jobs.cleanup.tokens import TOKENS
+from jobs.monitor.verb import MONITOR
 from jobs.usage.rollup import ROLLUP
 from jobs.usage.threshold import THRESHOLD
 
@@ -23,6 +24,7 @@ VERBS: dict[str, Verb[Any]] = {
         THRESHOLD,
         EXPORT,
         ERASE,
+        MONITOR,
     )
 }  # fmt: skip
 """By its name in the config."""

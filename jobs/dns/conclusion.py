@@ -92,7 +92,8 @@ def conclude(wanted: Wanted, sighting: Sighting, findings: Mapping[str, Finding]
     """The conclusion by this table; the first row that fits is taken.  `findings`: server → what `judge` made of it.
 
     A *name server* is reached when one of its addresses gave an answer that could be judged; it is silent when none did
-    (timeout, SERVFAIL, REFUSED, lame, blocked, truncated …), so a machine without IPv6 finds nobody silent for it.
+    (timeout, SERVFAIL, REFUSED, lame, blocked, truncated …), so a machine without IPv6 finds nobody silent for it.  One
+    whose name has no address counts as neither: nobody can ask it.
     *Quorum*: so many resolvers say the same as the sighting asks for, or all of them where there are fewer, and more
     than say anything else.
 
@@ -139,7 +140,7 @@ def conclude(wanted: Wanted, sighting: Sighting, findings: Mapping[str, Finding]
         visible_by=evidence.visible_by if verdict == "match" or state == "spreading" else None,
         recheck_s=_recheck_s(evidence, verdict, state, now),
         servers={server: sentences.said(finding) for server, finding in findings.items()},
-        notes=shown.notes if shown else (),
+        notes=(*(shown.notes if shown else ()), *sentences.delegation(sighting)),
         facts=shown.facts if shown else {},
         reason=(shown.reason if shown else "") or ("" if verdict == "match" else state),
         chain=shown.chain if shown else (),
@@ -188,7 +189,7 @@ def _published(sighting: Sighting, evidence: Evidence) -> tuple[Verdict, State]:
         return "indeterminate", "dnssec_broken"
     if evidence.quorum == "match":
         return "match", "match"
-    if not evidence.silent:
+    if evidence.complete:
         return "match", "spreading" if evidence.stale else "match"
     if evidence.vouched:
         return "match", "spreading" if evidence.stale else "match"
@@ -197,7 +198,7 @@ def _published(sighting: Sighting, evidence: Evidence) -> tuple[Verdict, State]:
 
 def _not_published(evidence: Evidence) -> tuple[Verdict, State]:
     """No name server that answered has it."""
-    if not evidence.silent or evidence.quorum in ("mismatch", "absent"):
+    if evidence.complete or evidence.quorum in ("mismatch", "absent"):
         verdict: Verdict = "mismatch" if "mismatch" in evidence.contradicting.values() else "absent"
         return verdict, verdict
     return "indeterminate", "authority_unreachable"

@@ -37,6 +37,11 @@ class Evidence:
     visible_by: datetime | None
     findings: tuple[Finding, ...]
 
+    @property
+    def complete(self) -> bool:
+        """A name server whose name has no address is silent to everybody, so it holds nothing that others could see."""
+        return all(reason == "no_address" for reason in self.silent.values())
+
     def shown(self, verdict: Verdict) -> Finding | None:
         """The finding that shows best what the verdict is about; those of name servers come first.  What is wrong is
         shown where nothing is decided."""
@@ -65,7 +70,7 @@ def weigh(sighting: Sighting, findings: Mapping[str, Finding], now: datetime) ->
         stale=stale,
         mute={server: finding.reason for server, finding in resolvers.items() if finding.verdict == "indeterminate"},
         quorum=_quorum(resolvers, sighting.quorum),
-        vouched=sighting.authentic and any(sighting.resolvers[server].authentic for server in agreeing),
+        vouched=_vouched(sighting, agreeing),
         visible_by=_forgotten_by(stale, now),
         findings=(*authorities.values(), *resolvers.values()),
     )
@@ -106,6 +111,12 @@ def _quorum(resolvers: Mapping[str, Finding], quorum: int) -> Verdict | None:
     if not most or most[0][1] < needed or (len(most) == 2 and most[1][1] == most[0][1]):
         return None
     return most[0][0]
+
+
+def _vouched(sighting: Sighting, agreeing: tuple[str, ...]) -> bool:
+    """All that claim to have validated must agree: which of them is to be believed only the sighting knows."""
+    validated = {server for server, answer in sighting.resolvers.items() if answer.authentic}
+    return sighting.authentic and bool(validated) and validated <= set(agreeing)
 
 
 def _forgotten_by(stale: Mapping[str, Finding], now: datetime) -> datetime | None:

@@ -11,7 +11,7 @@ from jobs.dns.finding import Finding
 from jobs.dns.sighting import Sighting
 from jobs.dns.verdict import Verdict
 
-SHOWN_CHARACTERS = 100
+SHOWN_CHARACTERS = 80
 SHOWN_VALUES = 3
 SHOWN_SERVERS = 4
 
@@ -20,8 +20,8 @@ _THERE = {
     "SPF": "the SPF record of {name}",
     "DKIM": "the DKIM key at {name}",
     "DMARC": "the DMARC record at {name}",
-    "CAA": "the CAA records of {name}",
-    "NS": "the name servers of {name}",
+    "CAA": "the CAA policy of {name}",
+    "NS": "the set of name servers of {name}",
 }
 
 _SILENCE = {
@@ -31,10 +31,17 @@ _SILENCE = {
     "lame": "does not know the zone (lame delegation)",
     "unreachable": "could not be reached",
     "truncated": "sent a truncated answer",
+    "no_route": "has no address that can be reached from here",
+    "no_address": "has no address",
+    "address_unknown": "has an address that nobody could tell",
+    "bogus": "finds its DNSSEC broken",
+    "disagree": "depends on a record about which resolvers disagree",
     "malformed": "sent an answer that cannot be read",
     "cname_loop": "answered with CNAMEs that go in a circle",
     "blocked": "has an address that must not be asked",
     "budget": "was not asked, since the check had asked enough",
+    "too_large": "shows a record that is too long to be read",
+    "too_deep": "is asked about a name with too many labels",
     "macro": "shows a record that depends on each message",
 }
 
@@ -56,7 +63,7 @@ _WRONG = {
     "too_many_mx": "{detail} names more than 10 mail servers, so receivers give up",
     "include_loop": "it includes itself: {detail}",
     "not_included": "nothing in it allows {expected}",
-    "not_allowing": "{expected} is there, but with a sign that does not allow it; it must have none, or a plus",
+    "not_allowing": "{expected} is there, but it, or what leads to it, has a sign that does not allow it; take it away",
     "after_all": "{expected} stands where nobody looks, behind “all”; put it before",
     "not_a_key": "what stands there is no DKIM key: {detail}",
     "revoked": "the key is revoked (its p= is empty)",
@@ -66,9 +73,9 @@ _WRONG = {
     "invalid_policy": "its policy is none that receivers know, so they ignore the record",
     "weak_policy": "its policy ({tag}={policy}, at {at}) is weaker than {expected}",
     "testing": "t=y asks receivers not to apply its policy yet; take it away",
-    "forbidden": "those at {at} do not allow {expected} to issue certificates; add 0 issue “{expected}”",
-    "critical": "those at {at} hold a critical property that certificate authorities do not know",
-    "changed": "they are others than at the last check",
+    "forbidden": "the CAA records at {at} do not allow {expected} to issue certificates; add 0 issue “{expected}”",
+    "critical": "the CAA records at {at} hold a critical property that certificate authorities do not know",
+    "changed": "it is another than at the last check",
 }
 
 
@@ -85,7 +92,7 @@ def tell(wanted: Wanted, sighting: Sighting, evidence: Evidence, verdict: Verdic
         case "servers_disagree":
             text = [_disagreement(what, evidence), *_silent(evidence)]
         case "mismatch" | "absent":
-            text = [_wrong(wanted, evidence, verdict), *_silent(evidence), *_broken(sighting)]
+            text = [_wrong(wanted, evidence, verdict), *_each(evidence), *_silent(evidence), *_broken(sighting)]
         case "authority_unreachable":
             text = _unreachable(wanted, evidence, verdict)
         case "dnssec_broken":
@@ -93,6 +100,14 @@ def tell(wanted: Wanted, sighting: Sighting, evidence: Evidence, verdict: Verdic
         case _:
             text = _nobody_knows(what, evidence)
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in text)
+
+
+def delegation(sighting: Sighting) -> tuple[str, ...]:
+    """Name servers that only one side knows: it works for now, until a resolver asks the one that is no more."""
+    zone, parent, own = sighting.zone, sighting.only_parent, sighting.only_zone
+    extra = [f"the delegation of {zone} names {_list(parent)}, which the zone itself does not"] if parent else []
+    lacking = [f"{zone} itself names {_list(own)}, which its delegation does not"] if own else []
+    return (*extra, *lacking)
 
 
 def there(wanted: Wanted) -> str:
@@ -131,7 +146,7 @@ def _negative(finding: Finding | None) -> str:
         case "nodata":
             return "the name has no record of this type"
         case _:
-            return "no record there is one"
+            return "other records stand under its name, but not this one"
 
 
 def _disagreement(what: str, evidence: Evidence) -> str:
@@ -156,7 +171,14 @@ def _seen(evidence: Evidence) -> str:
 
 
 def _silent(evidence: Evidence) -> list[str]:
-    return [_list(f"{name} {_silence(reason)}" for name, reason in evidence.silent.items())] if evidence.silent else []
+    said = [f"{name} {_silence(reason)}" for name, reason in evidence.silent.items()]
+    return [_list(said) if said[0].startswith("the ") else f"the name server {_list(said)}"] if said else []
+
+
+def _each(evidence: Evidence) -> list[str]:
+    """Who says what, where not all that contradict say the same."""
+    said = [f"{name} {_lacks(verdict)}" for name, verdict in evidence.contradicting.items()]
+    return [f"of your name servers, {_list(said)}"] if len(set(evidence.contradicting.values())) > 1 else []
 
 
 def _silence(reason: str) -> str:
@@ -186,7 +208,7 @@ def _unreachable(wanted: Wanted, evidence: Evidence, verdict: Verdict) -> list[s
             wrong = [f"{name} {_lacks(said)}" for name, said in evidence.contradicting.items()]
             return [f"about {what} no answer is certain: {_list(wrong)}", *silent, _HELD]
         case _:
-            return [f"{_wrong(wanted, evidence, verdict)}, as resolvers see it", *silent]
+            return [f"as resolvers see it, {_wrong(wanted, evidence, verdict)}", *silent]
 
 
 def _dnssec(wanted: Wanted, sighting: Sighting) -> str:
@@ -207,7 +229,7 @@ _HELD = "this is not held against the domain, and is looked at again"
 def _nobody_knows(what: str, evidence: Evidence) -> list[str]:
     if evidence.agreeing or evidence.stale:
         return [
-            f"resolvers do not agree about {what}: {len(evidence.agreeing)} see it as it should be, "
+            f"too few resolvers agree about {what}: {len(evidence.agreeing)} see it as it should be, "
             f"{len(evidence.stale)} do not, {len(evidence.mute)} could not tell",
             _HELD,
         ]
@@ -238,4 +260,6 @@ def _joined(words: list[str]) -> str:
 
 
 def _cut(value: str) -> str:
-    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"
+    """Both ends of a long value: keys and SPF records differ at their ends, if anywhere."""
+    half = SHOWN_CHARACTERS // 2
+    return value if len(value) <= SHOWN_CHARACTERS else f"{value[:half]}…{value[-half:]}"

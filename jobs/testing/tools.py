@@ -20,6 +20,7 @@ from jobs.email.template import Key as TemplateKey
 from jobs.email.template import Template, open_templates
 from jobs.email.turns import Turns
 from jobs.loads import Loads
+from jobs.monitor.prober import Prober
 from jobs.push.client import Push
 from jobs.secrets import Secrets
 from jobs.sms.client import Sms
@@ -56,6 +57,7 @@ class Tools:
     _events: Loads[int, Event] | None = None
     _push: Push | None = None
     _storage: Storage | None = None
+    _monitor: Prober | None = None
     _folder: TemporaryDirectory[str] | None = None
 
     def __post_init__(self) -> None:
@@ -115,6 +117,13 @@ class Tools:
         return self._storage
 
     @property
+    def monitor(self) -> Prober:
+        """Looks at what is really there."""
+        if self._monitor is None:
+            self._monitor = Prober(self.wanted.monitor, self.wanted.dns)
+        return self._monitor
+
+    @property
     def email_templates(self) -> Loads[TemplateKey, Template]:
         if self._email_templates is None:
             self._email_templates = open_templates(self.db)
@@ -164,5 +173,7 @@ class Tools:
         await self.fake_mail.close()
         await self.fake_dns.close()
         await self.templates.close()
+        if self._monitor is not None:
+            self._monitor.close()
         if self._folder is not None:
             self._folder.cleanup()

@@ -12,11 +12,12 @@ import sql
 from jobs.loads import Loads
 from jobs.values import Secret
 from jobs.webhook.headers import BadHeader, check
-from jobs.webhook.judge import Gone
 from jobs.webhook.signing import MAX_SECRETS, Style
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from jobs.webhook.judge import Gone  # it needs the HTTP client, which is a third of what a command imports
 
 _SQL = sql.load("webhooks.sql")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from daemon.embedded import Embedded
+from daemon.embedded import DATABASE, Embedded
 from daemon.migrate import migrate
 from tests.faults.proxy import Proxy
 from tests.life.fleet import PATIENCE_S, Fleet, fleet_on
@@ -43,6 +43,7 @@ async def fragile_server() -> AsyncIterator[Embedded]:
         folder / "postgres", settings={"max_connections": "100", "shared_buffers": "64MB"}, timeout_s=PATIENCE_S
     )
     await server.start()
+    await migrate(server.dsn())  # what its databases are cloned from
     yield server
     await server.stop()
     shutil.rmtree(folder)
@@ -53,9 +54,8 @@ async def fragile_database(fragile_server: Embedded) -> str:
     """The DSN of a new migrated database; it goes with its server."""
     name = f"faults_{next(_numbers)}"
     conn = await asyncpg.connect(fragile_server.dsn("postgres"))
-    await conn.execute(f"create database {name}")
+    await conn.execute(f"create database {name} template {DATABASE}")
     await conn.close()
-    await migrate(fragile_server.dsn(name))
     return fragile_server.dsn(name)
 
 

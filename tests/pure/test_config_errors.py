@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from daemon.config_tree import DEFAULT, Table, file_table
 from daemon.config_values import quoted
 from daemon.toml_source import read_toml
 from jobs.values import key
+from tests.examples import examples
 
 WRONG = """\
 lease = "30s"
@@ -256,7 +256,7 @@ def mutants(draw: st.DrawFn) -> str:
     return NEW.join(lines)
 
 
-@settings(max_examples=1000 if os.environ.get("JOBSD_LONG") else 250)
+@settings(max_examples=examples(300))
 @given(mutants())
 def test_a_mutated_file_is_used_or_refused_with_a_place_and_never_anything_else(text: str) -> None:
     problems = problems_of(text, {})
@@ -272,7 +272,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=8), st.text(max_size=9).map("JOBSD_".__add__))
 def test_any_environment_is_used_or_refused_by_the_variables_name(env: dict[str, str], unknown: str) -> None:
     env[unknown] = ""

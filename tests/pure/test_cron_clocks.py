@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.cron import FIELDS, parse
+from tests.examples import examples
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -140,7 +141,7 @@ def shown(zone: ZoneInfo, start: datetime, end: datetime) -> list[tuple[datetime
     return [(i, wall(i, zone)) for i in (start + n * MINUTE for n in range(1, (end - start) // MINUTE + 1))]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(45))
 @given(minute=minutes, hour=st.sampled_from(["*", "*/2", "*/5"]), weekday=weekdays, change=st.sampled_from(CHANGES))
 def test_a_line_of_every_hour_ticks_whenever_the_clock_fits(
     minute: str, hour: str, weekday: str, change: tuple[str, datetime]
@@ -151,7 +152,7 @@ def test_a_line_of_every_hour_ticks_whenever_the_clock_fits(
     assert parse(line, change[0]).ticks(start, end, 9999) == expected
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(45))
 @given(minute=minutes, hour=hours.filter(lambda h: h[0] != "*"), weekday=weekdays, change=st.sampled_from(CHANGES))
 def test_a_line_of_fixed_hours_ticks_when_the_clock_first_reaches_them(
     minute: str, hour: str, weekday: str, change: tuple[str, datetime]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.cron import Missed, due, parse, stagger_s
+from tests.examples import examples
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -73,7 +74,7 @@ def test_the_newest_of_years_of_minutes_is_found_in_few_steps(monkeypatch: pytes
     assert steps < 50
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(60))
 @given(
     line=st.sampled_from(["*/5 * * * *", "30 2 * * *", "0 0 1 * *", "0 12 * * fri", "*/10 2 * * *", "7 */3 * * 1-5"]),
     start=st.integers(0, 400 * 24 * 60),

@@ -46,3 +46,14 @@ def test_what_is_in_the_database_is_counted_once_in_one_vocabulary(tmp_path: Pat
 def test_what_others_write_there_breaks_nothing(tmp_path: Path) -> None:
     with observer_to(tmp_path / "log") as observer:
         Deliveries(observer).written([ended(1, ("webhook_deliveries", {}), ("notification_deliveries", {}))], {1})
+
+
+def test_checks_of_monitors_are_counted_by_what_they_found(tmp_path: Path) -> None:
+    found = [ended(n, ("monitor_checks", {"outcome": word})) for n, word in enumerate(("ok", "ok", "failed", "ok"))]
+    with observer_to(tmp_path / "log") as observer:
+        Deliveries(observer).written(found, {0, 1, 2})
+        text = observer.metrics.render("")[0].decode()
+    assert sorted(line for line in text.splitlines() if line.startswith("jobsd_monitor_checks_total{")) == [
+        'jobsd_monitor_checks_total{found="failed",kind="k"} 1.0',
+        'jobsd_monitor_checks_total{found="ok",kind="k"} 2.0',
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.windows import most_beyond, most_within
 from daemon.limits import Bucket
 from daemon.slices import Hand, Return
+from tests.examples import examples
 from tests.limits_model import Model
 
 DAEMONS = 4
@@ -137,7 +137,7 @@ def some_step(dice: random.Random, bucket: Bucket) -> Step:
 @pytest.mark.req("JP-08")
 @pytest.mark.parametrize("burst", [1, 2, 3, 10, 100])
 @pytest.mark.parametrize("rate", [20 / 86400, 1.0, 10.0, 40.0, 1000.0])
-@settings(max_examples=20 if os.environ.get("JOBSD_LONG") else 8)
+@settings(max_examples=examples(20))
 @given(seed=st.integers(0, 2**32))
 def test_in_no_window_do_more_start_than_burst_and_rate_allow(rate: float, burst: int, seed: int) -> None:
     bucket = Bucket("l", "", 1 / rate, burst, None)

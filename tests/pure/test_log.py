@@ -27,6 +27,7 @@ from daemon.lines import LINE_MAX, json_line, mask, redact, text_line
 from daemon.log import Bridge, Logger, is_journal
 from jobs.model import Job
 from jobs.values import Secret
+from tests.examples import examples
 
 JOB = Job(7, 1, "webhook", "default", 2, 1, '{"token": "hunter2"}', 0.0)
 
@@ -131,7 +132,7 @@ any_json = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.dictionaries(st.text(), any_json))
 def test_no_value_raises_or_breaks_the_line(fields: dict[str, Any]) -> None:
     for write in (json_line, text_line):

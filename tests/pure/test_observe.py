@@ -262,6 +262,7 @@ SILENT = {
     "sampled",
     "sampling_ended",
     "admin_answered",
+    "checked",
     "delivered",
     "configure",
     "watch_slots",
@@ -435,6 +436,7 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.watch_slots(lambda: {"default": Slots(3, 100)})
     heard.observer.life.admin_answered("/metrics", 200)
     heard.observer.delivered("push", "hard", "gone", 1)
+    heard.observer.checked("shop", "ok", 1)
     heard.observer.upkeep.domain_checked("match")
     heard.observer.upkeep.domain_noticed("verified")
     heard.observer.upkeep.domains_planned(3, 12.5)

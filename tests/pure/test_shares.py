@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from daemon.low_water import MARGIN_S, NEAR_S, WIDE_IN_BACKLOG_S, Start
 from daemon.shares import AGED, FIRST_ASK, Shares, Who
 from daemon.store import Ask, Waiting
+from tests.examples import examples
 
 WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 1.0, 2.0, 3.0, 10.0])
-SOME = settings(max_examples=20)
+SOME = settings(max_examples=examples(30))
 COUNTS = st.lists(st.integers(1, 250), min_size=1, max_size=20)
 
 

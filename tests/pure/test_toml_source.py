@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.toml_source import TomlError, Where, read_toml
+from tests.examples import examples
 
 AWKWARD = '''\
 # [not.a.table] key = 1
@@ -96,7 +97,7 @@ DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=6)
 LAYOUT = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(DOCUMENTS, LAYOUT)
 def test_the_index_knows_exactly_the_keys_tomllib_finds_and_where_they_stand(
     document: dict[str, Any], dice: Any

@@ -62,6 +62,9 @@ select 'o' || n % 100, 'd' || n || '.example', case when n % 3 = 0 then 'pending
 from generate_series(1, 20000) as n;
 update domain_plan set planned_at = now() - interval '1 h';
 alter table domains enable trigger domains_arrived;"""
+_MONITORS = """
+insert into monitors (name, target, version, outcome, checked_at)
+select 'm' || n, 'tcp://x.example:1', 1, 'ok', now() - n * interval '1 s' from generate_series(1, 10000) as n;"""
 _CLAIMS = """
 insert into job_claims (worker_id, ids)
 select worker_id, array_agg(id order by id) from jobs where state = 'running' group by worker_id, (id - 1) / 90;
@@ -115,7 +118,10 @@ async def seed(
     for index in indexes:
         await conn.execute(index["indexdef"])
     await conn.execute(_HISTORY, finished)
-    for rows in (_CLAIMS, *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _DOMAINS, _OTHERS) if others else ())):
+    for rows in (
+        _CLAIMS,
+        *((ENDPOINTS_AND_EVENTS, _DELIVERIES, _MAIL, _DOMAINS, _MONITORS, _OTHERS) if others else ()),
+    ):
         await conn.execute(rows)
     await conn.execute("set session_replication_role = origin; analyze")
 

@@ -18,6 +18,7 @@ import jobs.push.handler
 import jobs.sms.handler
 import jobs.webhook.handler  # noqa: F401  its kind is asked for by name, as those of the four above
 from jobs.registry import KINDS
+from tests.examples import examples
 from tests.sql.rows import Pool
 
 URLS = [
@@ -177,7 +178,7 @@ async def test_sql_tells_the_lane_of_what_is_ordinary(pool: Pool) -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(url, min_size=20, max_size=60), st.lists(text, max_size=20), st.lists(text, max_size=10))
 async def test_sql_and_handlers_agree_on_whatever_is_generated(
     pool: Pool, urls: list[str], domains: list[str], relays: list[str]

@@ -54,6 +54,8 @@ insert into notification_deliveries (job_id, attempt, channel, recipient, outcom
 select n, 1, 'push', '', 'delivered' from generate_series(1, 5000) as n;
 insert into domain_checks (job_id, attempt, domain, verdict, records)
 select n, 1, '', 'match', '[]' from generate_series(1, 5000) as n;
+insert into monitor_checks (job_id, attempt, monitor, target, outcome, state)
+select n, 1, 'm' || n % 100, '', 'ok', 'up' from generate_series(1, 5000) as n;
 insert into job_logs (job_id, attempt, fence, n, level, event)
 select n / 5, 1, 1, n % 5, 'info', '' from generate_series(1, 25000) as n;
 insert into job_undo (operation_id, job_id, did, was)
@@ -61,7 +63,7 @@ select o, id, (array['cancelled', 'retried', 'postponed'])[o - 6], to_jsonb(job_
 from generate_series(7, 9) as o, job_history where id <= 5000;
 update jobs set cancel_asked = '{}' where id in (2, 5, 8);
 analyze job_attempts, webhook_deliveries, email_deliveries, notification_deliveries;
-analyze domain_checks, job_logs, job_undo, jobs"""
+analyze domain_checks, monitor_checks, job_logs, job_undo, jobs"""
 UNBOUND = {
     "jobs",
     "job_undo",
@@ -73,6 +75,7 @@ UNBOUND = {
     "email_deliveries",
     "notification_deliveries",
     "domain_checks",
+    "monitor_checks",
     "job_logs",
     "job_batches",
 }

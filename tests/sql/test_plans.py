@@ -211,7 +211,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         name: (("'[]'",), set())
         for name in (
             *("webhook_deliveries", "email_deliveries", "notification_deliveries", "push_gone"),
-            *("domain_checks", "domains", "job_logs", "email_forwards"),
+            *("domain_checks", "domains", "job_logs", "email_forwards", "monitor_checks"),
         )
     }
     | _LEDGERS_OF_MAIL,
@@ -274,6 +274,13 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "digest_seen": (("14", "'d7'", "'o7'", "100", "1"), {"email_digest_items_job", "email_digest_items_open"}),
         "forget_digest_items": (("2592000", "1000"), {"email_digest_items_age"}),
         "templates": (("'{o7,o8,\"\"}'", "'{t7,t8,t9}'"), {"email_templates_name"}),
+    },
+    "monitors.sql": {
+        "known": (("'m7'",), {"monitors_pkey"}),
+        "list": (("1000",), set()),
+        "show": (("'m7'",), {"monitors_pkey"}),
+        "checks": (("'m7'", "10"), set()),
+        "forget": (("86400", "1000"), {"monitors_age"}),
     },
     "notifications.sql": {"first_tried": (("7",), set())},
     "domains.sql": {

@@ -39,6 +39,10 @@ insert into webhook_events (org_id, event, payload)
 select org, 'a', to_json(org) from unnest(array['acme', 'globex']) as org;
 insert into domain_checks (job_id, attempt, org_id, domain, verdict, records)
 select 901, 1, org, org, 'match', '[]' from unnest(array['acme', 'globex']) as org;
+insert into monitor_checks (job_id, attempt, org_id, monitor, target, outcome, state)
+select 901, 1, org, org, 'tcp://' || org, 'ok', 'up' from unnest(array['acme', 'globex']) as org;
+insert into monitors (name, org_id, target, version, outcome)
+select org, org, 'tcp://' || org, 1, 'ok' from unnest(array['acme', 'globex']) as org;
 insert into job_orgs select org from unnest(array['acme', 'globex']) as org;
 insert into job_audit (actor, action, subject) values ('ann', 'cancel', 'globex');
 insert into job_holds (gate, cause) values ('org:globex', 'pause'), ('queue:globex', 'pause');
@@ -84,6 +88,8 @@ PRODUCER = {
     "the webhooks' log": "select job_id from webhook_deliveries",
     "the mails' log": "select job_id from email_deliveries",
     "the log of pushes": "select job_id from notification_deliveries",
+    "monitors": "select name from monitors",
+    "what they found": "select job_id from monitor_checks",
     "events": "select id from webhook_events",
     "an event for another": "insert into webhook_events (org_id, event, payload) values ('globex', 'a', '1')",
     "endpoints": "select id from webhook_endpoints",
@@ -227,7 +233,7 @@ async def test_readers_and_operators_of_an_organisation_see_its_rows_and_no_othe
     assert {"jobs", "job_history", "job_attempts", "webhook_deliveries", "job_status"} <= seen.keys()
     assert [row for rows in seen.values() for row in rows if "globex" in row or "nobody" in row] == []
     own = ["jobs", "job_history", "job_attempts", "webhook_deliveries", "email_deliveries", "domain_checks", "job_orgs"]
-    own.append("notification_deliveries")
+    own += ["notification_deliveries", "monitors", "monitor_checks"]
     own += ["webhook_endpoints", "webhook_events"]
     assert [table for table in own if not seen[table]] == []
 

@@ -32,13 +32,16 @@ def judge(value: str, answer: Answer) -> Judged:
     Reasons: several_records (RFC 6376, 3.6.2.2: the result is undefined), quoted, not_a_key, revoked (empty p=),
     other_key_type, other_value, no_sha256 (h=), not_for_mail (s=).  Facts: k, h, s, t as published.
     """
-    records = [record for record in answer.values if _is_key(record)]
+    records = [record for record in answer.values if _is_key(text.unquoted(record))]
     if len(records) > 1:
         return mismatch("several_records", count=len(records))
     if not records:
-        return _no_key(answer)
+        return mismatch("not_a_key", detail="no record there has a tag p=")
+    if text.unquoted(records[0]) != records[0]:
+        return mismatch("quoted")
     try:
         found = _tags(records[0])
+        _bytes(found["p"])
     except ValueError as error:
         return mismatch("not_a_key", detail=str(error))
     facts = {name: found[name] for name in ("k", "h", "s", "t") if name in found}
@@ -47,17 +50,8 @@ def judge(value: str, answer: Answer) -> Judged:
     return match(_notes(found), **facts)
 
 
-def _no_key(answer: Answer) -> Judged:
-    if any(_is_key(text.unquoted(record)) for record in answer.values):
-        return mismatch("quoted")
-    return mismatch("not_a_key", detail="no record there has a tag p=")
-
-
 def _difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
-    try:
-        key = _bytes(found["p"])
-    except ValueError:
-        return "not_a_key"
+    key = _bytes(found["p"])
     if not key:
         return "revoked"
     if found.get("k", "rsa").lower() != wanted["k"]:

@@ -19,8 +19,8 @@ async def judge(name: str, value: str, answer: Answer, ask: Ask) -> Judged:
 
     Reasons: no_record (absent), several_records, quoted, syntax, too_many_lookups, too_many_voids, too_many_mx,
     include_loop, broken_include (no_record or several_records further down), not_included, not_allowing (by its
-    qualifier), after_all, macro (what decides depends on the message: cannot be judged).  Facts: lookups, voids,
-    complete (false: the counts are "at least"), path (the domains by way of which ours is allowed).
+    qualifier), after_all, macro (what decides depends on the message: cannot be judged), too_large (nor that).  Facts:
+    lookups, voids, complete (false: the counts are "at least"), path (the domains by way of which ours is allowed).
     """
     found = spf_tree.records(answer)
     if len(found) > 1:

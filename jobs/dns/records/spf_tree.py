@@ -11,6 +11,7 @@ from jobs.dns.answer import Answer
 from jobs.dns.records import spf_record
 from jobs.dns.records.spf_record import ASKING, Term
 from jobs.dns.records.spf_target import Network, Target
+from jobs.dns.records.text import LONGEST
 from jobs.dns.verdict import Ask
 
 LOOKUPS_MAX = 10
@@ -80,13 +81,18 @@ class _Walk:
     async def visit(self, path: tuple[str, ...], record: str, passes: bool) -> None:
         """`passes`: a match in this record is a pass of the whole, so no term on the way here denies it."""
         domain = path[-1]
+        if len(record) > LONGEST:
+            self.tree.complete = False
+            self.tree.unread[domain] = "too_large"
+            return
         try:
             written = spf_record.read(record)
         except ValueError as error:
             self._fault("syntax", domain, str(error))
             return
         terms = _in_force(written)
-        self._note_ignored(term for term in written if term not in terms)
+        heeded = set(map(id, terms))
+        self._note_ignored(term for term in written if id(term) not in heeded)
         await self._fetch(domain, terms)
         for term in terms:
             await self._take(path, term, passes)
@@ -110,7 +116,7 @@ class _Walk:
             case "mx":
                 await self._exchanges(path, domain, term, passes)
             case "ptr":
-                self.tree.notes.append("ptr is slow and not to be used any more (RFC 7208, 5.5)")
+                self._note_reverse(term)
             case "all":
                 self._note_everybody(path, term, passes)
 
@@ -196,6 +202,12 @@ class _Walk:
         if self._target.network is not None or term.kind in ("include", "redirect"):
             self.tree.macros.append(term.text)
         self.tree.complete = self.tree.complete and term.kind not in ("include", "redirect")
+
+    def _note_reverse(self, term: Term) -> None:
+        """What `ptr` allows depends on the reverse names of each sender."""
+        self.tree.notes.append("ptr is slow and not to be used any more (RFC 7208, 5.5)")
+        if self._target.network is not None:
+            self.tree.macros.append(term.text)
 
     def _hidden(self, domain: str, answer: Answer) -> None:
         """An address that could not be asked for may be ours; an include is not hidden by it."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+LONGEST = 16_384
+"""Characters of one record that are read tag by tag or term by term.  A TXT may have 65,535, and reading so many would
+keep everything else waiting; no receiver of mail would read half of it."""
+
 _QUOTED = re.compile(r'\s*(?:"[^"]*"\s*)+')
 
 

@@ -55,7 +55,10 @@ TABLE: list[Row] = [
     (["match", "timeout"], ["match", "nxdomain", "nxdomain"], "indeterminate spreading"),
     (["match", "refused"], ["servfail", "timeout", "timeout"], "indeterminate authority_unreachable"),
     (["match", "lame"], [], "indeterminate authority_unreachable"),
+    (["match", "no_address"], [], "match match"),
+    (["match", "no_address"], ["nxdomain", "nxdomain", "nxdomain"], "match spreading"),
     # one name server silent, the others lack it
+    (["nxdomain", "no_address"], [], "absent absent"),
     (["nxdomain", "timeout"], ["nxdomain", "nxdomain", "match"], "absent absent"),
     (["other", "timeout"], ["other", "other", "other"], "mismatch mismatch"),
     (["nxdomain", "timeout"], ["match", "match", "match"], "indeterminate authority_unreachable"),
@@ -150,6 +153,23 @@ def test_a_negative_answer_without_a_ttl_is_taken_for_the_longest() -> None:
     seen = sighting(["match"], ["nxdomain", "nxdomain"])
     timeless = {server: replace(answer, ttl_s=None) for server, answer in seen.resolvers.items()}
     assert concluded(replace(seen, resolvers=timeless)).visible_by == NOW + timedelta(hours=1)
+
+
+def test_a_validated_answer_vouches_only_where_all_validated_ones_agree() -> None:
+    seen = sighting(["timeout"], ["valid", "other", "timeout"])
+    said = {**seen.resolvers, "r2": replace(seen.resolvers["r2"], authentic=True)}
+    assert concluded(seen).verdict == "indeterminate"
+    alone = sighting(["timeout"], ["valid", "timeout", "timeout"])
+    assert concluded(alone).verdict == "match"
+    assert concluded(replace(alone, resolvers={**alone.resolvers, "r2": said["r2"]})).verdict == "indeterminate"
+
+
+def test_a_delegation_that_differs_from_the_zone_is_told() -> None:
+    seen = replace(sighting(["match"], []), only_parent=("ns8.example",), only_zone=("ns9.example",))
+    assert concluded(seen).notes == (
+        "the delegation of shop.example names ns8.example, which the zone itself does not",
+        "shop.example itself names ns9.example, which its delegation does not",
+    )
 
 
 def test_each_server_is_there_with_what_it_said() -> None:

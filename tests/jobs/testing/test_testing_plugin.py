@@ -60,7 +60,10 @@ def jobs_dsn():
 """
 """For a project's conftest.py, where the server is not the point: one of its own takes longer than its tests."""
 
-CALM = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+UNASKED = ("-p", "no:hypothesispytest", "-p", "no:cov")
+"""Plugins that happen to be installed here, and take long to import."""
+
+CALM = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", *UNASKED)
 
 
 def _pytest(folder: Path, *arguments: str) -> str:
@@ -96,7 +99,7 @@ def test_anyios_plugin_will_do(tmp_path: Path, embedded_server: Embedded) -> Non
         + "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
     )
     (tmp_path / "run.py").write_text(WITHOUT_PYTEST_ASYNCIO)
-    said = _run(tmp_path, "run.py", "-p", "no:asyncio", "-p", "no:cacheprovider")
+    said = _run(tmp_path, "run.py", "-p", "no:asyncio", "-p", "no:cacheprovider", *UNASKED)
     assert re.search(r"\b1 failed, 4 passed\b", said), said
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jobs.model import Done, Failure, Retry
 from jobs.webhook.connections import INTERIM_MAX, Hearing
 from jobs.webhook.faults import SENTENCES
+from tests.examples import examples
 from tests.jobs.webhook.server import OK, Answer, Request, Server, Wire, hangs_up, says
 from tests.jobs.webhook.test_webhook_exchange import small_buffers
 from tests.jobs.webhook.world import World, world
@@ -202,7 +203,7 @@ async def _heard(pieces: Sequence[bytes]) -> tuple[Any, ...]:
 
 
 @given(st.sampled_from([*(row[0] for row in READABLE.values()), *UNREADABLE.values()]), st.data())
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_how_the_network_cuts_an_answer_changes_nothing(answer: bytes, data: st.DataObject) -> None:
     at = data.draw(st.lists(st.integers(0, len(answer)), max_size=12))
     with asyncio.Runner() as runner:
