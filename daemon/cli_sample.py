@@ -8,6 +8,7 @@ from time import monotonic
 
 import click
 
+import sql
 from daemon.cli_options import config_option, confirm, dry_run_option, instant, json_option, yes_option
 from daemon.cli_output import note, print_json, print_rows
 from daemon.cli_session import Session, with_session
@@ -76,6 +77,13 @@ def fill_(
         [{"table": f"app.{table}", "rows": rows} for table, rows in made.items()], ("table", "rows"), as_json=as_json
     )
     note(f"{sum(made.values())} rows {'would be' if dry_run else 'are'} there, after {monotonic() - began:.1f} s")
+
+
+@sample.command(short_help="Print the jobs that it needs, for config.toml.")
+def jobs() -> None:
+    """Sections [jobs.NAME] for the sample's upkeep, with schedules, retentions and a line on each: examples for your
+    own tables, and what `jobsd sample jobs >> config.toml` makes a daemon do."""
+    click.echo(sql.text("reference/jobs.toml"), nl=False)
 
 
 @sample.command("drop", short_help="Take it away.")

@@ -22,6 +22,7 @@ from daemon.demo_screen import Foot, Screen
 from daemon.demo_sinks import HOST, Ports, Sinks
 from daemon.demo_story import Story
 from daemon.demo_teller import Teller
+from daemon.demo_upkeep import Upkeep
 from daemon.embedded import DATABASE, PORT, SUPERUSER, Embedded
 from daemon.pginstall import wheel_bin_dir
 from daemon.statements import AWAY
@@ -113,7 +114,7 @@ class Guest:
         self.muted = story.muted
         letters = Letters(teller, pool, self._sinks.mail, self._home.dkim())
         domains = Domains(teller, pool, self._sinks.dns.customer)
-        return await teller.tell(story, letters, domains, deadline_s=deadline_s)
+        return await teller.tell(story, letters, domains, Upkeep(teller, pool), deadline_s=deadline_s)
 
     async def _settle(self, pool: asyncpg.Pool, samples: dict[int, Sample], deadline_s: float) -> dict[int, str]:
         """How the samples are that have not come to their ends in time."""

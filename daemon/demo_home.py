@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from daemon.config_values import quoted
 from daemon.demo_dns import RESOLVERS, ROOT
 from daemon.demo_sinks import HOST, Ports
+from daemon.demo_upkeep import sections
 from daemon.exits import CONFIG, UNAVAILABLE, Exit
 from daemon.pginstall import server_account
 from jobs.email.dkim_keys import SigningKey, private_key
@@ -176,7 +177,7 @@ class Home:
             state_dir=quoted(str(self.folder)),
             secrets_dir=quoted(str(self.folder / "secrets")),
         )
-        self.settings.write_text(text)
+        self.settings.write_text(f"{text}\n{sections()}")
 
     def write_env(self, socket_folder: Path, port: int, user: str, database: str, first: Path, last: Path) -> None:
         """What `. env` does to a shell: `jobsd` and `psql` mean this demo, whatever they meant before.  Programs are

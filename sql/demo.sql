@@ -6,6 +6,10 @@
 select id, state, attempt, coalesce(result ->> 'verdict', case when state = 'dead' then last_error ->> 'code' else reason end) as why
 from job_status where id = any ($1::bigint[]);
 
+-- name: results
+-- What those of rows $1 came to that are done.  index job_history_id of each partition
+select kind, result from job_history where id = any ($1::bigint[]) and state = 'done' and result is not null;
+
 -- name: backlog
 -- How many rows are not finished, counted up to $1.
 select count(*)::int from (select from jobs limit $1) as unfinished;

@@ -50,6 +50,7 @@ class Check:
         self._told: Once[Told] = Once()
         self._seen: Once[Mapping[str, Answer]] = Once()
         self._one: Once[Answer] = Once()
+        self._heard: Once[Answer] = Once()
 
     @property
     def questions(self) -> int:
@@ -80,11 +81,32 @@ class Check:
         return await self._one.get(f"{name} {rdtype}", ask)
 
     async def published(self, name: str, rdtype: str) -> Answer:
-        """What the name servers say with one voice, and no resolver has heard of it: what most of them say that say
-        anything.  For what a record leads to; of the record itself `sight` tells more."""
-        told, answers = await self._followed(name, Chase(rdtype), ())
-        del told
-        return _prevailing(answers)
+        """What name servers say with one voice, and no resolver has heard of it; for what a record leads to, while of
+        the record itself `sight` tells more.  In the domain it is what most servers of the zone say; elsewhere what the
+        first one says that answers, since nobody there is to be told which of his servers lags behind."""
+        chain: tuple[str, ...] = ()
+        asked = name
+        while True:
+            answer = await self._said(asked, rdtype)
+            chain += answer.chain
+            if not answer.dangling:
+                return replace(answer, chain=chain)
+            asked = chain[-1]
+            if asked in (name, *chain[:-1]) or len(chain) >= MAX_CHAIN:
+                return replace(failed("cname_loop"), chain=chain)
+
+    async def _said(self, name: str, rdtype: str) -> Answer:
+        """One link of a chain."""
+
+        async def ask() -> Answer:
+            cut = await self._walk.cut(name, self._errand)
+            if isinstance(cut, Lost):
+                return cut.failure
+            return await self._walk.any_answer(cut, name, rdtype, self._errand)
+
+        if within(name, self._errand.domain):
+            return _prevailing((await self._tell(name, rdtype)).answers)
+        return await self._heard.get(f"{name} {rdtype}", ask)
 
     def _sighting(
         self, name: str, rdtype: str, told: Told, answers: Mapping[str, Answer], seen: Mapping[str, Answer]
@@ -119,17 +141,19 @@ class Check:
             ends = await self._end(target, chase, (*trail, name))
             for place, answer in told.answers.items():
                 if answer.dangling and answer.chain[-1] == target:
-                    answers[place] = _joined(answer, ends.get(place) or _prevailing(ends))
-                    ways = {other: _joined(answer, end) for other, end in ends.items()}
-                    answers = {**ways, **answers}
+                    end = ends if isinstance(ends, Answer) else ends.get(place) or _prevailing(ends)
+                    answers[place] = _joined(answer, end)
+                    if not isinstance(ends, Answer):
+                        answers = {**{other: _joined(answer, end) for other, end in ends.items()}, **answers}
         return told, answers
 
-    async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer]:
+    async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer] | Answer:
+        """What is said there, by whom; or why nobody is asked."""
         chase.links += 1
         if target in trail or len(trail) >= MAX_CHAIN:
-            return {"": failed("cname_loop")}
+            return failed("cname_loop")
         if chase.links > MAX_LINKS:
-            return {"": failed("budget")}
+            return failed("budget")
         _, ends = await self._followed(target, chase, trail)
         return ends
 

@@ -36,7 +36,7 @@ class Sighting:
     quorum: int
     """So many resolvers must say the same: [dns] quorum, or all of them where there are fewer."""
     name_servers: tuple[str, ...] = ()
-    """Those of `zone`; empty where nothing but a top-level domain was found: who looks whether a domain's have changed
-    must not take an outage for it."""
+    """Those of `zone`; empty where nothing was found, or only a public suffix: whoever looks for a change must not take
+    an outage for one, nor a name that nobody has registered."""
     only_parent: tuple[str, ...] = ()
     only_zone: tuple[str, ...] = ()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import dns.message
 
@@ -23,6 +22,9 @@ TOP_KEPT, TOP_AGE_S = 2_000, 3600.0
 HOSTS_KEPT, HOST_AGE_S = 20_000, 300.0
 SPOTS_TRIED = 8
 """Servers of one zone that are tried for one question on the way."""
+
+NEVER_ASKED = frozenset({"no_route", "blocked"})
+"""Failures without a question: they cost no try."""
 
 DEPTH_OF_TENANTS = 2
 """Labels of the least name that can be somebody's own."""
@@ -74,7 +76,8 @@ class Walk:
         Nobody who looks for one waits for somebody else who does: two zones whose servers are named in each other would
         wait for ever.
         """
-        if kept := self._hosts.get(host):
+        ours = within(host, errand.domain)
+        if not ours and (kept := self._hosts.get(host)):
             return kept
         onward = errand.leads_to(host)
         if onward is None or "\\" in host or host == ROOT:
@@ -86,7 +89,7 @@ class Walk:
         found = tuple(value for answer in answers for value in answer.values)
         if not found:
             return "address_unknown" if any(answer.outcome == "error" for answer in answers) else "no_address"
-        if not within(host, errand.domain):
+        if not ours:
             self._hosts.put(host, found, min(HOST_AGE_S if a.ttl_s is None else a.ttl_s for a in answers))
         return found
 
@@ -129,37 +132,39 @@ class Walk:
 
         One try each and then from the beginning, since somebody who is silent costs `timeout` each time.
         """
-        spoken: set[Spot] = set()
+        settled: set[Spot] = set()
         failure = failed("no_address")
         tried = 0
         while True:
             before = tried
-            async for spot in self._spots(cut, errand):
-                if spot in spoken:
-                    continue
-                if tried >= max(self._tries, SPOTS_TRIED):
-                    return None, failure
-                tried += 1
-                reply = await self._authorities.ask(spot, name, rdtype, errand, tries=1)
-                found = reply if isinstance(reply, Answer) else read(reply, name, cut.zone)
-                if not isinstance(found, Answer) or found.outcome != "error":
-                    return spot, found
-                failure = found
-                if not errand.silences[spot.address]:
-                    spoken.add(spot)
+            for host in (None, *self._bare(cut, errand)):
+                for spot in self._ordered(await self._spots(cut, host, errand), errand):
+                    if spot in settled:
+                        continue
+                    if tried >= max(self._tries, SPOTS_TRIED):
+                        return None, failure
+                    reply = await self._authorities.ask(spot, name, rdtype, errand, tries=1)
+                    found = reply if isinstance(reply, Answer) else read(reply, name, cut.zone)
+                    if not isinstance(found, Answer) or found.outcome != "error":
+                        return spot, found
+                    failure = found
+                    tried += found.reason not in NEVER_ASKED
+                    if not errand.silences[spot.address]:
+                        settled.add(spot)
             if tried == before or tried >= self._tries or failure.reason == "budget":
                 return None, failure
 
-    async def _spots(self, cut: Cut, errand: Errand) -> AsyncIterator[Spot]:
-        """The zone's servers, likeliest first; those without glue are looked up only when the others have failed."""
-        for spot in self._ordered(cut.glue, errand):
-            yield spot
-        bare = (host for host, glue in cut.hosts.items() if not glue)
-        for host in islice(bare, 2 if errand.trail else SPOTS_TRIED):
-            found = await self.addresses(host, errand)
-            if not isinstance(found, str):
-                for spot in self._ordered([Spot(host, address) for address in found], errand):
-                    yield spot
+    def _bare(self, cut: Cut, errand: Errand) -> list[str]:
+        """Servers without glue, which are looked up only when the others have failed."""
+        bare = [host for host, glue in cut.hosts.items() if not glue]
+        return bare[: 2 if errand.trail else SPOTS_TRIED]
+
+    async def _spots(self, cut: Cut, host: str | None, errand: Errand) -> Sequence[Spot]:
+        """Those of a host without glue; None: all that have some."""
+        if host is None:
+            return cut.glue
+        found = await self.addresses(host, errand)
+        return () if isinstance(found, str) else [Spot(host, address) for address in found]
 
     def _ordered(self, spots: Sequence[Spot], errand: Errand) -> list[Spot]:
         """Those who answer and can be asked at once first, and not always the same."""
@@ -168,14 +173,15 @@ class Walk:
 
     def _met(self, cut: Cut, errand: Errand) -> Cut:
         errand.cuts[cut.zone] = cut
-        if depth(cut.zone) == 1 and not within(cut.zone, errand.domain):
+        if depth(cut.zone) == 1 and cut.zone != errand.domain:
             self._tops.put(cut.zone, cut, cut.ttl_s)
         return cut
 
     def _deepest(self, name: str, errand: Errand) -> Cut:
         at = name
         while at != ROOT:
-            if cut := errand.cuts.get(at) or (self._tops.get(at) if depth(at) == 1 else None):
+            top = self._tops.get(at) if depth(at) == 1 and at != errand.domain else None
+            if cut := errand.cuts.get(at) or top:
                 return cut
             at = parent(at)
         return self._root

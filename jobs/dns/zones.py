@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 
 import dns.message
 
-from jobs.dns import published
+from jobs.dns import published, suffixes
 from jobs.dns.answer import Answer
 from jobs.dns.authority import Authorities
-from jobs.dns.delegation import Cut, Spot, Zone, depth, within
+from jobs.dns.delegation import ROOT, Cut, Spot, Zone, within
 from jobs.dns.errand import Errand
 from jobs.dns.exchange import Reply
 from jobs.dns.referral import leaves, own_servers
-from jobs.dns.walk import DEPTH_OF_TENANTS, Walk
+from jobs.dns.walk import Walk
 
 HOSTS_MAX = 16
 """Name servers of one zone that are asked; with 13 a referral is full."""
@@ -23,8 +23,8 @@ HOSTS_MAX = 16
 SPOTS_MAX = 32
 """Their addresses."""
 
-TOP_SPOTS = 4
-"""Servers of a top-level domain that are asked for a name which nobody has registered: they are not its owner's."""
+SUFFIX_SPOTS = 3
+"""Servers of a public suffix that are asked, of each family."""
 
 
 class Zones:
@@ -38,9 +38,8 @@ class Zones:
         People change one and forget the other, and resolvers use either; so a server that stands in one place only is
         asked too, and told of.
         """
-        if depth(cut.zone) < DEPTH_OF_TENANTS:
-            glue = cut.glue
-            return Zone(name=cut.zone, spots=tuple(random.sample(glue, k=min(TOP_SPOTS, len(glue)))))
+        if cut.zone == ROOT or await suffixes.is_nobodys(cut.zone):
+            return await self._some(cut, errand)
         spots, homeless = await self._settled(cut.hosts, errand)
         own = await self._own(cut.zone, spots[:SPOTS_MAX], errand)
         own = await self._with_addresses(cut, own, errand)
@@ -66,6 +65,16 @@ class Zones:
         messages = [reply for reply in replies.values() if isinstance(reply, dns.message.Message)]
         answers = {spot: _read(reply, name, rdtype, zone.name) for spot, reply in replies.items()}
         return answers, any(leaves(message, name, zone.name) for message in messages)
+
+    async def _some(self, cut: Cut, errand: Errand) -> Zone:
+        """A public suffix: a name in its zone is one that nobody has registered, and the servers are not its owner's.
+        Some of each family, since this machine may have no way to the other."""
+        hosts = random.sample(sorted(cut.hosts), k=min(SUFFIX_SPOTS, len(cut.hosts)))
+        spots, homeless = await self._settled({host: cut.hosts[host] for host in hosts}, errand)
+        random.shuffle(spots)
+        six = [spot for spot in spots if ":" in spot.address]
+        four = [spot for spot in spots if ":" not in spot.address]
+        return Zone(name=cut.zone, spots=(*four[:SUFFIX_SPOTS], *six[:SUFFIX_SPOTS]), homeless=homeless)
 
     async def _own(self, zone: str, spots: Iterable[Spot], errand: Errand) -> dict[str, tuple[str, ...]]:
         """The NS set by the zone's own word; where its servers disagree, all that any of them names."""

@@ -97,7 +97,7 @@ class RollupSettings(BatchSettings):
             raise ValueError("sums: add up a column, or count rows in count_column")
         try:
             ZoneInfo(self.bucket_timezone)
-        except (ValueError, OSError):
+        except (KeyError, ValueError, OSError):  # none of that name, none that can be one
             raise ValueError(
                 f'bucket_timezone: {self.bucket_timezone!r} is none; write it like "Europe/Warsaw"'
             ) from None

@@ -90,7 +90,7 @@ class ThresholdSettings(BatchSettings):
             raise ValueError("thresholds: give percents from 1 to 1000")
         try:
             ZoneInfo(self.usage_timezone)
-        except (ValueError, OSError):
+        except (KeyError, ValueError, OSError):  # none of that name, none that can be one
             raise ValueError(
                 f'usage_timezone: {self.usage_timezone!r} is none; write it like "Europe/Warsaw"'
             ) from None

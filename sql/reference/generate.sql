@@ -224,10 +224,11 @@ select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 80), f.acc
 from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n;
 
 -- name: bandwidth
--- Of the last 60 days; one row in fifty is up to three days late, the others a few minutes.
+-- Of the last 60 days; one row in fifty is up to three days late, the others a few minutes.  Enough for some to use up
+-- their plan.
 insert into app.bandwidth (id, account_id, bytes, emails, happened_at, recorded_at)
 select n, pg_temp.account(f.seed, pg_temp.few(pg_temp.dice(f.seed, n, 85), f.accounts)),
-       pg_temp.size(pg_temp.dice(f.seed, n, 86)), 1 + floor(9 * pg_temp.dice(f.seed, n, 87))::int,
+       4 * pg_temp.size(pg_temp.dice(f.seed, n, 86)), 1 + floor(9 * pg_temp.dice(f.seed, n, 87))::int,
        came - pg_temp.dice(f.seed, n, 88) * case when n % 50 = 0 then interval '3 days' else interval '5 minutes' end, came
 from pg_temp.fill f cross join generate_series($1::bigint, $2::bigint) as n,
     lateral (select pg_temp.since(f.now, '60 days', n, f.bandwidth) as came) as at;

@@ -42,6 +42,15 @@ async def test_each_command_says_what_it_did_and_a_dry_run_what_it_would_do(
     assert await pool.fetchval("select to_regnamespace('app')") is None
 
 
+async def test_its_jobs_are_a_config_that_finds_its_tables(terminal: Terminal) -> None:
+    terminal.configure((await terminal.ok("sample", "jobs")).out)
+    said = await terminal("config", "check", "--database")
+    assert said.code == 78
+    assert "there is no table app.sessions" in said.err + said.out
+    await terminal.ok("sample", "install")
+    await terminal.ok("config", "check", "--database")
+
+
 async def test_a_migration_never_makes_it(terminal: Terminal, pool: asyncpg.Pool) -> None:
     await terminal.ok("migrate")
     assert await pool.fetchval("select to_regnamespace('app')") is None

@@ -388,6 +388,25 @@ async def test_what_it_tells_of_mail_is_what_the_database_says(once: Running) ->
         await server.stop()
 
 
+@pytest.mark.req("BJ-10", "BJ-11")
+async def test_what_it_tells_of_upkeep_is_what_the_database_says(once: Running) -> None:
+    assert once.end() == 0, once.text
+    told = " ".join(once.text.split())
+    events = re.search(r"(\d+) events the first time, 0 the second", told)
+    assert events, told
+    server = Embedded(once.folder / "postgres")
+    conn = await asyncpg.connect(await server.start())
+    try:
+        assert await conn.fetchval("select count(*) from app.usage_events") == int(events[1]) > 0
+        late = "select count(*) from app.spam_quarantine where quarantined_at < now() - interval '31 days'"
+        assert await conn.fetchval(late) == 0
+        sums = "select sum(bytes_used) = (select sum(bytes) from app.bandwidth) from app.bandwidth_daily"
+        assert await conn.fetchval(sums)
+    finally:
+        await conn.close()
+        await server.stop()
+
+
 def test_rows_that_did_not_end_in_time_are_named_and_make_it_fail(once: Running) -> None:
     once.end()
     hasty = piped(once.folder, "-c", ONCE.replace("once=True", "once=True, deadline_s=0.0"))

@@ -106,6 +106,23 @@ async def test_each_thing_is_found_done_and_then_over(
     assert await done(chores) == [], "the second row of the key waits, and is looked at now and then"
 
 
+@pytest.mark.req("BJ-20")
+async def test_domains_that_are_due_are_checked_and_how_late_that_is_is_known(
+    pool: Pool, chores: Chores, observer: Observer
+) -> None:
+    await pool.execute("insert into domains (domain) values ('shop.example')")
+    await pool.execute("delete from jobs")
+    await pool.execute("update domains set next_check_at = now() - interval '1 minute'")
+    await pool.execute("update domain_plan set planned_at = now() - interval '1 minute'")
+    assert await done(chores) == ["domains"]
+    assert await pool.fetchval("select count(*) from jobs where kind = 'domain_check'") == 1
+    late_s = observer.metrics.registry.get_sample_value("jobsd_domains_late_seconds")
+    assert late_s == pytest.approx(60, abs=30)
+    assert await done(chores) == ["domains"], "once more, to see that nothing is late"
+    assert observer.metrics.registry.get_sample_value("jobsd_domains_late_seconds") == 0
+    assert await done(chores) == []
+
+
 async def test_what_comes_back_from_the_dead_and_is_not_wanted_ends_at_once(
     pool: Pool, chores: Chores, store: Store, worker: Worker, insert: Insert, desk: asyncpg.Connection
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -43,6 +45,20 @@ def hasty(server: DnsServer) -> Resolver:
 async def internet() -> AsyncIterator[Internet]:
     async with Internet() as internet:
         yield internet
+
+
+class _Socket(socket.socket):
+    """One of a machine without IPv6."""
+
+    def connect(self, place: Any) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        super().connect(place)
+
+
+@pytest.fixture
+def no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.dns.datagram.socket.socket", _Socket)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-
 import pytest
 
 from jobs.dns.answer import Answer
@@ -13,10 +10,6 @@ from tests.jobs.dns.internet import Internet, Zone
 from tests.jobs.dns.internet_faults import Fault
 
 NAME = "_token.shop.test"
-
-
-class _Socket(socket.socket):
-    """One whose methods a test may replace."""
 
 
 async def sight_one(
@@ -69,7 +62,7 @@ async def test_a_server_that_does_not_answer_is_asked_three_times(internet: Inte
     shop = await internet.zone("shop.test", servers=len(faults))
     shop.add(f"{NAME} TXT token=1")
     for server, fault in zip(shop.servers, faults, strict=True):
-        server.fault(fault, name=NAME)
+        server.fault(fault, name=NAME, type="TXT")
     said = (await here(timeout=0.5).sight(NAME, "TXT", visible=False)).authorities
     assert [answer.reason for answer in said.values()] == list(faults.values())
     assert [server.asked[NAME, "TXT", "udp"] for server in shop.servers] == [3] * len(faults)
@@ -122,22 +115,13 @@ async def test_names_are_asked_in_letters_of_any_case_by_ids_that_nobody_guesses
 
 
 async def test_a_family_that_this_machine_has_no_way_to_says_nothing_of_the_server(
-    internet: Internet, here: Here, monkeypatch: pytest.MonkeyPatch
+    internet: Internet, here: Here, no_ipv6: None
 ) -> None:
     """Unless there is no other way to the zone either."""
     shop = await internet.zone("shop.test", servers=1)
     shop.add(f"{NAME} TXT token=1")
     address = shop.servers[0].address
     shop.set("ns1.shop.test", "AAAA", "::1")
-    connect = socket.socket.connect
-
-    def no_ipv6(sock: socket.socket, place: tuple[str, int]) -> None:
-        if ":" in place[0]:
-            raise OSError(errno.ENETUNREACH, "Network is unreachable")
-        connect(sock, place)
-
-    monkeypatch.setattr("jobs.dns.datagram.socket.socket", _Socket)
-    monkeypatch.setattr(_Socket, "connect", no_ipv6)
     resolver = here(allow_addresses=("127.53.0.0/16", "::1/128"))
     said = (await resolver.sight(NAME, "TXT", visible=False)).authorities
     assert {place: answer.said for place, answer in said.items()} == {f"ns1.shop.test ({address})": "answer"}

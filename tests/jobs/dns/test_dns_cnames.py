@@ -86,6 +86,33 @@ async def test_a_target_below_a_cut_of_the_same_zone_is_asked_there(internet: In
     assert {answer.values for answer in said.values()} == {("key",)}
 
 
+async def test_what_a_record_leads_to_is_asked_of_one_server_elsewhere(internet: Internet, here: Here) -> None:
+    shop, hoster = await internet.zone("shop.test"), await internet.zone("hoster.example", servers=3)
+    shop.add("shop.test TXT v=spf1", "in.shop.test CNAME out.hoster.example.", "lost.shop.test CNAME in.shop.test.")
+    shop.at(1).remove("shop.test", "TXT")
+    hoster.add("out.hoster.example TXT key")
+    hoster.servers[0].fault("servfail")
+    hoster.servers[1].fault("refused")
+    async with here().check("shop.test") as check:
+        for name in ("out.hoster.example", "in.shop.test", "lost.shop.test"):
+            assert (await check.published(name, "TXT")).values == ("key",)
+        assert (await check.published("lost.shop.test", "TXT")).chain == ("in.shop.test", "out.hoster.example")
+        assert (await check.published("shop.test", "TXT")).values == ("v=spf1",)
+        assert (await check.published("shop.test", "MX")).outcome == "nodata"
+        assert (await check.published("gone.hoster.example", "TXT")).outcome == "nxdomain"
+    assert hoster.servers[2].asked["out.hoster.example", "TXT", "udp"] == 1
+    assert not any(resolver.asked for resolver in internet.resolvers)
+
+
+async def test_what_leads_in_a_circle_is_not_published(internet: Internet, here: Here) -> None:
+    one, other = await internet.zone("one.test"), await internet.zone("other.test")
+    one.add("a.one.test CNAME b.other.test.")
+    other.add("b.other.test CNAME a.one.test.")
+    async with here().check("one.test") as check:
+        answer = await check.published("a.one.test", "TXT")
+    assert (answer.reason, answer.chain) == ("cname_loop", ("b.other.test", "a.one.test"))
+
+
 async def test_a_cname_asked_for_is_not_followed(internet: Internet, here: Here) -> None:
     shop = await internet.zone("shop.test")
     shop.add(f"{NAME} CNAME shop.keys.hoster.example.")
@@ -102,6 +129,7 @@ async def test_a_circle_through_several_zones_ends(internet: Internet, here: Her
     async with here().check(names[0]) as check:
         said = (await check.sight(names[0], "TXT", visible=False)).authorities
         assert {answer.reason for answer in said.values()} == {"cname_loop"}
+        assert {place.partition(" ")[0] for place in said} == {f"ns1.zone{n}.test" for n in range(links)}
         assert check.questions < 20 * links
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.dns.sighting import Sighting
 from jobs.dns.walk import TOP_AGE_S
+from jobs.dns.zones import SUFFIX_SPOTS
 from tests.jobs.dns.conftest import Here
 from tests.jobs.dns.internet import Internet, Zone
 
@@ -156,6 +157,26 @@ async def test_what_nobody_registered_does_not_exist(internet: Internet, here: H
     assert {answer.outcome for answer in sighting.authorities.values()} == {"nxdomain"}
 
 
+async def test_a_public_suffix_of_several_labels_is_not_its_owners_zone(internet: Internet, here: Here) -> None:
+    """Here one whose parent's servers serve it too, and one with servers of its own that have no glue."""
+    uk = await internet.zone("uk", servers=5)
+    await internet.zone("co.uk", on=uk.servers)
+    hoster = await internet.zone("hoster.example", servers=5)
+    await internet.zone("github.io", on=hoster.servers)
+    for name, zone in (("shop.co.uk", "co.uk"), ("shop.github.io", "github.io")):
+        sighting = await here().sight(name, "TXT", visible=False)
+        assert (sighting.zone, sighting.name_servers, len(sighting.authorities)) == (zone, (), SUFFIX_SPOTS)
+        assert {answer.outcome for answer in sighting.authorities.values()} == {"nxdomain"}
+
+
+async def test_a_machine_without_ipv6_finds_its_way(internet: Internet, here: Here, no_ipv6: None) -> None:
+    """However many addresses it has no way to."""
+    await internet.zone("shop.test")
+    roots = (*(f"2001:db8::{n}" for n in range(50)), *(server.address for server in internet.root.servers))
+    sighting = await here(roots=roots).sight(TOKEN, "TXT", visible=False)
+    assert (sighting.zone, len(sighting.authorities)) == ("shop.test", 2)
+
+
 async def test_what_a_registrar_changes_is_seen_by_the_next_check(internet: Internet, here: Here) -> None:
     """Only delegations of top-level domains are kept from one check to the next."""
     old = await internet.zone("shop.test", ttl=86400)
@@ -173,8 +194,25 @@ async def test_what_a_registrar_changes_is_seen_by_the_next_check(internet: Inte
     assert not [name for name, _, _ in internet.root.asked if name.endswith(".test")]
 
 
+async def test_addresses_of_other_peoples_servers_are_kept_for_minutes_and_of_ones_own_not_at_all(
+    internet: Internet, here: Here
+) -> None:
+    hoster = await internet.zone("hoster.example", servers=1)
+    guest = await internet.zone("guest.test", on=hoster.servers)
+    resolver = here()
+    await resolver.sight("guest.test", "TXT", visible=False)
+    hoster.servers[0].forget()
+    await resolver.sight("guest.test", "TXT", visible=False)
+    assert not hoster.asked["ns1.hoster.example", "A", "udp"]
+    async with resolver.check("hoster.example") as check:
+        await check.sight("guest.test", "TXT", visible=False)
+    assert guest.asked["ns1.hoster.example", "A", "udp"]
+
+
 async def test_a_check_of_a_top_level_domain_believes_nothing_of_before(internet: Internet, here: Here) -> None:
     resolver = here()
+    await resolver.sight("shop.test", "TXT", visible=False)
+    internet.forget()
     for times in (1, 2):
         await resolver.sight("test", "TXT", visible=False)
         assert internet.root.asked["test", "SOA", "udp"] == times

@@ -70,6 +70,15 @@ async def test_a_domain_is_verified_by_its_token_and_its_owner_is_told(registry:
     assert {s.partition(" ")[0] for s in first["records"][0]["servers"]} == {"ns1.shop.test", "ns2.shop.test"}
 
 
+async def test_who_is_told_is_the_operators_to_say(registry: Registry, internet: Internet, shop: Zone) -> None:
+    token = await registry.register("shop.test", contact="ann@shop.test")
+    publish(shop, token)
+    registry.resolver = resolver(internet, notify=())
+    assert (await registry.check("shop.test"))["state"] == "verified"
+    assert await registry.told() == []
+    assert await registry.pool.fetchval("select count(*) from jobs where kind = 'email'") == 0
+
+
 async def test_the_first_check_and_those_of_what_is_not_published_ask_no_resolver(
     registry: Registry, shop: Zone, internet: Internet
 ) -> None:
