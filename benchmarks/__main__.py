@@ -21,6 +21,7 @@ from benchmarks import (
     limits,
     neighbour,
     pickup,
+    purge,
     rescue,
     roles,
     slow_endpoints,
@@ -47,6 +48,7 @@ async def main() -> bool:
         await dns.main(),
         await limits.main(),
         await history.main(),
+        await purge.main(),
         await roles.main(),
     ]
     return all(fine)
@@ -69,6 +71,7 @@ async def short() -> None:
         drain.main(2_000, 1),
         enqueue.main(200, 2_000, 1),
         history.main(10_000),
+        purge.main(10_000, 50),
         roles.main(3, 20),
     ]
     room = asyncio.Semaphore(TOGETHER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -38,6 +39,7 @@ class Parking:
         self._whole = setup
         self._asked = asyncio.Event()
         self._seen: dict[str, JobSettings] = {}
+        self._whole_at = 0.0
         self.parked: dict[str, str] = dict.fromkeys(setup.config.jobs, UNKNOWN)
         """Why, by job."""
 
@@ -71,14 +73,19 @@ class Parking:
                 self._observer.keeper_failed("parking", error)
 
     async def look(self) -> None:
-        """Ask the database about each job, and serve those it has the tables of.  Raises one of AWAY."""
+        """Ask the database about those that are parked, and now and then about each job; serve those it has the tables
+        of.  Raises one of AWAY."""
         jobs = self._whole.config.jobs
-        if not jobs:
+        every = monotonic() >= self._whole_at
+        asked = {name: settings for name, settings in jobs.items() if every or name in self.parked}
+        if not asked:
             return
         async with self._pool.acquire() as conn:
-            found = {name: await _reason(conn, settings) for name, settings in jobs.items()}
+            found = {name: await _reason(conn, settings) for name, settings in asked.items()}
         if self._whole.config.jobs is not jobs:
             return  # a reload came meanwhile, and has asked again
+        if every:
+            self._whole_at = monotonic() + USUAL_S
         self._seen = dict(jobs)
         self._park({name: reason for name, reason in found.items() if reason is not None})
 

@@ -168,7 +168,7 @@ class Parts:
     def _count_upkeep(self, batch: Sequence[Transition], ours: Collection[int]) -> None:
         """What jobs of the config say they have done, in numbers."""
         jobs = self._reload.config.jobs
-        for t in batch:
+        for t in batch if jobs else ():
             if t.job.kind in jobs and t.state == "done" and t.job.id in ours and isinstance(t.result, dict):
                 self._observer.upkeep.job_rows(t.job.kind, t.result)
 

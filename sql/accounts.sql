@@ -27,6 +27,11 @@ group by n.nspname, c.relname order by n.nspname, c.relname limit 20000;
 -- The mail that says an export is ready: args $1, of organisation $2; a second one with the key $3 adds no row.
 insert into jobs (kind, args, org_id, priority, idempotency_key) values ('email', $1::jsonb, $2, 1, $3);
 
+-- name: planned_once
+-- For the session of an erasure: the checks of foreign keys are statements too, one for each deleted row, and planning them anew
+-- costs several times what they do.  Tables are reached by their indexes, as for every job of the catalogue.
+select set_config('plan_cache_mode', 'auto', false);
+
 -- name: snapshot
 -- This transaction waits for the storage between two statements, and may.
 select set_config('idle_in_transaction_session_timeout', '0', true);

@@ -11,7 +11,7 @@ select found.oid, wanted.name as asked, found.relkind::text as kind, found.sql, 
            case when has_table_privilege(found.oid, 'insert') then 'insert' end,
            case when has_table_privilege(found.oid, 'update') then 'update' end,
            case when has_table_privilege(found.oid, 'delete') then 'delete' end], null) as rights,
-       current_user::text as role,
+       current_user::text as role, row_security_active(found.oid) as filtered,
        (select json_agg(json_build_object(
                    'name', a.attname, 'sql', quote_ident(a.attname), 'type', format_type(a.atttypid, a.atttypmod),
                    'base', format_type(case when y.typtype = 'd' then y.typbasetype else y.oid end, null),

@@ -31,6 +31,19 @@ async def fetched(work: Work[Any], text: str, values: Sequence[Any]) -> list[Any
     return rows
 
 
+class Stuck:
+    """Counts batches that changed nothing: a trigger or a policy that keeps rows must not keep us for ever."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._idle = 0
+
+    def after(self, count: int) -> None:
+        self._idle = 0 if count else self._idle + 1
+        if self._idle >= TRIES:
+            raise Retry(f"rows of {self._table.asked} stay, whatever is done; look at its triggers", code="stuck")
+
+
 class Clearing:
     """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of
     one account's rows, `noted_each` beside one of many accounts'."""
@@ -80,15 +93,19 @@ class Clearing:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    async def _delete(self, name: str, account: Account, condition: Condition) -> None:
+    async def _delete(self, name: str, account: Account, condition: Condition, by: Sequence[str] = ()) -> None:
+        """`by`: columns that the condition is about, where it is dear to ask again: the rows are named by them, too."""
         table = self._held.tables[name]
         dependents = self._held.ties.dependents.get(name, ())
-        while page := await self._paced(table, partial(self._page, table, dependents, condition)):
+        named = [*table.key, *(table.columns[column] for column in by)]
+        again = _nothing_more if by else condition
+        stuck = Stuck(table)
+        while page := await self._paced(table, partial(self._page, table, named, dependents, condition)):
             for edge in dependents:
                 await self._dependents(edge, account, page)
-            keys = [row[: len(table.key)] for row in page]
+            rows = [row[: len(named)] for row in page]
             await self._remove_files(name, page)
-            await self._paced(table, partial(self._deleted, table, keys, account, condition), rest=True)
+            stuck.after(await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True))
 
     async def _dependents(self, edge: Edge, account: Account, page: Sequence[Any]) -> None:
         """Rows of a table that says nothing of accounts, by the rows that they point to."""
@@ -96,13 +113,19 @@ class Clearing:
         names = _pointed(self._held.ties.dependents[edge.parent])
         values = [[row[names[column]] for column in edge.parent_columns] for row in page]
         columns = [child.columns[column] for column in edge.columns]
-        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters))
+        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters), edge.columns)
+
+    async def _set(self, table: Table, columns: Sequence[str], condition: Condition) -> None:
+        stuck = Stuck(table)
+        while page := await self._paced(table, partial(self._page, table, table.key, (), condition)):
+            rows = [row[: len(table.key)] for row in page]
+            stuck.after(await self._paced(table, partial(self._blanked, table, rows, columns, condition), rest=True))
 
     async def _page(
-        self, table: Table, dependents: Sequence[Edge], condition: Condition, rows: int
+        self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition, rows: int
     ) -> tuple[list[Any], int]:
         parameters = Parameters(self._work.now)
-        shown = [_shown(column, alias("k", n)) for n, column in enumerate(table.key, 1)]
+        shown = [_shown(column, alias("k", n)) for n, column in enumerate(named, 1)]
         shown += [_shown(table.columns[column], name) for column, name in _pointed(dependents).items()]
         if table.sql in self._files:
             shown.append(_shown(table.columns[self._files[str(table.sql)]], FILE))
@@ -113,34 +136,35 @@ class Clearing:
         return found, len(found)
 
     async def _deleted(
-        self, table: Table, keys: Sequence[Sequence[str]], account: Account, condition: Condition, _rows: int
+        self,
+        table: Table,
+        named: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        account: Account,
+        again: Condition,
+        _most: int,
     ) -> tuple[int, int]:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "delete",
             table=table.sql,
-            same=among(table.key, keys, parameters),
-            condition=condition(parameters),
+            same=among(named, rows, parameters),
+            condition=again(parameters),
             noted=self._noted(account, parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
         self.rows += count
         return count, count
 
-    async def _set(self, table: Table, columns: Sequence[str], condition: Condition) -> None:
-        while page := await self._paced(table, partial(self._page, table, (), condition)):
-            keys = [row[: len(table.key)] for row in page]
-            await self._paced(table, partial(self._blanked, table, keys, columns, condition), rest=True)
-
     async def _blanked(
-        self, table: Table, keys: Sequence[Sequence[str]], columns: Sequence[str], condition: Condition, _rows: int
+        self, table: Table, rows: Sequence[Sequence[str]], columns: Sequence[str], condition: Condition, _most: int
     ) -> tuple[int, int]:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "blank",
             table=table.sql,
             sets=joined(_emptying(table.columns[column]) for column in columns),
-            same=among(table.key, keys, parameters),
+            same=among(table.key, rows, parameters),
             condition=condition(parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
@@ -199,6 +223,10 @@ class Clearing:
                     await asyncio.sleep(min(self._work.settings.pause, took_s))
                 return found
         raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
+
+
+def _nothing_more(_parameters: Parameters) -> Sql:
+    return BLOCKS.fill("all")
 
 
 def _pointed(dependents: Sequence[Edge]) -> dict[str, Sql]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+import sql
 from jobs.accounts.clearing import Clearing, fetched
 from jobs.accounts.held import Held, held, needs, placed
 from jobs.accounts.mine import BLOCKS, Account, account_columns, mine
@@ -18,6 +19,8 @@ from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsTable
 from jobs.catalogue.skeleton import NOTHING, ROW, Parameters, Sql, alias, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.model import Retry
+
+_SQL = sql.load("accounts.sql")
 
 PAGE = 100
 """Accounts that are looked up at once."""
@@ -95,8 +98,8 @@ def _request_column(name: str, known: Mapping[str, Table], found: Held) -> str |
 
 async def _run(work: Work[EraseSettings]) -> Result:
     found = await held(work.conn, work.settings, work.tables, work.settings.blank)
-    erasing = Erasing(work, found)
-    return await erasing.run()
+    await work.conn.execute(_SQL["planned_once"])
+    return await Erasing(work, found).run()
 
 
 class Undeleted(Exception):

@@ -56,7 +56,7 @@ class Reference:
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table that is there.  `sql`: its name as Postgres quotes it; `rights`: what this role may do; `rows`: by the
-    last analyze, -1 when there was none."""
+    last analyze, -1 when there was none; `filtered`: policies decide which of its rows this role sees."""
 
     asked: str
     sql: Sql
@@ -64,6 +64,7 @@ class Table:
     rows: float
     rights: frozenset[str]
     role: str
+    filtered: bool
     columns: Mapping[str, Column]
     indexes: tuple[Index, ...]
     referenced_by: tuple[Reference, ...]
@@ -124,6 +125,7 @@ def _table(asked: str, row: Mapping[str, Any]) -> Table:
         rows=row["rows"],
         rights=frozenset(row["rights"]) if row["usable"] else frozenset(),
         role=row["role"],
+        filtered=bool(row["filtered"]),
         columns={column.name: column for column in columns},
         indexes=tuple(indexes),
         referenced_by=tuple(references),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,16 @@ async def look(conn: Any, settings: JobSettings) -> Look:
     wrong = tuple(await faults(conn, needs, tables))
     if not wrong and verb.inspect is not None:
         wrong = tuple(await verb.inspect(conn, settings, tables))
-    return Look(tables, wrong, () if wrong else tuple(verb.advise(settings, tables)))
+    return Look(tables, wrong, () if wrong else (*_unseen(tables), *verb.advise(settings, tables)))
+
+
+def _unseen(tables: Mapping[str, Table]) -> Iterator[str]:
+    for name, table in tables.items():
+        if table.filtered:
+            yield (
+                f"row security of {name} hides what no policy shows to role {table.role}: a job leaves those rows as "
+                f"they are; create policy … on {table.sql} to {table.role} using (true)"
+            )
 
 
 async def looks(conn: Any, jobs: Mapping[str, JobSettings]) -> dict[str, Look]:

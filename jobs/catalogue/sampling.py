@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from jobs.catalogue.ground import Table
@@ -22,12 +23,15 @@ Condition = Callable[[Parameters], Sql]
 """What must hold of a row `t`."""
 
 
-async def count(work: Work[Any], table: Table, condition: Condition, joins: Sql = NOTHING) -> int:
-    """How many rows fit, up to COUNT_MAX."""
+async def count(work: Work[Any], table: Table, condition: Condition, joins: Sql = NOTHING) -> int | None:
+    """How many rows fit, up to COUNT_MAX; None where counting takes longer than Postgres lets it."""
     parameters = Parameters(work.now)
     places = {"table": table.sql, "joins": joins, "condition": condition(parameters)}
     statement = _BLOCKS.fill("count", **places, most=parameters.add(COUNT_MAX))
-    found: int = await work.conn.fetchval(str(statement), *parameters.values)
+    try:
+        found: int = await work.conn.fetchval(str(statement), *parameters.values)
+    except asyncpg.QueryCanceledError:
+        return None
     return found
 
 
@@ -50,7 +54,15 @@ async def sample(
     return [msgspec.json.decode(row[0]) for row in rows]
 
 
-def said(word: str, total: int, table: str, rows: list[Any]) -> Result:
+def added(counts: Iterable[int | None]) -> int | None:
+    """All of them; None where one is not known."""
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
+
+
+def said(word: str, total: int | None, table: str, rows: list[Any]) -> Result:
     """`{"would_delete": 12, "table": …, "sample": […]}`."""
-    more = {"or_more": True} if total >= COUNT_MAX else {}
+    more: Result = {"or_more": True} if total is not None and total >= COUNT_MAX else {}
+    if total is None:
+        more = {"note": "counting takes longer than database.statement_timeout"}
     return {f"would_{word}": total, **more, "table": table, "sample": rows[:SAMPLE]}

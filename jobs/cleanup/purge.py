@@ -103,14 +103,14 @@ def _audit(work: Work[PurgeSettings], table: Table, parameters: Parameters) -> S
 
 async def rehearse(work: Work[PurgeSettings]) -> Result:
     settings, table = work.settings, work.tables[work.settings.table]
-    total, rows = 0, list[Any]()
+    counts, rows = list[int | None](), list[Any]()
     asked = await passes(work)
     whose = joins(settings, work.tables)
     for number, one in enumerate(asked):
         condition = partial(_goes, work, table, one, asked[:number])
-        total += await sampling.count(work, table, condition, whose)
+        counts.append(await sampling.count(work, table, condition, whose))
         rows += await sampling.sample(work, table, settings.where, one.column, condition, whose)
-    said = sampling.said("delete", total, settings.table, rows)
+    said = sampling.said("delete", sampling.added(counts), settings.table, rows)
     if settings.warn_before is not None:
         said["would_warn"] = await warning.count(work)
     return said

@@ -29,10 +29,11 @@ async def warn(work: Work[PurgeSettings]) -> int:
     return warned
 
 
-async def count(work: Work[PurgeSettings]) -> int:
+async def count(work: Work[PurgeSettings]) -> int | None:
     """Whose owners would be told; one that is due by its age and idle too is counted twice."""
     table, whose = work.tables[work.settings.table], joins(work.settings, work.tables)
-    return sum([await sampling.count(work, table, partial(_due, work, one), whose) for one in await _soon(work)])
+    soon = await _soon(work)
+    return sampling.added([await sampling.count(work, table, partial(_due, work, one), whose) for one in soon])
 
 
 async def _soon(work: Work[PurgeSettings]) -> list[Pass]:

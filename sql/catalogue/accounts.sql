@@ -11,6 +11,9 @@
 -- name: through
 exists (select from {parent} as {alias} where {same} and ({condition}));
 
+-- name: all
+true;
+
 -- name: pair
 {left} = {right};
 

@@ -194,6 +194,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "edges": ((), set()),
         "columns": (("'{app}'",), set()),
         "told": (("'{}'", "null", "'k'"), set()),
+        "planned_once": ((), set()),
         "snapshot": ((), set()),
     },
     "archives.sql": {  # of Postgres's own catalogue

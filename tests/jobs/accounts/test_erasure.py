@@ -230,3 +230,17 @@ async def test_a_word_in_the_config_explains_it(explained: str) -> None:
         assert (await erased(queue))["erased"] == 1
         left = [row[0] for row in await queue.pool.fetch("select id from club.notes order by id")]
         assert left == ([2] if "links" in explained else [1, 2])
+
+
+async def test_rows_that_a_trigger_keeps_do_not_keep_us_for_ever() -> None:
+    async with club() as queue:
+        await move_in(queue.pool, ANN)
+        await leave(queue.pool, ANN)
+        await queue.pool.execute(
+            """create function club.no() returns trigger language plpgsql as 'begin return null; end';
+               create trigger no before delete on club.photos for each row execute function club.no()"""
+        )
+        await queue.enqueue("parting")
+        ran = (await queue.drain()).one()
+        assert (ran.outcome, ran.code) == ("retry", "stuck")
+        assert "club.photos stay" in str(ran.reason)

@@ -104,3 +104,22 @@ async def test_an_index_that_is_missing_is_advised(queue: Queue) -> None:
         "no index of zoo.visits begins with seen_at: each run reads the whole table; "
         "create index concurrently on zoo.visits (seen_at)",
     )
+
+
+async def test_rows_that_row_security_hides_are_advised_about() -> None:
+    async with zoo() as queue:
+        await queue.pool.execute(
+            "alter table zoo.visits enable row level security; create role keeper_of_some; "
+            "grant usage on schema zoo to keeper_of_some; grant select, update, delete on zoo.visits to keeper_of_some"
+        )
+        conn = await asyncpg.connect(queue.dsn)
+        try:
+            await conn.execute("set role keeper_of_some")
+            text = '[jobs.x]\nverb = "purge"\ntable = "zoo.visits"\nage_column = "came_at"\nretention = "1d"\n'
+            found = await look(conn, parse(text).jobs["x"])
+            assert found.reason is None
+            (advice,) = found.advice
+            assert advice.startswith("row security of zoo.visits hides what no policy shows to role keeper_of_some")
+        finally:
+            await conn.close()
+            await queue.pool.execute("drop owned by keeper_of_some; drop role keeper_of_some")

@@ -46,13 +46,15 @@ AUTHORITIES: tuple[Fault, ...] = tuple(fault for fault in FAULTS if fault not in
 
 
 def storm(dice: Random, servers: list[Server], faults: tuple[Fault, ...]) -> None:
-    """Each server is well, or fails in some way, wholly or for some questions."""
+    """Each server is well, or fails in some way, wholly or for one question.  An alias in a circle for one question is
+    one into nowhere: whoever says that does not hold the record."""
+    for_one = [fault for fault in faults if not fault.startswith("cname_")]
     for server in servers:
         server.heal()
         if dice.random() < 0.6:
             server.fault(dice.choice(faults))
         if dice.random() < 0.3:
-            server.fault(dice.choice(faults), name=dice.choice(PLACES), times=1)
+            server.fault(dice.choice(for_one), name=dice.choice(PLACES), times=1)
 
 
 @pytest.mark.parametrize("seed", range(SEQUENCES))
