@@ -38,7 +38,7 @@ run: $(VENV)/.run ## the daemon with a database, sinks and sample jobs of its ow
 	@$(BIN)/jobsd demo $(ARGS)
 
 test: $(VENV)/.dev ## all tests; ARGS="-k claim" chooses
-	$(BIN)/python -m pytest --forks $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: lint types layers test ## the whole law: format, lint, types, layers, tests
 

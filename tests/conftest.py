@@ -19,7 +19,6 @@ from xdist.scheduler import LoadFileScheduling
 from daemon.embedded import Embedded
 from daemon.migrate import migrate
 from tests.examples import examples
-from tests.forks import Forks, add_option
 from tests.known_types import OfAClone
 
 _TEMPLATE = "migrated"
@@ -44,15 +43,6 @@ settings.register_profile(
     "jobsd", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("jobsd")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    add_option(parser)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if count := config.getoption("--forks"):
-        config.pluginmanager.register(Forks(count))
 
 
 gc.disable()  # until the tests are collected: there is nothing to find among five thousand of them
