@@ -92,7 +92,7 @@ def test_the_wheel_has_every_module_and_statement_and_nothing_else(wheel: Path) 
         path.relative_to(HOUSE).as_posix()
         for package in PACKAGES
         for path in (HOUSE / package).rglob("*")
-        if path.suffix in (".py", ".sql") or path.name in ("py.typed", "manifest.toml")
+        if path.suffix in (".py", ".sql", ".toml") or path.name == "py.typed"
     }
     assert found == wanted
 
