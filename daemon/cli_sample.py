@@ -81,7 +81,7 @@ def fill_(
 
 @sample.command(short_help="Print the jobs that it needs, for config.toml.")
 @config_option
-def jobs(config_file: Path | None) -> None:  # noqa: ARG001  nothing of it is needed, and every command takes it
+def jobs(config_file: Path | None) -> None:
     """Sections [jobs.NAME] for the sample's upkeep, with schedules, retentions and a line on each: examples for your
     own tables, and what `jobsd sample jobs >> config.toml` makes a daemon do."""
     click.echo(sql.text("reference/jobs.toml"), nl=False)
