@@ -87,6 +87,14 @@ class Table:
         """Whether rows are found by a value of this column without reading the table."""
         return any(index.columns[:1] == (column,) and not index.partial for index in self.indexes)
 
+    def wants_index(self, *columns: str, why: str) -> str:
+        """Advice for people: the index over these columns that is missing."""
+        listed = ", ".join(self.columns[name].sql for name in columns)
+        first = self.columns[columns[0]].sql
+        return (
+            f"no index of {self.asked} begins with {first}: {why}; create index concurrently on {self.sql} ({listed})"
+        )
+
     def unique_over(self, columns: Collection[str]) -> bool:
         """Whether an insert may meet another row by exactly these columns."""
         return any(index.unique and not index.partial and set(index.columns) == set(columns) for index in self.indexes)

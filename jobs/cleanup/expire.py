@@ -91,11 +91,7 @@ def _needs(settings: ExpireSettings) -> Iterator[Need]:
 def _advise(settings: ExpireSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
     if not table.leads(settings.expires_column):
-        column = table.columns[settings.expires_column].sql
-        yield (
-            f"no index of {settings.table} begins with {column}: each run reads the whole table; "
-            f"create index concurrently on {table.sql} ({column})"
-        )
+        yield table.wants_index(settings.expires_column, why="each run reads the whole table")
 
 
 def _below(work: Work[ExpireSettings]) -> datetime:

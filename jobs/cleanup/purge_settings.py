@@ -169,16 +169,11 @@ def advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[str
     table = tables[settings.table]
     for name in (settings.age_column, settings.idle_column):
         if name is not None and not table.leads(name) and settings.parent_table is None:
-            column = table.columns[name].sql
-            yield (
-                f"no index of {settings.table} begins with {column}: each run reads the whole table; "
-                f"create index concurrently on {table.sql} ({column})"
-            )
+            yield table.wants_index(name, why="each run reads the whole table")
     for name, pointing in settings.together.items():
         child = tables[name]
         if not child.found_by(pointing):
-            column = child.columns[pointing].sql
-            yield f"no index of {name} begins with {column}: create index concurrently on {child.sql} ({column})"
+            yield child.wants_index(pointing, why="each page reads the whole table")
     known = {tables[name].sql for name in settings.together}
     for reference in table.referenced_by:
         if reference.action in "ar" and reference.table not in known:

@@ -95,11 +95,7 @@ def _needs(settings: ForwardRetrySettings) -> Iterator[Need]:
 def _advise(settings: ForwardRetrySettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
     if not table.leads(settings.failed_at_column):
-        column = table.columns[settings.failed_at_column].sql
-        yield (
-            f"no index of {settings.table} begins with {column}: each run reads the whole table; "
-            f"create index concurrently on {table.sql} ({column})"
-        )
+        yield table.wants_index(settings.failed_at_column, why="each run reads the whole table")
 
 
 async def _run(work: Work[ForwardRetrySettings]) -> Result:

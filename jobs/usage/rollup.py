@@ -141,18 +141,11 @@ def _needs(settings: RollupSettings) -> Iterator[Need]:
 
 def _advise(settings: RollupSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     source = tables[settings.source]
-    found = source.columns[settings.arrived_column or settings.time_column]
-    if not source.leads(found.name):
-        yield _wanting(source, found, why="each run reads the whole table")
+    found = settings.arrived_column or settings.time_column
+    if not source.leads(found):
+        yield source.wants_index(found, why="each run reads the whole table")
     if not any(source.found_by(column) for column in settings.by):
-        owner, time = source.columns[settings.by[0]], source.columns[settings.time_column]
-        yield _wanting(source, owner, time, why="each bucket reads the whole table")
-
-
-def _wanting(table: Table, *columns: Column, why: str) -> str:
-    listed = ", ".join(column.sql for column in columns)
-    index = f"create index concurrently on {table.sql} ({listed})"
-    return f"no index of {table.asked} begins with {columns[0].sql}: {why}; {index}"
+        yield source.wants_index(settings.by[0], settings.time_column, why="each bucket reads the whole table")
 
 
 @dataclass(frozen=True, slots=True)

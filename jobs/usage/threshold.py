@@ -233,11 +233,7 @@ def _advise(settings: ThresholdSettings, tables: Mapping[str, Table]) -> Iterato
     if settings.usage is not None and settings.by is not None and settings.time_column is not None:
         usage = tables[settings.usage]
         if usage.kind in "rp" and not usage.found_by(settings.by):
-            owner, time = usage.columns[settings.by].sql, usage.columns[settings.time_column].sql
-            yield (
-                f"no index of {settings.usage} begins with {owner}: each period reads the whole table; "
-                f"create index concurrently on {usage.sql} ({owner}, {time})"
-            )
+            yield usage.wants_index(settings.by, settings.time_column, why="each period reads the whole table")
 
 
 THRESHOLD = Verb(
