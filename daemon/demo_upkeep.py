@@ -21,6 +21,9 @@ SUMS = """insert into jobs (kind, args) values ('bandwidth_daily', '{"anew": tru
 USAGE = """insert into jobs (kind) values ('usage_thresholds');"""
 
 _SECTION = re.compile(r"^\[jobs\.(\w+)\]\n(?:(?!\[|#).*\n)+", re.MULTILINE)
+_SLOWLY = {"spam_expiry": "batch = 1\n"}
+"""In small steps, so that there is something to see: else it is over in a moment."""
+
 _LEFT_OUT = re.compile(r"^(?:schedule|email_\w+|org_column) = .*\n", re.MULTILINE)
 _SQL = sql.load("demo.sql")
 
@@ -28,7 +31,7 @@ _SQL = sql.load("demo.sql")
 def sections() -> str:
     """Some jobs of the sample, for the demo's settings: they come when they are told of, and write to nobody."""
     found = {match[1]: match[0] for match in _SECTION.finditer(sql.text("reference/jobs.toml"))}
-    return "\n".join(_LEFT_OUT.sub("", found[name]).rstrip("\n") + "\n" for name in JOBS)
+    return "\n".join(_LEFT_OUT.sub("", found[name]).rstrip("\n") + "\n" + _SLOWLY.get(name, "") for name in JOBS)
 
 
 class Upkeep:
@@ -37,6 +40,7 @@ class Upkeep:
     def __init__(self, teller: Teller, pool: asyncpg.Pool) -> None:
         self._teller = teller
         self._pool = pool
+        self._told: dict[str, float] = {}  # how far each kind was when that was said last
 
     async def run(self) -> None:
         self._teller.say("\nAnd upkeep. A small application's tables, with rows of all ages:", f"{INSTALL}\n{FILL}")
@@ -71,6 +75,15 @@ class Upkeep:
         rows = await self._pool.fetch(f"{statement.removesuffix(';')} returning id")
         ids = [row["id"] for row in rows]
         ended = await self._teller.seen(
-            "the jobs have run", lambda: self._pool.fetch(_SQL["results"], ids), lambda found: len(found) == len(ids)
+            "the jobs have run", lambda: self._ended(ids), lambda found: len(found) == len(ids)
         )
         return {row["kind"]: json.loads(row["result"]) for row in ended}
+
+    async def _ended(self, ids: list[int]) -> list[asyncpg.Record]:
+        """Those that have; of the others is told how far they are, as anybody can read it."""
+        for kind, text in await self._pool.fetch(_SQL["progress"], ids):
+            said = json.loads(text)
+            if said["percent"] > self._told.get(kind, 0.0):
+                self._told[kind] = said["percent"]
+                self._teller.say(f"{kind} has come to {said['percent']:.0f} %: {said.get('deleted', 0)} rows are gone")
+        return await self._pool.fetch(_SQL["results"], ids)

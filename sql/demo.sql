@@ -10,6 +10,10 @@ from job_status where id = any ($1::bigint[]);
 -- What those of rows $1 came to that are done.  index job_history_id of each partition
 select kind, result from job_history where id = any ($1::bigint[]) and state = 'done' and result is not null;
 
+-- name: progress
+-- How far those of rows $1 are that run and have said so.  index jobs_pkey
+select kind, progress from jobs where id = any ($1::bigint[]) and progress is not null order by id;
+
 -- name: backlog
 -- How many rows are not finished, counted up to $1.
 select count(*)::int from (select from jobs limit $1) as unfinished;

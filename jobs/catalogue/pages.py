@@ -117,7 +117,11 @@ class Pages:
 
     def percent(self, at: float | None) -> float:
         """About how far it is: by time where it goes by age, else by rows."""
-        if self._by_age and self._below is not None and at is not None and isfinite(at):
+        if self._by_age and self._below is not None:
+            if at is None:  # nothing is left that is old enough
+                return 99.0
+            if not isfinite(at):
+                return 0.0
             if self._began_at is None:
                 self._began_at = at
             whole = self._below.timestamp() - self._began_at
