@@ -82,8 +82,17 @@ class Check:
 
     async def published(self, name: str, rdtype: str) -> Answer:
         """What name servers say with one voice, and no resolver has heard of it; for what a record leads to, while of
-        the record itself `sight` tells more.  In the domain it is what most servers of the zone say; elsewhere what the
-        first one says that answers, since nobody there is to be told which of his servers lags behind."""
+        the record itself `sight` tells more.  A record counts as soon as a server that answers has it; that there is
+        none counts only when all servers say so, since one that lags behind, or is ill, is no reason to find fault
+        with a domain."""
+        answer = await self._first_said(name, rdtype)
+        if answer.outcome in ("answer", "error"):
+            return answer
+        _, answers = await self._followed(name, Chase(rdtype), ())
+        return _beyond_doubt(answers)
+
+    async def _first_said(self, name: str, rdtype: str) -> Answer:
+        """In the domain what most servers of the zone say; elsewhere what the first one says that answers."""
         chain: tuple[str, ...] = ()
         asked = name
         while True:
@@ -217,6 +226,13 @@ def _prevailing(answers: Mapping[str, Answer]) -> Answer:
         return next(iter(answers.values()), failed("no_address"))
     votes = Counter((answer.outcome, frozenset(answer.values)) for answer in usable)
     return max(usable, key=lambda a: (votes[a.outcome, frozenset(a.values)], a.outcome == "answer"))
+
+
+def _beyond_doubt(answers: Mapping[str, Answer]) -> Answer:
+    """The records that any of them has; else a failure, if there was one; only else that there are none."""
+    found = {place: answer for place, answer in answers.items() if answer.outcome == "answer"}
+    failures = {place: answer for place, answer in answers.items() if answer.outcome == "error"}
+    return _prevailing(found or failures or answers)
 
 
 def _without_our_faults(said: Mapping[Spot, Answer]) -> Mapping[Spot, Answer]:
