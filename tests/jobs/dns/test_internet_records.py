@@ -10,6 +10,7 @@ import pytest
 from jobs.dns.expectation import Expectation
 from tests.jobs.dns.internet import Internet, Zone
 from tests.jobs.dns.internet_checks import SHOP, VALUE, Checks
+from tests.jobs.dns.internet_faults import Fault
 from tests.jobs.dns.internet_zone import txt
 
 pytestmark = pytest.mark.req("BJ-20")
@@ -92,6 +93,22 @@ async def test_mail_must_come_to_us_first_and_others_are_only_told(checks: Check
     verdict, text = await said(checks, "MX", "mx.us.example")
     assert verdict == "mismatch"
     assert "takes no mail" in text
+
+
+@pytest.mark.parametrize("fault", ["nodata", "nxdomain", "cname_endless"])
+async def test_an_include_that_one_of_its_servers_denies_is_no_fault_of_the_domain(
+    internet: Internet, us: Zone, checks: Checks, fault: Fault
+) -> None:
+    checks.zone.add('shop.test TXT "v=spf1 include:_spf.us.example -all"')
+    assert len(us.servers) == 2
+    for ill in us.servers:
+        ill.fault(fault, name="_spf.us.example")
+        for _ in range(4):  # whichever of them is asked first
+            assert (await said(checks, "SPF", "include:_spf.us.example"))[0] != "mismatch"
+        ill.heal()
+    for server in us.servers:
+        server.fault("nodata", name="_spf.us.example")
+    assert (await said(checks, "SPF", "include:_spf.us.example"))[0] == "mismatch"
 
 
 async def test_our_include_may_stand_anywhere_in_the_tree(checks: Checks, internet: Internet) -> None:
