@@ -1,4 +1,4 @@
-"""What the columns of one table must be to hold what another has: else two owners became one there, or none was found."""
+"""What a column must be to hold what another has: else two owners became one there, or none was found again."""
 
 from __future__ import annotations
 
