@@ -192,8 +192,8 @@ def _sums(config: Config) -> Iterator[Doubt]:
                 if table_name(job.source) == table and (job.source_retention is None or job.source_retention > seconds):
                     yield (
                         ("jobs", name, "source_retention"),
-                        f"jobs.{by} deletes rows of {job.source} after {duration_text(seconds)}: without as much here, or "
-                        "less, sums are worked out anew of what is left",
+                        f"jobs.{by} deletes rows of {job.source} after {duration_text(seconds)}: without as much here, "
+                        "or less, sums are worked out anew of what is left",
                     )
 
 
