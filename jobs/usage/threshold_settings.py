@@ -102,6 +102,9 @@ class ThresholdSettings(BatchSettings):
         if bool(self.notify) != bool(self.notify_columns):
             raise ValueError("notify: goes with notify_columns; give both")
 
+    def sender(self) -> tuple[str, str | None] | None:
+        return None if self.email_column is None else ("email_from", self.email_from)
+
     def event_column(self, value: str) -> str:
         """The column of `events` that this goes into."""
         return next(column for column, found in self.event_columns.items() if found == value)
