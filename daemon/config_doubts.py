@@ -15,8 +15,12 @@ from daemon.config_tree import FILE_RANK, Origin, dotted, nearest
 from daemon.config_values import quoted
 from daemon.pattern import is_pattern
 from daemon.settings import EMBEDDED, Dsn
+from jobs.catalogue.names import TableName, table_name
+from jobs.catalogue.settings import JobSettings
+from jobs.cleanup.purge_settings import PurgeSettings
 from jobs.secrets import PREFIX
-from jobs.values import Secret
+from jobs.usage.rollup_settings import RollupSettings
+from jobs.values import Secret, duration_text
 
 if TYPE_CHECKING:
     from daemon.config import Config
@@ -40,6 +44,7 @@ def doubts(config: Config, origins: Mapping[str, Origin]) -> tuple[Problem, ...]
         _forward,
         _mail,
         _retention,
+        _sums,
     )
     return _located((doubt for rule in rules for doubt in rule(config)), origins)
 
@@ -180,6 +185,30 @@ def _retention(config: Config) -> Iterator[Doubt]:
         yield ("retention", "history"), "under a day, what happened yesterday cannot be looked up"
     if config.retention.idempotency_keys < 3600:
         yield ("retention", "idempotency_keys"), "under an hour, a producer that tries again later makes a second job"
+
+
+def _sums(config: Config) -> Iterator[Doubt]:
+    """Roll-ups of rows that another job deletes."""
+    kept = [found for name, job in config.jobs.items() if (found := _kept(name, job)) is not None]
+    for name, job in config.jobs.items():
+        if isinstance(job, RollupSettings):
+            for by, table, seconds in kept:
+                if table_name(job.source) == table and (job.source_retention is None or job.source_retention > seconds):
+                    yield (
+                        ("jobs", name, "source_retention"),
+                        f"jobs.{by} deletes rows of {job.source} after {duration_text(seconds)}: without as much here, "
+                        "or less, sums are worked out anew of what is left",
+                    )
+
+
+def _kept(name: str, job: JobSettings) -> tuple[str, TableName, float] | None:
+    """The job, the table whose rows it deletes, and how old these are at least."""
+    if isinstance(job, PurgeSettings):
+        least = job.retention if job.idle_retention is None else min(job.retention, job.idle_retention)
+        return name, table_name(job.table), least
+    if isinstance(job, RollupSettings) and job.retention is not None:
+        return name, table_name(job.into), job.retention
+    return None
 
 
 def is_loopback(host: str) -> bool:
