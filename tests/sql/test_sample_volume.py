@@ -1,4 +1,4 @@
-"""What the sample's jobs read and keep in memory when there is five times as much: counted in rows and bytes, not in seconds."""
+"""What the sample's jobs read, and keep in memory, when there is five times as much: counted, and not in seconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,87 +24,95 @@ from jobs.catalogue.kinds import kinds
 from jobs.context import Context
 from jobs.model import Done, Job
 from jobs.secrets import Secrets
-from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
 from tests.sql.sampled import sampled
 
-JOBS = parse(sql.text("reference/jobs.toml")).jobs
-SIZES = (2_000, 10_000)
-LINKED = StorageSettings(public_url="https://shop.example", link_secrets=("a secret that is long enough",))  # type: ignore[arg-type]
+LINKS = """
+[storage]
+public_url = "https://shop.example"
+link_secrets = ["a secret that is long enough"]
+"""
+CONFIG = parse(sql.text("reference/jobs.toml") + LINKS)
+NAMES = list(CONFIG.jobs)
+SMALL, LARGE = 2_000, 10_000
+ALL_OF_IT = ("domain_sync", "usage_thresholds", "message_expiry")
+"""Jobs that look at more than what is due: all names, all periods that go on, all that an owner of some could have let go."""
 READ = """
-select pg_stat_force_next_flush(), pg_stat_clear_snapshot();
-"""
-COUNTED = """
-select coalesce((select sum(seq_tup_read) from pg_stat_user_tables where schemaname = 'app' or relname = any ($1)), 0)::bigint
-     + coalesce((select sum(idx_tup_read) from pg_stat_user_indexes where schemaname = 'app' or relname = any ($1)), 0)::bigint
-"""
+select (select sum(seq_tup_read)::bigint from pg_stat_user_tables where schemaname = 'app' or relname = any ($1::text[]))
+     + (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = 'app' or relname = any ($1::text[]))"""
 OURS = ["domains", "email_forwards"]
-"""Tables of jobsd that some of the jobs read."""
+"""Tables of jobsd that some of them read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a run: rows that it read in tables and indexes, and the most that it had in memory."""
+
+    read: int
+    peak_bytes: int
+
+
+async def _progress(_percent: float, **_fields: Any) -> None:
+    """Nobody looks."""
 
 
 class Application:
     """A sample, and its jobs run on the one connection that there is."""
 
-    def __init__(self, pool: asyncpg.Pool, storage: Path, log: Logger) -> None:
+    def __init__(self, pool: asyncpg.Pool, folder: Path, log: Logger) -> None:
         self._pool = pool
-        self._tools: Any = SimpleNamespace(db=pool, storage=Storage(LINKED, storage, Secrets(())))
-        self._log = log
-        self._kinds = kinds(JOBS)
+        self._tools: Any = SimpleNamespace(db=pool, storage=Storage(CONFIG.storage, folder, Secrets(())))
+        self._log = Observer(log)
+        self._kinds = kinds(CONFIG.jobs)
 
-    async def run(self, name: str) -> int:
-        """How many rows it read, of tables and of indexes."""
-
-        async def progress(percent: float, **_: Any) -> None:
-            return None
-
+    async def run(self, name: str) -> Cost:
         job = Job(1, 1, name, "cleanup", 4, 1, "{}", 0.0)
+        kind, context = self._kinds[name], Context(job, self._tools, self._log.log_for(job), _progress)
         before = await self._read()
-        kind = self._kinds[name]
-        said = await kind.handler(
-            kind.decode("{}"), Context(job, self._tools, Observer(self._log).log_for(job), progress)
-        )
+        tracemalloc.start()
+        said = await kind.handler(kind.decode("{}"), context)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
         assert isinstance(said, Done), (name, said)
-        return await self._read() - before
+        return Cost(await self._read() - before, peak)
 
     async def _read(self) -> int:
         async with self._pool.acquire() as conn:
-            await conn.execute(READ)
-            found: int = await conn.fetchval(COUNTED, OURS)
+            await conn.execute("select pg_stat_force_next_flush()")
+            found: int = await conn.fetchval(READ, OURS)
             return found
 
 
 @asynccontextmanager
 async def application(server: Embedded, template: str, size: int, folder: Path) -> AsyncIterator[Application]:
     name = f"volume_{size}"
-    async with (
-        sampled(server, template, name, Filling(size)) as conn,
-        asyncpg.create_pool(server.dsn(name), min_size=1, max_size=1) as pool,
-    ):
-        with Path(os.devnull).open("wb") as nowhere:
-            log = Logger(nowhere)
-            yield Application(pool, folder / name, log)
-            await conn.execute("select 1")
-            log.close()
+    with (folder / "log").open("wb") as file:
+        log = Logger(file)
+        async with (
+            sampled(server, template, name, Filling(size)),
+            asyncpg.create_pool(server.dsn(name), min_size=1, max_size=1) as pool,
+        ):
+            yield Application(pool, folder, log)
+        log.close()
+
+
+Costs = Mapping[str, Mapping[int, tuple[Cost, Cost]]]
+"""By job and size: of the first run, and of one that has nothing to do."""
 
 
 @pytest.fixture(scope="module")
-async def measured(
-    embedded_server: Embedded, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, Any]:
-    """By job and size: rows that the first run read and that one with nothing to do did, and the first one's memory."""
-    found: dict[str, dict[int, tuple[int, int, int]]] = {name: {} for name in JOBS}
-    for size in SIZES:
-        async with application(embedded_server, template, size, tmp_path_factory.mktemp("storage")) as app:
-            for name in JOBS:
-                tracemalloc.start()
-                first = await app.run(name)
-                peak = tracemalloc.get_traced_memory()[1]
-                tracemalloc.stop()
+async def costs(embedded_server: Embedded, template: str, tmp_path_factory: pytest.TempPathFactory) -> Costs:
+    found: dict[str, dict[int, tuple[Cost, Cost]]] = {name: {} for name in NAMES}
+    for size in (SMALL, LARGE):
+        async with application(embedded_server, template, size, tmp_path_factory.mktemp("sample")) as app:
+            first = {name: await app.run(name) for name in NAMES}
+            for name in NAMES:  # what one leaves another may find
                 await app.run(name)
-                found[name][size] = (first, await app.run(name), peak)
+            for name in NAMES:
+                found[name][size] = (first[name], await app.run(name))
     return found
 
 
-async def test_print(measured: Mapping[str, Any]) -> None:
-    for name, sizes in measured.items():
-        print(name, sizes)
+async def test_print(costs: Costs) -> None:
+    for name, sizes in costs.items():
+        print(name, {size: [(c.read, c.peak_bytes // 1024) for c in both] for size, both in sizes.items()})

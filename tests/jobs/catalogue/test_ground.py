@@ -130,10 +130,7 @@ async def test_an_index_that_is_missing_is_advised(queue: Queue) -> None:
 async def test_an_index_of_just_the_rows_it_is_about_will_do(
     queue: Queue, where: str, index: str, serves: bool
 ) -> None:
-    text = (
-        '[jobs.x]\nverb = "purge"\ntable = "zoo.notes"\nage_column = "at"\nretention = "1d"\n'
-        f"where = {where.replace("'", '"')}\n"
-    )
+    text = f'[jobs.x]\nverb = "purge"\ntable = "zoo.notes"\nage_column = "at"\nretention = "1d"\nwhere = {where}\n'
     async with queue.pool.acquire() as conn, conn.transaction():
         await conn.execute(
             "create table zoo.notes (id int primary key, at timestamptz, kept boolean, seen_at timestamptz, "
