@@ -150,7 +150,7 @@ def _told(name: str, rows: int, due: int, runs: dict[str, Any]) -> str:
     ))  # fmt: skip
 
 
-async def one(place: Lab, name: str, rows: int) -> dict[str, Any]:
+async def one(place: Lab, name: str, rows: int, notes: Path) -> dict[str, Any]:
     """A job on a table of its own."""
     began = perf_counter()
     async with database(place, name) as dsn:
@@ -162,8 +162,8 @@ async def one(place: Lab, name: str, rows: int) -> dict[str, Any]:
         runs = (await measured(place, dsn, [name]))[name]
     print(_told(name, *counts, runs), flush=True)
     note = {"job": name, "rows": counts[0], "due": counts[1], "filled_s": filled_s, "runs": runs}
-    with Path(os.environ.get("JOBSD_BENCH_NOTES", os.devnull)).open("a") as notes:  # noqa: ASYNC230  small
-        notes.write(json.dumps(note) + "\n")
+    with notes.open("a") as file:
+        file.write(json.dumps(note) + "\n")
     return runs
 
 
@@ -180,10 +180,13 @@ async def together(place: Lab, rows: int) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-async def main(rows: int = 1_000_000, only: Iterable[str] = GROUNDS, *, apart: bool = True) -> bool:
+async def main(
+    rows: int = 1_000_000, only: Iterable[str] = GROUNDS, *, apart: bool = True, notes: Path = Path(os.devnull)
+) -> bool:
+    """`notes`: where everything that was measured is added, a line of JSON for each job."""
     async with lab(SERVER) as place:
         print(_row(name for name, _ in HEAD), flush=True)
-        runs = [await one(place, name, rows) for name in only] if apart else await together(place, rows)
+        runs = [await one(place, name, rows, notes) for name in only] if apart else await together(place, rows)
     first = [found["first"] for found in runs]
     held = verdict(
         "the longest transaction of any job", max(run["longest_ms"] for run in first), "ms", 200, at_least=False
@@ -198,6 +201,9 @@ if __name__ == "__main__":
     parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
     parser.add_argument("--only", default=",".join(GROUNDS), help="these jobs alone, with commas between them")
     parser.add_argument("--together", action="store_true", help="all in one database, ROWS in all")
+    parser.add_argument("--notes", type=Path, default=Path(os.devnull), help="everything, as JSON lines")
     given = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(0 if runner.run(main(given.rows, given.only.split(","), apart=not given.together)) else 1)
+        sys.exit(
+            0 if runner.run(main(given.rows, given.only.split(","), apart=not given.together, notes=given.notes)) else 1
+        )

@@ -34,10 +34,22 @@ class Ground:
     days_ago: int = 0
 
 
-def _older(table: str, column: str, age: str, rest: str = "") -> Ground:
-    return Ground(table, f"select count(*) from app.{table} where {column} < now() - interval '{age}' {rest}")
+def _older(table: str, column: str, age: str, rest: str = "", more: tuple[str, ...] = ()) -> Ground:
+    return Ground(table, f"select count(*) from app.{table} where {column} < now() - interval '{age}' {rest}", more)
 
 
+# most were dealt with already: of what is old enough and has not ended one in ten is left
+ENDED = """
+update app.failed_forwards set ended_at = first_failed_at + interval '3 minutes', outcome = 'sent'
+where ended_at is null and id % 10 <> 0"""
+# as after years: one name in a hundred is new
+REGISTERED = """
+set session_replication_role = replica;
+insert into domains (org_id, domain, token, contact, registered_by, registered_key, next_check_at)
+select a.org_id, d.name, translate(md5(d.name), '0189', 'abcd'), a.email, 'domain_sync', array[d.id::text],
+       now() + interval '1 day'
+from app.custom_domains d join app.accounts a on a.id = d.account_id where d.id % 100 <> 0;
+reset session_replication_role"""
 # one account in ten has used nearly all of its plan, the others have hardly begun
 USAGE = """
 insert into app.bandwidth_daily (account_id, day, bytes_used, emails)
@@ -56,9 +68,11 @@ select id, current_date - n, 1000 + n, 7 from generate_series(1, 60) as n, app.a
 
 GROUNDS: Mapping[str, Ground] = {
     "forward_retry": _older(
-        "failed_forwards", "first_failed_at", "1 hour", "and forward_id is null and ended_at is null"
+        "failed_forwards", "first_failed_at", "1 hour", "and ended_at is null", (ENDED,)
     ),
-    "domain_sync": Ground("custom_domains", "select count(*) from app.custom_domains"),
+    "domain_sync": Ground(
+        "custom_domains", "select count(*) from app.custom_domains where id % 100 = 0", (REGISTERED,)
+    ),
     "usage_thresholds": Ground("billing_cycles", TOLD, (USAGE,)),
     "account_export": Ground(ALL, "select count(*) from app.exports where state = 'wanted'"),
     "account_erasure": Ground(ALL, "select count(*) from app.accounts where deleted_at is not null"),

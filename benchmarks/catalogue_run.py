@@ -163,7 +163,8 @@ def _tell(said: dict[str, Any]) -> None:
 
 async def run(config: Config, kind: Kind, name: str, server: Server) -> None:
     """One run, as `jobsd run` does it."""
-    watch, pool = Watch(), asyncpg.create_pool
+    watch = Watch()
+    pool: Any = asyncpg.create_pool
 
     def watched(*args: Any, **given: Any) -> Any:
         of_handlers = given["server_settings"]["application_name"].endswith(" handlers")

@@ -168,9 +168,9 @@ def _owner_needs(settings: PurgeSettings) -> Iterator[Need]:
 
 def advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
-    known = facts(predicates(settings.where), table)
+    holds = facts(predicates(settings.where), table)
     for name in (settings.age_column, settings.idle_column):
-        if name is not None and not table.leads(name, known) and settings.parent_table is None:
+        if name is not None and not table.leads(name, holds) and settings.parent_table is None:
             yield table.wants_index(name, why="each run reads the whole table")
     for name, pointing in settings.together.items():
         child = tables[name]

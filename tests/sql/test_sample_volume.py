@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -33,13 +32,22 @@ public_url = "https://shop.example"
 link_secrets = ["a secret that is long enough"]
 """
 CONFIG = parse(sql.text("reference/jobs.toml") + LINKS)
-NAMES = list(CONFIG.jobs)
+NAMES = sorted(CONFIG.jobs, key=lambda name: not name.startswith("bandwidth"))  # whose sums others look at
 SMALL, LARGE = 2_000, 10_000
-ALL_OF_IT = ("domain_sync", "usage_thresholds", "message_expiry")
-"""Jobs that look at more than what is due: all names, all periods that go on, all that an owner of some could have let go."""
+UNDER_WAY = ("forward_retry", "destination_expiry", "overflow_hold_expiry", "audit_log_expiry")
+"""Jobs that look again at what they have begun with, or shall keep for longer: much less than the table."""
+WIDE = {
+    "domain_sync": "compares all names with all domains",
+    "usage_thresholds": "looks at every period that goes on",
+    "message_expiry": "looks at what the shortest retention of any owner would let go",
+    "bandwidth_weekly": "reads again what came within the last hour, which here is all",
+}
+NARROW = [name for name in NAMES if name not in UNDER_WAY and name not in WIDE]
 READ = """
-select (select sum(seq_tup_read)::bigint from pg_stat_user_tables where schemaname = 'app' or relname = any ($1::text[]))
-     + (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = 'app' or relname = any ($1::text[]))"""
+select (select sum(seq_tup_read)::bigint from pg_stat_user_tables where schemaname = 'app' or relname = any ($1))
+     + (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = 'app' or relname = any ($1))"""
+PAGES_BYTES = 400_000
+"""A page has as many rows as take 100 ms, so it is larger where there are more; ten times a page is no table."""
 OURS = ["domains", "email_forwards"]
 """Tables of jobsd that some of them read."""
 
@@ -52,7 +60,7 @@ class Cost:
     peak_bytes: int
 
 
-async def _progress(_percent: float, **_fields: Any) -> None:
+async def _progress(percent: float, **_fields: Any) -> None:
     """Nobody looks."""
 
 
@@ -75,6 +83,11 @@ class Application:
         tracemalloc.stop()
         assert isinstance(said, Done), (name, said)
         return Cost(await self._read() - before, peak)
+
+    async def vacuum(self) -> None:
+        """What was deleted is in no index any more."""
+        async with self._pool.acquire() as conn:
+            await conn.execute("vacuum")
 
     async def _read(self) -> int:
         async with self._pool.acquire() as conn:
@@ -106,13 +119,29 @@ async def costs(embedded_server: Embedded, template: str, tmp_path_factory: pyte
     for size in (SMALL, LARGE):
         async with application(embedded_server, template, size, tmp_path_factory.mktemp("sample")) as app:
             first = {name: await app.run(name) for name in NAMES}
-            for name in NAMES:  # what one leaves another may find
-                await app.run(name)
+            await app.vacuum()
             for name in NAMES:
                 found[name][size] = (first[name], await app.run(name))
     return found
 
 
-async def test_print(costs: Costs) -> None:
-    for name, sizes in costs.items():
-        print(name, {size: [(c.read, c.peak_bytes // 1024) for c in both] for size, both in sizes.items()})
+@pytest.mark.req("BJ-29")
+@pytest.mark.parametrize("name", NARROW)
+def test_a_run_that_has_nothing_to_do_reads_next_to_nothing(costs: Costs, name: str) -> None:
+    for first, idle in costs[name].values():
+        assert idle.read <= 10, f"{first.read} rows in the run before"
+
+
+@pytest.mark.req("BJ-29")
+@pytest.mark.parametrize("name", NAMES)
+def test_five_times_the_rows_are_five_times_the_work(costs: Costs, name: str) -> None:
+    """Not twenty-five times; what comes in lumps, as accounts do, may be a little more."""
+    small, large = costs[name][SMALL][0], costs[name][LARGE][0]
+    assert large.read <= 11 * small.read + 600
+
+
+@pytest.mark.req("BJ-29")
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_does_not_grow_with_the_table(costs: Costs, name: str) -> None:
+    small, large = costs[name][SMALL][0], costs[name][LARGE][0]
+    assert large.peak_bytes <= small.peak_bytes + PAGES_BYTES
