@@ -104,7 +104,7 @@ def test_whoever_warns_has_a_sender_or_nobody_would_be_told_of_what_is_deleted()
     assert parse(warns + f'[email]\nfrom = "shop@shop.example"\n{relay}').warnings == ()
     assert parse(warns + f'warn_from = "Desk <desk@shop.example>"\n{relay}').warnings == ()
     (doubt,) = parse(warns + 'warn_from = "desk@shop.example"\n').warnings
-    assert "none is called main: mail of jobs.spam becomes dead letters" in doubt.message
+    assert "no relay is called main: mail of jobs.spam becomes dead letters" in doubt.message
 
 
 def test_a_job_can_come_from_the_environment_and_be_compared() -> None:
