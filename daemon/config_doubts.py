@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daemon.config_check import Problem
 from daemon.config_show import entries
-from daemon.config_tree import DEFAULT, FILE_RANK, Origin, dotted
+from daemon.config_tree import FILE_RANK, Origin, dotted, nearest
 from daemon.config_values import quoted
 from daemon.pattern import is_pattern
 from daemon.settings import EMBEDDED, Dsn
@@ -42,6 +42,7 @@ def doubts(config: Config, origins: Mapping[str, Origin]) -> tuple[Problem, ...]
         _webhook,
         _relays,
         _forward,
+        _mail,
         _retention,
         _sums,
     )
@@ -88,15 +89,7 @@ def unserved_kinds(config: Config, known: Collection[str]) -> tuple[Problem, ...
 
 
 def _located(found: Iterable[Doubt], origins: Mapping[str, Origin]) -> tuple[Problem, ...]:
-    return tuple(Problem(_origin(path, origins), dotted(path), message) for path, message in found)
-
-
-def _origin(path: tuple[str, ...], origins: Mapping[str, Origin]) -> Origin:
-    """That of the key, or of the section's first key that was given."""
-    if (exact := origins.get(dotted(path))) is not None:
-        return exact
-    inside = [origin for key, origin in origins.items() if key.startswith(dotted(path) + ".") and origin.rank]
-    return min(inside, key=lambda origin: origin.line, default=DEFAULT)
+    return tuple(Problem(nearest(path, origins), dotted(path), message) for path, message in found)
 
 
 def _database(config: Config) -> Iterator[Doubt]:
@@ -174,6 +167,18 @@ def _forward(config: Config) -> Iterator[Doubt]:
     forward = config.email.forward
     if forward.domain is not None and not forward.srs_secrets:
         yield ("email", "forward", "domain"), "srs_secrets is empty: forwards wait; make one: openssl rand -base64 32"
+
+
+def _mail(config: Config) -> Iterator[Doubt]:
+    writers = [dotted(("jobs", name)) for name, job in config.jobs.items() if job.sender() is not None]
+    if config.monitor.tell:
+        writers.append("monitor.tell")
+    if writers and "main" not in config.email.relays:
+        yield (
+            ("email", "relays"),
+            f"no relay is called main: mail of {', '.join(writers)} becomes dead letters, "
+            "unless another daemon sends it",
+        )
 
 
 def _retention(config: Config) -> Iterator[Doubt]:

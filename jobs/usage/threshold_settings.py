@@ -110,6 +110,9 @@ class ThresholdSettings(BatchSettings):
                     there = ", ".join(f"{{{known}}}" for known in _SAID)
                     raise ValueError(f"{field}: {{{word}}} would stand there as it is; there are {there}")
 
+    def sender(self) -> tuple[str, str | None] | None:
+        return None if self.email_column is None else ("email_from", self.email_from)
+
     def event_column(self, value: str) -> str:
         """The column of `events` that this goes into."""
         return next(column for column, found in self.event_columns.items() if found == value)
