@@ -18,7 +18,7 @@ from page;
 -- When the bucket of a page's oldest row begins, or {slack} before; and not before {first}.
 with {scan}
 select scanned, last, at,
-       (select greatest({first}::timestamptz, min(start) - {slack}::text::interval) from scanned where start is not null) as oldest
+       (select greatest({first}::timestamptz, min(start) - {slack}::text::interval) from scanned where isfinite(start)) as oldest
 from page;
 
 -- name: instant_bucket
@@ -131,7 +131,10 @@ with {summed}, wrong as (
     where case when s.n = 0 then {there} else ({have}) is distinct from ({want}) end
 )
 select (select count(*)::int from wrong) as computed,
-       (select coalesce(json_agg(row_to_json(w)), '[]')::text from (select * from wrong limit 5) as w) as sample;
+       (select coalesce(json_agg(row_to_json(w)), '[]')::text from (select {shown} from wrong as s limit 5) as w) as sample;
+
+-- name: named
+s.{name} as {column};
 
 -- name: there
 i.{column} is not null;
