@@ -20,7 +20,7 @@ from tests.life.village import GATE, HOLDS, JOBS, ROWS, Village
 
 pytestmark = [pytest.mark.req(row) for row in ("BJ-27", "JD-08")]
 
-KILLS = 30 if LONG else 2
+KILLS = 20 if LONG else 2
 SEED = 20261122
 
 AT_THE_GATE = f"""select count(*) from pg_locks
@@ -79,7 +79,7 @@ async def killed(fleet: Fleet, village: Village, kills: int, dice: random.Random
             await until_sql(village.pool, f"select count(*) = 0 {THEIRS}")
             await daemon.lapse(village.pool)
     await start(fleet, village)
-    await ended(village.pool, ids)
+    assert {row["state"] for row in await ended(village.pool, ids)} == {"done"}
     await each_ended_once(village.pool, ids)
     return await village.everything()
 
