@@ -181,7 +181,7 @@ async def inspect(_conn: Any, settings: PurgeSettings, tables: Mapping[str, Tabl
         Fault(
             "archive",
             f"rows of {child.table} would go with those that they point to, by {child.name} (on delete cascade), and "
-            f"be in no archive: make it on delete restrict, and give {child.table} a purge of its own that comes before",
+            f"be in no archive: make it on delete restrict, and give {child.table} a purge of its own, before this one",
         )
         for child in pointing
         if child.action == "c"
