@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.catalogue.audit import audit_needs, check_audit
+from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.predicates import predicates
@@ -136,6 +137,9 @@ class PurgeSettings(BatchSettings):
                 f'this one, or with parent_table = "{self.table}" after it'
             )
 
+    def sender(self) -> tuple[str, str | None] | None:
+        return None if self.warn_before is None else ("warn_from", self.warn_from)
+
 
 def needs(settings: PurgeSettings) -> Iterator[Need]:
     table = settings.table
@@ -190,8 +194,9 @@ async def inspect(_conn: Any, settings: PurgeSettings, tables: Mapping[str, Tabl
 
 def advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
+    holds = facts(predicates(settings.where), table)
     for name in (settings.age_column, settings.idle_column):
-        if name is not None and not table.leads(name) and settings.parent_table is None:
+        if name is not None and not table.leads(name, holds) and settings.parent_table is None:
             yield table.wants_index(name, why="each run reads the whole table")
     for name, pointing in settings.together.items():
         child = tables[name]
