@@ -18,7 +18,7 @@ from tests.known_types import OfAClone
 from tests.life.fleet import LONG, Fleet, Member, each_ended_once, ended, fleet_on, until, until_sql
 from tests.life.village import GATE, HOLDS, JOBS, ROWS, Village
 
-pytestmark = [pytest.mark.req(row) for row in ("BJ-27", "JD-08")]
+pytestmark = [pytest.mark.req("BJ-27"), pytest.mark.req("JD-08")]
 
 KILLS = 20 if LONG else 2
 SEED = 20261122
