@@ -79,18 +79,16 @@ reset session_replication_role"""
 # one account in ten has used nearly all of its plan, the others have hardly begun
 USAGE = """
 insert into app.bandwidth_daily (account_id, day, bytes_used, emails)
-select account_id, day::date, bytes / 3 * case when id % 20 < 2 then 0.9 else 0.01 end, 7
-from app.billing_cycles,
-     generate_series(date_trunc('day', starts_at) + interval '1 day', starts_at + interval '3 days', '1 day') as day
-where ends_at > now() and starts_at < now() - interval '3 days'
+select account_id, (starts_at + interval '1 day')::date, bytes * case when id % 20 < 2 then 0.9 else 0.01 end, 7
+from app.billing_cycles where ends_at > now() and starts_at < now() - interval '3 days'
 on conflict do nothing"""
 TOLD = """
 select count(*) from app.usage_cycles c
 where ends_at > now() and starts_at < now() - interval '3 days' and id % 20 < 2"""
 # every account has sixty days of traffic
 DAYS = """
-insert into app.bandwidth_daily (account_id, day, bytes_used, emails)
-select id, current_date - n, 1000 + n, 7 from generate_series(1, 60) as n, app.accounts"""
+insert into app.bandwidth_daily (account_id, day, bytes_used, emails, computed_at)
+select id, current_date - n, 1000 + n, 7, now() - interval '2 hours' from generate_series(1, 60) as n, app.accounts"""
 
 HEADERS = """
 insert into app.header_snapshots (message_id, headers, taken_at)
