@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from jobs.archive.part import Part, run_of
+from jobs.archive.part import Part, folder_of, run_of
 from jobs.archive.table import line, lossless, named
 from jobs.catalogue.pages import Page, Pages, key_texts
 from jobs.catalogue.skeleton import Blocks, Sql, trusted
@@ -55,6 +55,7 @@ class Archiving:
         """What each file holds, when it holds it for good."""
         table, one = self._table, self._one
         of_archive = await named(self._work.conn, str(table.sql))
+        await self._work.ctx.storage.tidy(folder_of(of_archive))
         text = trusted(line(of_archive))
         pages = Pages(self._work, table, table.columns[one.column], one.below, prepare=lossless)
         read = pages.run(partial(_read, self._work, one, text), self._room)
