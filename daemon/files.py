@@ -44,8 +44,8 @@ class Files:
 
 
 class _ThisFile(web.FileResponse):
-    """The file itself.  Asked by a client that takes compressed answers, the library gives what lies beside it under the
-    same name and `.gz` or `.br`; but that is another object, to which the link does not lead."""
+    """The file itself.  To a client that takes compressed answers the library gives what lies beside it under the same
+    name and `.gz` or `.br`; but that is another object, to which the link does not lead."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         headers = request.headers.copy()

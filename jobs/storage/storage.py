@@ -22,8 +22,8 @@ from jobs.storage.settings import LONGEST_LINK_S, StorageSettings
 from jobs.storage.writing import Writing, Written
 
 BLOCK_BYTES = 8 << 20
-"""What is read by one request: each must end within storage.timeout, however large the object is and however long whoever
-reads it takes between two."""
+"""What is read by one request: each must end within storage.timeout, however large the object is, and however long
+whoever reads it takes between two."""
 
 DELETED_AT_ONCE = 500
 LIST_PAGE = 200
@@ -160,8 +160,8 @@ class Storage:
     # --- links ------------------------------------------------------------------------------------------------------
 
     async def link(self, path: str, *, name: str, valid_s: float | None = None) -> str:
-        """A URL that gives this one object to whoever has it, for `valid_s` (storage.link_for), up to 7 days.  `name`: what
-        a browser calls it; of an object in a bucket, that is what it was written as."""
+        """A URL that gives this one object to whoever has it, for `valid_s` (storage.link_for), up to 7 days.  `name`:
+        what a browser calls it; of an object in a bucket, that is the name it was written with."""
         opened, settings = self._open(), self.settings
         valid_s = settings.link_for if valid_s is None else valid_s
         if not 0 < valid_s <= LONGEST_LINK_S:

@@ -1,4 +1,4 @@
-"""Microsoft's own emulator of Azure Blob Storage, where it is installed: `npm install azurite`, and AZURITE=…/azurite-blob."""
+"""Microsoft's emulator of Azure Blob Storage, where it is: `npm install azurite`, and AZURITE=…/bin/azurite-blob."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from email.utils import formatdate
 from typing import Any
 
 import aiohttp
+import pytest
 
 from jobs.storage.settings import StorageSettings
 
 AZURITE = os.environ.get("AZURITE") or shutil.which("azurite-blob")
+with_azurite = pytest.mark.skipif(AZURITE is None, reason="there is no azurite here")
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Of every such emulator: it stands in its manual."""
 
 VERSION = "2021-12-02"
+
 
 @dataclass
 class Azure:
@@ -41,12 +44,16 @@ class Azure:
 
     async def _make(self, name: str) -> None:
         date = formatdate(usegmt=True)
-        said = f"PUT{chr(10) * 12}x-ms-date:{date}\nx-ms-version:{VERSION}\n/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+        said = (
+            f"PUT{chr(10) * 12}x-ms-date:{date}\nx-ms-version:{VERSION}\n/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+        )
         mac = base64.b64encode(hmac.digest(base64.b64decode(KEY), said.encode(), "sha256")).decode()
         headers = {"x-ms-date": date, "x-ms-version": VERSION, "Authorization": f"SharedKey {ACCOUNT}:{mac}"}
         async with (
             aiohttp.ClientSession() as client,
-            client.put(f"{self.url}/{name}?restype=container", headers=headers, skip_auto_headers=["Content-Type"]) as answer,
+            client.put(
+                f"{self.url}/{name}?restype=container", headers=headers, skip_auto_headers=["Content-Type"]
+            ) as answer,
         ):
             assert answer.status == 201, await answer.text()
 

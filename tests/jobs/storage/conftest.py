@@ -11,7 +11,7 @@ import pytest
 from jobs.secrets import Secrets
 from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
-from tests.jobs.storage.azure import AZURITE, Azure, azurite
+from tests.jobs.storage.azure import Azure, azurite, with_azurite
 from tests.jobs.storage.bucket import S3, s3_server
 
 LINKED = {"public_url": "https://shop.example", "link_secrets": ("secret://links",)}
@@ -48,7 +48,7 @@ def azure() -> Iterator[Azure]:
         "folder",
         "s3",
         "google",
-        pytest.param("azure", marks=pytest.mark.skipif(AZURITE is None, reason="there is no azurite here")),
+        pytest.param("azure", marks=with_azurite),
     ]
 )
 async def storage(request: pytest.FixtureRequest, secrets: Secrets, tmp_path: Path) -> Storage:
