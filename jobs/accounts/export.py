@@ -254,6 +254,8 @@ class Exporting:
                 return False
             body = settings.mail_text.replace("{link}", link).replace("{expires}", f"{expires_at:%Y-%m-%d %H:%M} UTC")
             mail = {"to": request.address, "subject": settings.mail_subject, "text": body}
+            if settings.mail_from is not None:
+                mail["from"] = settings.mail_from
             once = f"{request.org}:" if request.org is not None else ""
             await conn.execute(
                 _SQL["told"], msgspec.json.encode(mail).decode(), request.org, f"{once}{self._work.name}:{request.id}"

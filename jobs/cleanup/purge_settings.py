@@ -127,6 +127,9 @@ class PurgeSettings(BatchSettings):
         if self.warn_before is not None and self.warn_before > self.retention:
             raise ValueError("warn_before: is longer than retention")
 
+    def sender(self) -> tuple[str, str | None] | None:
+        return None if self.warn_before is None else ("warn_from", self.warn_from)
+
 
 def needs(settings: PurgeSettings) -> Iterator[Need]:
     table = settings.table

@@ -80,6 +80,14 @@ def test_clean_up_comes_after_notifications() -> None:
             GOOD + 'warn_before = "1d"\nwarn_column = "w"\n',
             "jobs.spam.owner_email: a warning goes there; give the column with the address",
         ),
+        (
+            GOOD + 'warn_before = "1d"\nwarn_column = "w"\nowner_email = "e"\n',
+            "config.toml:2: jobs.spam.warn_from: nobody would be the sender of its mail: give this, or email.from",
+        ),
+        (
+            GOOD + 'warn_before = "1d"\nwarn_column = "w"\nowner_email = "e"\nwarn_from = "Desk <desk>"\n',
+            "config.toml:9: jobs.spam.warn_from: ",
+        ),
         (GOOD + 'totals_table = "t"\ntotals_by = { a = "a" }\n', "jobs.spam.totals_count: give totals_count"),
         (GOOD + 'audit_table = "t"\naudit_values = { n = "{rows} {id}" }\n', "{rows} counts a batch, and a column"),
         ("[jobs.'a b']\n", 'jobs: "a b" cannot be a name here'),
@@ -87,6 +95,16 @@ def test_clean_up_comes_after_notifications() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_place_and_the_fix(text: str, said: str) -> None:
     assert any(said in one for one in wrong(text)), wrong(text)
+
+
+@pytest.mark.req("BJ-04")
+def test_whoever_warns_has_a_sender_or_nobody_would_be_told_of_what_is_deleted() -> None:
+    warns = GOOD + 'warn_before = "1d"\nwarn_column = "w"\nowner_email = "e"\n'
+    relay = '[email.relays.main]\nhost = "127.0.0.1"\ntls = "none"\n'
+    assert parse(warns + f'[email]\nfrom = "shop@shop.example"\n{relay}').warnings == ()
+    assert parse(warns + f'warn_from = "Desk <desk@shop.example>"\n{relay}').warnings == ()
+    (doubt,) = parse(warns + 'warn_from = "desk@shop.example"\n').warnings
+    assert "no relay is called main: mail of jobs.spam becomes dead letters" in doubt.message
 
 
 def test_a_job_can_come_from_the_environment_and_be_compared() -> None:

@@ -27,6 +27,7 @@ deleted_column = "deleted_at"
 address_column = "email"
 org_column = "org_id"
 requests = "app.exports"
+mail_from = "Sample <data@mail.example>"
 leave_out = ["app.sessions.token_hash", "app.magic_links.token_hash", "app.destination_tokens.token_hash"]
 
 [jobs.account_erasure]
