@@ -193,7 +193,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "accounts.sql": {  # of Postgres's own catalogue, and one insert
         "edges": ((), set()),
         "columns": (("'{jobs}'",), set()),
-        "hidden": (("'{app.accounts}'",), set()),
+        "hidden": (("'{jobs}'",), set()),
         "told": (("'{}'", "null", "'k'"), set()),
         "planned_once": ((), set()),
         "snapshot": ((), set()),
