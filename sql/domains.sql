@@ -27,7 +27,8 @@ from found join domains as d using (id) left join mine using (id);
 -- seventieth of that a second, up to ten seconds' worth, so that no 60 seconds have more.  Whoever finds the clock locked leaves
 -- it to the other.  A domain whose job is still there gets no second one, and is due again in a minute; it is asked for before the
 -- insert, which would wait for the job's end while that waits for the domain.  Should a job come to nothing, its domain is due
--- again in an hour.  Returns how many, and for how many seconds the oldest of all that were due had been.
+-- again in an hour.  Nobody waits for what is planned, so its class is behind that of checks on demand: those of domains in use last.
+-- Returns how many, and for how many seconds the oldest of all that were due had been.
 -- index domains_due, domains_pkey, jobs_unique_key; the clock's only row
 with clock as materialized (
     select greatest(planned_at, now() - interval '10 seconds') as spent from domain_plan for update skip locked
@@ -46,7 +47,7 @@ with clock as materialized (
 ), made as (
     insert into jobs (kind, args, queue, org_id, priority, unique_key)
     select 'domain_check', jsonb_build_object('domain', domain, 'id', id), queue, org_id,
-           case state when 'verified' then 3 else 2 end, id::text
+           case state when 'verified' then 4 else 3 end, id::text
     from free where is_free order by next_check_at
     on conflict do nothing
 ), spent as (
