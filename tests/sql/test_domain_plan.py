@@ -111,6 +111,19 @@ async def test_how_late_the_plan_is_is_known(pool: Pool, keeping: UpkeepStore) -
     assert found.domains
 
 
+async def test_domains_are_counted_by_state_up_to_a_bound_and_estimated_beyond(
+    pool: Pool, keeping: UpkeepStore
+) -> None:
+    states = {"pending": 30, "verified": 300, "degraded": 3, "failed": 0, "expired": 12}
+    for state, count in states.items():
+        names = "select $1::text || n || '.example', $1 from generate_series(1, $2::int) as n"
+        await pool.execute(f"insert into domains (domain, state) {names}", state, count)
+    assert await keeping.domain_states(1000) == states
+    await pool.execute("analyze domains")
+    assert await keeping.domain_states(50) == states
+    assert await keeping.domain_states(20) == {**states, "pending": 20, "verified": 310}
+
+
 async def test_nothing_due_is_nothing_to_do(pool: Pool, keeping: UpkeepStore) -> None:
     await register(pool)
     assert not (await keeping.found(10, 10)).domains
