@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from daemon.config_check import Problem
 from daemon.config_show import entries
-from daemon.config_tree import DEFAULT, FILE_RANK, Origin, dotted
+from daemon.config_tree import FILE_RANK, Origin, dotted, nearest
 from daemon.config_values import quoted
 from daemon.pattern import is_pattern
 from daemon.settings import EMBEDDED, Dsn
+from jobs.catalogue.names import TableName, table_name
+from jobs.catalogue.settings import JobSettings
+from jobs.cleanup.purge_settings import PurgeSettings
 from jobs.secrets import PREFIX
-from jobs.values import Secret
+from jobs.usage.rollup_settings import RollupSettings
+from jobs.values import Secret, duration_text
 
 if TYPE_CHECKING:
     from daemon.config import Config
@@ -38,7 +42,9 @@ def doubts(config: Config, origins: Mapping[str, Origin]) -> tuple[Problem, ...]
         _webhook,
         _relays,
         _forward,
+        _mail,
         _retention,
+        _sums,
     )
     return _located((doubt for rule in rules for doubt in rule(config)), origins)
 
@@ -83,15 +89,7 @@ def unserved_kinds(config: Config, known: Collection[str]) -> tuple[Problem, ...
 
 
 def _located(found: Iterable[Doubt], origins: Mapping[str, Origin]) -> tuple[Problem, ...]:
-    return tuple(Problem(_origin(path, origins), dotted(path), message) for path, message in found)
-
-
-def _origin(path: tuple[str, ...], origins: Mapping[str, Origin]) -> Origin:
-    """That of the key, or of the section's first key that was given."""
-    if (exact := origins.get(dotted(path))) is not None:
-        return exact
-    inside = [origin for key, origin in origins.items() if key.startswith(dotted(path) + ".") and origin.rank]
-    return min(inside, key=lambda origin: origin.line, default=DEFAULT)
+    return tuple(Problem(nearest(path, origins), dotted(path), message) for path, message in found)
 
 
 def _database(config: Config) -> Iterator[Doubt]:
@@ -171,11 +169,47 @@ def _forward(config: Config) -> Iterator[Doubt]:
         yield ("email", "forward", "domain"), "srs_secrets is empty: forwards wait; make one: openssl rand -base64 32"
 
 
+def _mail(config: Config) -> Iterator[Doubt]:
+    writers = [dotted(("jobs", name)) for name, job in config.jobs.items() if job.sender() is not None]
+    if config.monitor.tell:
+        writers.append("monitor.tell")
+    if writers and "main" not in config.email.relays:
+        yield (
+            ("email", "relays"),
+            f"no relay is called main: mail of {', '.join(writers)} becomes dead letters, "
+            "unless another daemon sends it",
+        )
+
+
 def _retention(config: Config) -> Iterator[Doubt]:
     if config.retention.history < 86400:
         yield ("retention", "history"), "under a day, what happened yesterday cannot be looked up"
     if config.retention.idempotency_keys < 3600:
         yield ("retention", "idempotency_keys"), "under an hour, a producer that tries again later makes a second job"
+
+
+def _sums(config: Config) -> Iterator[Doubt]:
+    """Roll-ups of rows that another job deletes."""
+    kept = [found for name, job in config.jobs.items() if (found := _kept(name, job)) is not None]
+    for name, job in config.jobs.items():
+        if isinstance(job, RollupSettings):
+            for by, table, seconds in kept:
+                if table_name(job.source) == table and (job.source_retention is None or job.source_retention > seconds):
+                    yield (
+                        ("jobs", name, "source_retention"),
+                        f"jobs.{by} deletes rows of {job.source} after {duration_text(seconds)}: without as much here, "
+                        "or less, sums are worked out anew of what is left",
+                    )
+
+
+def _kept(name: str, job: JobSettings) -> tuple[str, TableName, float] | None:
+    """The job, the table whose rows it deletes, and how old these are at least."""
+    if isinstance(job, PurgeSettings):
+        least = job.retention if job.idle_retention is None else min(job.retention, job.idle_retention)
+        return name, table_name(job.table), least
+    if isinstance(job, RollupSettings) and job.retention is not None:
+        return name, table_name(job.into), job.retention
+    return None
 
 
 def is_loopback(host: str) -> bool:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.config_check import Problem
-from daemon.config_tree import DEFAULT, Origin, dotted
+from daemon.config_tree import DEFAULT, Origin, dotted, nearest
 from daemon.cron import parse
 from daemon.work_settings import ScheduleSettings
 from jobs.catalogue.settings import JobSettings
+from jobs.email.address import mailbox
 from jobs.values import Duration
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def origin(config: Config, name: str) -> str:
 
 
 def problems(config: Config, origins: Mapping[str, Origin]) -> list[Problem]:
-    """Schedules that cannot be read, and names that two sections give them."""
-    return [Problem(origins.get(dotted(path), DEFAULT), dotted(path), message) for path, message in _wrong(config)]
+    """Schedules that cannot be read, names that two sections give them, and mail that nobody would send."""
+    return [Problem(nearest(path, origins), dotted(path), message) for path, message in _wrong(config)]
 
 
 def _wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -65,6 +66,21 @@ def _wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         except ValueError as error:
             field, _, message = str(error).partition(": ")
             yield ("jobs", name, field), message
+        if (sender := job.sender()) is not None:
+            field, written = sender
+            yield from ((("jobs", name, field), message) for message in _sender(written, config))
+
+
+def _sender(written: str | None, config: Config) -> Iterator[str]:
+    """What is wrong with whom its mail comes from: it would be a dead letter, and what it warns of would happen."""
+    if written is None:
+        if config.email.from_ is None:
+            yield "nobody would be the sender of its mail: give this, or email.from"
+        return
+    try:
+        mailbox(written)
+    except ValueError as error:
+        yield str(error)
 
 
 def _spread(cron: str, timezone: str) -> Duration:

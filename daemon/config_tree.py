@@ -91,3 +91,14 @@ def value_table(values: Mapping[str, Any], origin: Origin) -> Table:
 def dotted(path: tuple[str, ...]) -> str:
     """`queues."org:*".concurrency`."""
     return ".".join(bare(name) for name in path)
+
+
+def nearest(path: tuple[str, ...], origins: Mapping[str, Origin]) -> Origin:
+    """Where the key was given, by dotted path; else the first one given in its section, or in the one around it."""
+    if (exact := origins.get(dotted(path), DEFAULT)).rank:
+        return exact
+    for section in (path, path[:-1]):
+        inside = [at for key, at in origins.items() if key.startswith(dotted(section) + ".") and at.rank]
+        if inside:
+            return min(inside, key=lambda at: at.line)
+    return exact

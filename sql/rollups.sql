@@ -1,8 +1,8 @@
 -- How far roll-ups have come: a row for each job of the config with that verb.
 
 -- name: reached
--- Where job $1 goes on, if it still adds up the same ($2, a digest).  index job_rollups_pkey
-select upto from job_rollups where name = $1 and said = $2;
+-- How far job $1 has come, and what it added up (a digest).  index job_rollups_pkey
+select upto, said from job_rollups where name = $1;
 
 -- name: horizon
 -- The oldest moment that a row may still come with whose default is now(): that of the oldest transaction that goes on, of

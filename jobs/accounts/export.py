@@ -93,6 +93,7 @@ class Exporting:
     def __init__(self, work: Work[ExportSettings], found: Held) -> None:
         self._work, self._held = work, found
         self._requests = work.tables[work.settings.requests]
+        self._key_type = self._requests.columns["id"].type
         self._column = self._requests.columns[_request_columns(work.settings, work.tables, found)[0]]
         self._left_out = {(str(work.tables[t].sql), column) for t, column in map(place, work.settings.leave_out)}
         self._folder = f"{FOLDER}/{segment(work.name)}"
@@ -247,6 +248,7 @@ class Exporting:
             sha256=parameters.add(written.sha256),
             seconds=parameters.add(str(float(settings.keep))),
             id=parameters.add(request.id),
+            key_type=self._key_type,
         )
         async with conn.transaction():
             expires_at = await conn.fetchval(str(text), *parameters.values)
@@ -254,6 +256,8 @@ class Exporting:
                 return False
             body = settings.mail_text.replace("{link}", link).replace("{expires}", f"{expires_at:%Y-%m-%d %H:%M} UTC")
             mail = {"to": request.address, "subject": settings.mail_subject, "text": body}
+            if settings.mail_from is not None:
+                mail["from"] = settings.mail_from
             once = f"{request.org}:" if request.org is not None else ""
             await conn.execute(
                 _SQL["told"], msgspec.json.encode(mail).decode(), request.org, f"{once}{self._work.name}:{request.id}"
@@ -288,7 +292,7 @@ class Exporting:
         parameters = Parameters(self._work.now)
         places = {name: parameters.add(value) for name, value in values.items()}
         await self._work.conn.execute(
-            str(BLOCKS.fill(block, requests=self._requests.sql, **places)), *parameters.values
+            str(BLOCKS.fill(block, requests=self._requests.sql, key_type=self._key_type, **places)), *parameters.values
         )
 
     async def _expire(self) -> int:

@@ -112,6 +112,7 @@ class ExportSettings(AccountSettings):
     keep: Duration = key(
         duration("7d"), "The file and its link are good for so long.", minimum=60, maximum=LONGEST_LINK_S
     )
+    mail_from: str | None = key(None, "Who writes; unset: email.from.", example='"Shop <data@shop.example>"')
     mail_subject: str = key("Your data is ready", "Subject of the mail that brings the link.")
     mail_text: str = key(
         "All that we have of you is in one file, until {expires}:\n\n{link}\n",
@@ -127,6 +128,9 @@ class ExportSettings(AccountSettings):
             _placed("leave_out", name)
         if "{link}" not in self.mail_text:
             raise ValueError("mail_text: it has no {link}, so nobody would find the file")
+
+    def sender(self) -> tuple[str, str | None] | None:
+        return "mail_from", self.mail_from
 
 
 def place(text: str) -> tuple[str, str]:

@@ -44,6 +44,10 @@ class JobSettings:
     timeout: Duration = key(duration("1h"), "One attempt ends after this; what it has done stays done.", minimum=1)
     enabled: bool = key(True, "false: kept, but its schedule does not come.")
 
+    def sender(self) -> tuple[str, str | None] | None:
+        """The key that says whom its mail comes from, and what it says; None: it sends none."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSettings(JobSettings):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from jobs.catalogue.ground import Column
 from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, of
@@ -13,6 +15,7 @@ Unit = Literal["hour", "day", "week", "month"]
 _BLOCKS = Blocks("rollup.sql")
 _INSTANT = "timestamp with time zone"
 _NO_CHANGES = {"UTC", "Etc/UTC", "GMT", "Etc/GMT"}
+_CHANGE = timedelta(hours=3)
 CLOCKS_CHANGE = "3 hours"
 """A bucket's rows are looked for so much around it, where clocks change, and then told by what bucket they are of."""
 
@@ -42,19 +45,43 @@ class Buckets:
             return _BLOCKS.fill("start_as_instant", bucket=bucket)
         return _BLOCKS.fill("start", bucket=bucket, zone=self._zone(parameters))
 
+    @property
+    def slack(self) -> str:
+        """By so much the same rows may lie in another bucket, in another zone or in buckets of another length."""
+        return f"1 {self.unit} 1440 minutes"
+
+    def hands(self, moment: datetime) -> datetime:
+        """What rows have that happened from this moment on: of times without a zone, what clocks there show, as if it
+        were UTC; not later than that where clocks go back, and of dates the whole day."""
+        if self.time.base == _INSTANT:
+            return moment
+        shown = moment.astimezone(ZoneInfo(self.zone)).replace(tzinfo=UTC) - (_CHANGE if self._changes else timedelta())
+        return shown.replace(hour=0, minute=0, second=0, microsecond=0) if self.time.base == "date" else shown
+
+    def moment(self, hands: datetime) -> datetime:
+        """When clocks show this first."""
+        return hands if self.time.base == _INSTANT else hands.replace(tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
+
     def within(self, parameters: Parameters) -> Sql:
         """Whether a row `t` lies in the bucket of `a`."""
+        asked = _BLOCKS.fill("asked_bucket")
         places = {
             "time": self.time.sql,
-            "start": self.start(_BLOCKS.fill("asked_bucket"), parameters),
             "step": parameters.once("step", f"1 {self.unit}"),
             "bucket": self.of_row(parameters),
-            "zone": self._zone(parameters),
+            "margin": parameters.once("margin", CLOCKS_CHANGE if self._changes else "0"),
         }
-        if self.time.base != _INSTANT:
-            return _BLOCKS.fill("within_locals", **places)
-        margin = "0" if self.zone in _NO_CHANGES else CLOCKS_CHANGE
-        return _BLOCKS.fill("within_instants", margin=parameters.once("margin", margin), **places)
+        if self.time.base == _INSTANT:
+            start, zone = self.start(asked, parameters), self._zone(parameters)
+            return _BLOCKS.fill("within_instants", start=start, zone=zone, **places)
+        shown = _BLOCKS.fill("shown", bucket=asked)
+        if self.column.base == _INSTANT:
+            shown = _BLOCKS.fill("shown_of_instant", bucket=asked, zone=self._zone(parameters))
+        return _BLOCKS.fill("within_locals", shown=shown, **places)
+
+    @property
+    def _changes(self) -> bool:
+        return self.zone not in _NO_CHANGES
 
     def _zone(self, parameters: Parameters) -> Sql:
         return parameters.once("zone", self.zone)

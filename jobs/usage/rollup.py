@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 import sql
 from jobs.catalogue.ground import Column, Table
-from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, NeedsUnique
+from jobs.catalogue.needs import Fault
 from jobs.catalogue.pages import Pages
-from jobs.catalogue.settings import BatchSettings, check_columns, check_table
 from jobs.catalogue.steps import Steps
 from jobs.catalogue.verb import Result, Verb, Work
-from jobs.usage.buckets import Buckets, Unit
+from jobs.usage.buckets import Buckets
+from jobs.usage.fits import fitting, misfit
+from jobs.usage.rollup_settings import RollupSettings, needs
 from jobs.usage.stale import forget
 from jobs.usage.sums import Bucket, Sums
-from jobs.values import Duration, duration, key
+from jobs.values import duration
 
 _SQL = sql.load("rollups.sql")
 
@@ -37,106 +37,10 @@ ROWS_MAX = 1_000_000
 SAMPLE = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollupSettings(BatchSettings):
-    """Adds up rows of `source` in `into`, a row for each owner and bucket."""
-
-    source: str = key(doc="The rows to add up; only ever added to.", example='"app.bandwidth"')
-    into: str = key(doc="Where the sums are, unique by owner and bucket.", example='"app.bandwidth_daily"')
-    by: tuple[str, ...] = key(doc="Whose they are: columns of both tables.", example='["account_id"]')
-    time_column: str = key(doc="When a row of the source happened.", example='"happened_at"')
-    bucket: Unit = key("day", "How long a bucket is; weeks begin on Monday.")
-    bucket_column: str = key(doc="Where `into` has when a bucket begins.", example='"day"')
-    bucket_timezone: str = key("UTC", 'Whose days they are, like "Europe/Warsaw".')
-    sums: dict[str, str] = key(
-        factory=dict,
-        doc="Columns of `into`, and the column of the source that each is the sum of.",
-        example='{ bytes_used = "bytes", emails = "emails" }',
-    )
-    count_column: str | None = key(None, "Where `into` has how many rows they are.", example='"requests"')
-    computed_column: str | None = key(None, "Where `into` has when its row was last changed.", example='"computed_at"')
-    arrived_column: str | None = key(
-        None,
-        "When a row of the source came to the table, by its default now(): only what is new is read, and rows are "
-        "counted in however late. Unset: rows are looked for by time_column.",
-        example='"recorded_at"',
-    )
-    late: Duration | None = key(
-        None,
-        "So much of what was read is read again: how long a transaction that adds rows may last; unset: 1h. Without "
-        "arrived_column: how late rows may come; unset: 7d.",
-        minimum=0,
-        example='"1h"',
-    )
-    source_retention: Duration | None = key(
-        None,
-        "Rows of the source are purged after this: buckets from before that are left as they are.",
-        minimum=3600,
-        example='"90d"',
-    )
-    retention: Duration | None = key(
-        None, "Buckets that began longer ago are deleted from `into`; unset: none.", minimum=3600, example='"400d"'
-    )
-    batch: int = key(
-        10_000,
-        "Rows or buckets of one transaction at most; fewer when it takes longer than 100ms.",
-        minimum=1,
-        maximum=50_000,
-    )
-
-    def __post_init__(self) -> None:
-        for field in ("source", "into"):
-            check_table(field, getattr(self, field))
-        for field in ("time_column", "bucket_column", "count_column", "computed_column", "arrived_column"):
-            check_columns(field, getattr(self, field))
-        check_columns("by", *self.by)
-        check_columns("sums", *self.sums, *self.sums.values())
-        if not self.by:
-            raise ValueError("by: name at least one column")
-        if not self.sums and self.count_column is None:
-            raise ValueError("sums: add up a column, or count rows in count_column")
-        try:
-            ZoneInfo(self.bucket_timezone)
-        except (KeyError, ValueError, OSError):  # none of that name, none that can be one
-            raise ValueError(
-                f'bucket_timezone: {self.bucket_timezone!r} is none; write it like "Europe/Warsaw"'
-            ) from None
-        written = [*self.by, self.bucket_column, *self.sums, self.count_column, self.computed_column]
-        twice = {name for name in written if name is not None and written.count(name) > 1}
-        if twice:
-            raise ValueError(f"sums: {', '.join(sorted(twice))} of `into` would be written twice")
-        if self.source == self.into:
-            raise ValueError("into: is the source")
-
-
 class Anew(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Args of a roll-up.  `anew`: add up everything, and not only what has come."""
 
     anew: bool = False
-
-
-def _needs(settings: RollupSettings) -> Iterator[Need]:
-    source, into = settings.source, settings.into
-    yield NeedsTable("source", source, keyed=True)
-    yield NeedsTable("into", into, ("select", "insert", "update", "delete"), keyed=True)
-    for column in settings.by:
-        yield NeedsColumn("by", source, column)
-        yield NeedsColumn("by", into, column, written=True)
-        yield NeedsPair("by", source, column, into, column)
-    yield NeedsColumn("time_column", source, settings.time_column, "time")
-    yield NeedsColumn(
-        "bucket_column", into, settings.bucket_column, "moment" if settings.bucket == "hour" else "time", written=True
-    )
-    yield NeedsUnique("bucket_column", into, (*settings.by, settings.bucket_column))
-    for name, column in settings.sums.items():
-        yield NeedsColumn(f"sums.{name}", source, column, "number")
-        yield NeedsColumn(f"sums.{name}", into, name, "number", written=True)
-    if settings.count_column is not None:
-        yield NeedsColumn("count_column", into, settings.count_column, "number", written=True)
-    if settings.computed_column is not None:
-        yield NeedsColumn("computed_column", into, settings.computed_column, "moment", written=True)
-    if settings.arrived_column is not None:
-        yield NeedsColumn("arrived_column", source, settings.arrived_column, "moment")
 
 
 def _advise(settings: RollupSettings, tables: Mapping[str, Table]) -> Iterator[str]:
@@ -148,19 +52,33 @@ def _advise(settings: RollupSettings, tables: Mapping[str, Table]) -> Iterator[s
         yield source.wants_index(settings.by[0], settings.time_column, why="each bucket reads the whole table")
 
 
+async def _inspect(_conn: Any, settings: RollupSettings, tables: Mapping[str, Table]) -> Iterable[Fault]:
+    """Whoever is in a row of `into` must be found again in the source."""
+    return [
+        fault
+        for column in settings.by
+        for fault in misfit("by", tables, (settings.source, column), (settings.into, column))
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What a run reads: rows that came `since`; buckets that began before `first` are left alone; `upto`: where the
-    next one goes on."""
+    next one goes on.  `otherwise`: what stands in `into` may be of other sums, so all of it is computed anew too."""
 
     since: datetime
     first: datetime
     upto: datetime
+    otherwise: bool
 
 
 async def _run(work: Work[RollupSettings]) -> Result:
     reach, sums, found = await _reach(work), sums_of(work), dict[Bucket, None]()
     said = {"read": 0, "computed": 0, "emptied": 0, "passed_over": 0}
+    if reach.otherwise:
+        async for standing in _standing(work, sums, reach.first):
+            await _compute(work, sums, standing, said)
+        await _note(work, BEGINNING)
     pages = _pages(work, sums, reach)
     async for page in pages.run(sums.touched(reach.first)):
         said["read"] += page["scanned"]
@@ -178,15 +96,33 @@ async def _run(work: Work[RollupSettings]) -> Result:
     return said
 
 
+async def _standing(work: Work[RollupSettings], sums: Sums, first: datetime) -> AsyncIterator[list[Bucket]]:
+    """The buckets that `into` has, page by page: of other days or other rows, some would not be met in the source.
+    What began before the oldest row of the source stays, since its rows may have been purged."""
+    time = sums.buckets.time
+    ordered, oldest = sums.source.leads(time.name), None
+    async for page in Pages(work, sums.source, time, more=sums.lands).run(sums.oldest(first)):
+        oldest = min(filter(None, (oldest, page["oldest"])), default=None)
+        if ordered:
+            break
+    if oldest is not None:
+        async for page in Pages(work, sums.into, more=sums.stands).run(sums.touched(oldest)):
+            yield list(_buckets(page["touched"]))
+
+
 async def _compute(work: Work[RollupSettings], sums: Sums, found: Iterable[Bucket], said: dict[str, int]) -> None:
     """In the order of the owners, as the index of the source has them."""
-    async for done in _steps(work, sorted(found), sums.write):
-        said["computed"] += done["computed"]
-        said["emptied"] += done["emptied"]
+    with fitting(work.settings.into):
+        async for done in _steps(work, sorted(found), sums.write):
+            said["computed"] += done["computed"]
+            said["emptied"] += done["emptied"]
 
 
 async def _rehearse(work: Work[RollupSettings]) -> Result:
     reach, sums, found, read = await _reach(work), sums_of(work), dict[Bucket, None](), 0
+    if reach.otherwise:
+        async for standing in _standing(work, sums, reach.first):
+            found |= dict.fromkeys(islice(standing, ROWS_MAX - len(found)))
     async for page in _pages(work, sums, reach).run(sums.touched(reach.first)):
         read += page["scanned"]
         found |= dict.fromkeys(islice(_buckets(page["touched"]), ROWS_MAX - len(found)))
@@ -209,18 +145,27 @@ async def _steps(work: Work[RollupSettings], found: list[Bucket], statement: Any
 async def _reach(work: Work[RollupSettings]) -> Reach:
     settings = work.settings
     upto: datetime = await work.conn.fetchval(_SQL["horizon"])
-    reached = None if work.args.anew else await work.conn.fetchval(_SQL["reached"], work.name, _digest(settings))
+    known = await work.conn.fetchrow(_SQL["reached"], work.name)
+    otherwise = known is not None and (work.args.anew or known["said"] != _digest(settings))
     late = settings.late
     if late is None:
         late = LATE_BY_TIME if settings.arrived_column is None else LATE_BY_ARRIVAL
-    since = BEGINNING if reached is None else reached - timedelta(seconds=late)
+    # the clock of the server may have been put back since
+    since = BEGINNING if known is None or otherwise else _before(min(known["upto"], upto), late)
     kept = [kept for kept in (settings.source_retention, settings.retention) if kept is not None]
-    first = work.now - timedelta(seconds=min(kept)) if kept else BEGINNING
-    return Reach(since, first, upto)
+    return Reach(since, _before(work.now, min(kept)) if kept else BEGINNING, upto, otherwise)
+
+
+def _before(moment: datetime, seconds: float) -> datetime:
+    """So much earlier, but not before there are dates."""
+    return BEGINNING + max(moment - BEGINNING - timedelta(seconds=seconds), timedelta())
 
 
 def _pages(work: Work[RollupSettings], sums: Sums, reach: Reach) -> Pages:
-    return Pages(work, sums.source, _age(work.settings, sums.source), since=reach.since, more=sums.lands)
+    age, since = _age(work.settings, sums.source), reach.since
+    if age == sums.buckets.time and since > BEGINNING:
+        since = sums.buckets.hands(since)
+    return Pages(work, sums.source, age, since=since, more=sums.lands)
 
 
 def sums_of(work: Work[RollupSettings]) -> Sums:
@@ -243,6 +188,7 @@ def sums_of(work: Work[RollupSettings]) -> Sums:
         ),
         sums=sums,
         computed=None if settings.computed_column is None else into.columns[settings.computed_column],
+        kept_s=settings.source_retention,
     )
 
 
@@ -257,8 +203,10 @@ def _age(settings: RollupSettings, source: Table) -> Column:
 
 async def _note_so_far(work: Work[RollupSettings], sums: Sums, at: float | None, reach: Reach) -> None:
     """Where rows are read in the order of their times, a run that is killed need not begin anew."""
-    if at is not None and 0 < at < reach.upto.timestamp() and sums.source.leads(_age(work.settings, sums.source).name):
-        await _note(work, datetime.fromtimestamp(at, UTC))
+    age = _age(work.settings, sums.source)
+    if at is not None and 0 < at < reach.upto.timestamp() and sums.source.leads(age.name):
+        upto = datetime.fromtimestamp(at, UTC)
+        await _note(work, sums.buckets.moment(upto) if age == sums.buckets.time else upto)
 
 
 async def _note(work: Work[RollupSettings], upto: datetime) -> None:
@@ -287,9 +235,10 @@ ROLLUP = Verb(
     doc="Adds up rows of a table in another, by owner and by hour, day, week or month, and computes anew whatever rows "
     "come late for.",
     settings=RollupSettings,
-    needs=_needs,
+    needs=needs,
     run=_run,
     rehearse=_rehearse,
     advise=_advise,
+    inspect=_inspect,
     args=Anew,
 )

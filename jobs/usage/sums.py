@@ -8,7 +8,7 @@ from datetime import datetime
 
 from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.pages import Page
-from jobs.catalogue.skeleton import Blocks, Parameters, Sql, alias, joined
+from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, alias, joined, of
 from jobs.usage.buckets import Buckets
 
 _BLOCKS = Blocks("rollup.sql")
@@ -20,7 +20,7 @@ Bucket = tuple[str, ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
     """`by`: pairs of columns, of `source` and of `into`, that say whose it is; `sums` likewise, where None counts rows;
-    `computed`: where `into` has the time of the last change."""
+    `computed`: where `into` has the time of the last change; `kept_s`: rows of the source are purged after this."""
 
     source: Table
     into: Table
@@ -28,12 +28,25 @@ class Sums:
     buckets: Buckets
     sums: Sequence[tuple[Column | None, Column]]
     computed: Column | None
+    kept_s: float | None = None
 
     def lands(self, parameters: Parameters) -> Sql:
         """What a page of the source has of each row."""
-        bucket = self.buckets.of_row(parameters)
-        owner = joined(_BLOCKS.fill("owner", column=mine.sql) for mine, _ in self.by)
-        return _BLOCKS.fill("lands", by=owner, bucket=bucket, start=self.buckets.start(bucket, parameters))
+        return self._place([mine for mine, _ in self.by], self.buckets.of_row(parameters), parameters)
+
+    def stands(self, parameters: Parameters) -> Sql:
+        """The same of a page of `into`."""
+        return self._place([theirs for _, theirs in self.by], of(ROW, self.buckets.column.sql), parameters)
+
+    def _place(self, owner: Sequence[Column], bucket: Sql, parameters: Parameters) -> Sql:
+        by = joined(_BLOCKS.fill("owner", column=column.sql) for column in owner)
+        return _BLOCKS.fill("lands", by=by, bucket=bucket, start=self.buckets.start(bucket, parameters))
+
+    def oldest(self, first: datetime) -> Callable[[Page], Sql]:
+        """Of one page of the source."""
+        return lambda page: _BLOCKS.fill(
+            "oldest", scan=page.scan, first=page.parameters.add(first), slack=page.parameters.add(self.buckets.slack)
+        )
 
     def touched(self, first: datetime) -> Callable[[Page], Sql]:
         """Of one page; buckets that began before `first` are left as they are."""
@@ -69,6 +82,12 @@ class Sums:
             summed=self._summed(asked, parameters),
             into=self.into.sql,
             match=self._match(),
+            shown=joined(
+                _BLOCKS.fill("shown_as", name=name, column=column.sql)
+                for name, column in zip(
+                    [*self._names(), *self._sum_names()], [*self._key(), *(into for _, into in self.sums)], strict=True
+                )
+            ),
             there=_BLOCKS.fill("there", column=self.buckets.column.sql),
             have=joined(_BLOCKS.fill("held", column=theirs.sql) for _, theirs in self.sums),
             want=joined(_BLOCKS.fill("worked_out", name=name) for name in self._sum_names()),
@@ -96,7 +115,14 @@ class Sums:
                 " and ",
             ),
             within=_BLOCKS.fill("and", condition=self.buckets.within(parameters)),
+            whole=self._whole(parameters),
         )
+
+    def _whole(self, parameters: Parameters) -> Sql:
+        if self.kept_s is None:
+            return _BLOCKS.fill("always")
+        start = self.buckets.start(_BLOCKS.fill("asked_bucket"), parameters)
+        return _BLOCKS.fill("kept", start=start, retention=parameters.add(f"{self.kept_s} seconds"))
 
     def _sum(self, source: Column | None, into: Column, name: Sql) -> Sql:
         if source is None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from jobs.catalogue.ground import Column, Table
+from jobs.catalogue.needs import Fault
 from jobs.catalogue.skeleton import NOTHING, Blocks, Parameters, Sql, alias, joined
 from jobs.catalogue.steps import Steps
 from jobs.catalogue.verb import Result, Verb, Work
+from jobs.usage.fits import fitting, misfit
 from jobs.usage.threshold_settings import ThresholdSettings, needs
 
 _BLOCKS = Blocks("threshold.sql")
@@ -188,6 +190,7 @@ class Look:
     def _mail(self, parameters: Parameters) -> Sql:
         settings = self._settings
         fixed = {} if settings.email_from is None else {"from": settings.email_from}
+        key, threshold = self._event_key()
         return _BLOCKS.fill(
             "mail",
             queue=parameters.add(QUEUE),
@@ -196,6 +199,9 @@ class Look:
             args=parameters.add(msgspec.json.encode(fixed).decode()),
             subject_said=_BLOCKS.fill("said", text=parameters.add(settings.email_subject)),
             text_said=_BLOCKS.fill("said", text=parameters.add(settings.email_text)),
+            events=self._events.sql,
+            event_key=key,
+            event_threshold=threshold,
         )
 
     def _event_key(self) -> tuple[Sql, Sql]:
@@ -210,12 +216,13 @@ class Look:
 async def run(work: Work[ThresholdSettings]) -> Result:
     look = Look(work)
     said = {"looked_at": 0, "events": 0, "notified": 0, "mailed": 0}
-    async for page in Steps(work, work.settings.events).pages(look.emit):
-        look.last = page["last"]
-        said["looked_at"] += page["scanned"]
-        for name in ("events", "notified", "mailed"):
-            said[name] += page.get(name, 0)
-        await work.ctx.progress(50.0, **said)
+    with fitting(" or ".join(filter(None, [work.settings.events, work.settings.notify]))):
+        async for page in Steps(work, work.settings.events).pages(look.emit):
+            look.last = page["last"]
+            said["looked_at"] += page["scanned"]
+            for name in ("events", "notified", "mailed"):
+                said[name] += page.get(name, 0)
+            await work.ctx.progress(50.0, **said)
     return said
 
 
@@ -236,6 +243,13 @@ def _advise(settings: ThresholdSettings, tables: Mapping[str, Table]) -> Iterato
             yield usage.wants_index(settings.by, settings.time_column, why="each period reads the whole table")
 
 
+async def _inspect(_conn: Any, settings: ThresholdSettings, tables: Mapping[str, Table]) -> Iterable[Fault]:
+    """An event must be found again by the key of its period."""
+    column = settings.event_column(settings.key_column)
+    of, into = (settings.cycles, settings.key_column), (settings.events, column)
+    return misfit(f"event_columns.{column}", tables, of, into)
+
+
 THRESHOLD = Verb(
     name="threshold",
     doc="Tells of those who have used 60, 70, 80 or 100 % of what they may: one event for each threshold and period.",
@@ -244,5 +258,6 @@ THRESHOLD = Verb(
     run=run,
     rehearse=_rehearse,
     advise=_advise,
+    inspect=_inspect,
     args=Nothing,
 )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, NeedsUnique
 from jobs.catalogue.settings import BatchSettings, check_columns, check_table
+from jobs.email.address import mailbox
+from jobs.email.header import refuse_controls
+from jobs.usage.zones import check_zone
 from jobs.values import Duration, duration, key
 
 WORDS = ("@threshold", "@used", "@allowed", "@percent", "@elapsed", "@now", "@event")
 """What a value may be beside a column of `cycles`, and `=` with a text of one's own."""
+
+_IN_BRACES = re.compile(r"\{(\w+)\}")
+_SAID = ("threshold", "used", "allowed", "percent")
+"""What a mail may say."""
 
 NUMBERS = ("@threshold", "@used", "@allowed", "@percent", "@elapsed")
 
@@ -69,17 +76,9 @@ class ThresholdSettings(BatchSettings):
         for field in ("cycles", "usage", "events", "notify"):
             if (table := getattr(self, field)) is not None:
                 check_table(field, table)
-        for field in (
-            "key_column",
-            "starts_column",
-            "ends_column",
-            "allowed_column",
-            "by",
-            "time_column",
-            "used_column",
-        ):
+        for field in ("key_column", "starts_column", "ends_column", "allowed_column", "by", "time_column"):
             check_columns(field, getattr(self, field))
-        for field in ("email_column", "org_column"):
+        for field in ("used_column", "email_column", "org_column"):
             check_columns(field, getattr(self, field))
         given = [self.usage, self.by, self.time_column]
         if any(given) and not all(given):
@@ -88,12 +87,7 @@ class ThresholdSettings(BatchSettings):
             )
         if not self.thresholds or not all(1 <= t <= 1000 for t in self.thresholds):
             raise ValueError("thresholds: give percents from 1 to 1000")
-        try:
-            ZoneInfo(self.usage_timezone)
-        except (KeyError, ValueError, OSError):  # none of that name, none that can be one
-            raise ValueError(
-                f'usage_timezone: {self.usage_timezone!r} is none; write it like "Europe/Warsaw"'
-            ) from None
+        check_zone("usage_timezone", self.usage_timezone)
         for field in ("event_columns", "notify_columns"):
             _check_values(field, getattr(self, field))
         for wanted in (self.key_column, "@threshold"):
@@ -101,6 +95,23 @@ class ThresholdSettings(BatchSettings):
                 raise ValueError(f"event_columns: a column must have {wanted!r}, or events could not be told apart")
         if bool(self.notify) != bool(self.notify_columns):
             raise ValueError("notify: goes with notify_columns; give both")
+        self._check_mail()
+
+    def _check_mail(self) -> None:
+        """Here, since otherwise each mail would be a dead row."""
+        for field, check in (("email_from", mailbox), ("email_subject", refuse_controls)):
+            try:
+                check(getattr(self, field) or "nobody@here.example")
+            except ValueError as error:
+                raise ValueError(f"{field}: {error}") from None
+        for field in ("email_subject", "email_text"):
+            for word in _IN_BRACES.findall(getattr(self, field)):
+                if word not in _SAID:
+                    there = ", ".join(f"{{{known}}}" for known in _SAID)
+                    raise ValueError(f"{field}: {{{word}}} would stand there as it is; there are {there}")
+
+    def sender(self) -> tuple[str, str | None] | None:
+        return None if self.email_column is None else ("email_from", self.email_from)
 
     def event_column(self, value: str) -> str:
         """The column of `events` that this goes into."""

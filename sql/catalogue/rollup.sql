@@ -14,6 +14,13 @@ select scanned, last, at,
        (select count(*)::int from scanned where start < {first}::timestamptz) as passed
 from page;
 
+-- name: oldest
+-- When the bucket of a page's oldest row begins, or {slack} before; and not before {first}.
+with {scan}
+select scanned, last, at,
+       (select greatest({first}::timestamptz, min(start) - {slack}::text::interval) from scanned where start is not null) as oldest
+from page;
+
 -- name: instant_bucket
 -- Of a moment, as a date or as the hands of a clock.
 date_trunc({unit}::text, {time} at time zone {zone}::text)::{type};
@@ -43,8 +50,15 @@ and t.{time} < (({start} at time zone {zone}::text) + {step}::text::interval) at
 and {bucket} = a.bucket;
 
 -- name: within_locals
-t.{time} >= ({start} at time zone {zone}::text) and t.{time} < ({start} at time zone {zone}::text) + {step}::text::interval
+-- Hands of a clock are compared with hands: what a zone leaves out where clocks change may stand in a row all the same.
+t.{time} >= {shown} - {margin}::text::interval and t.{time} < {shown} + {step}::text::interval + {margin}::text::interval
 and {bucket} = a.bucket;
+
+-- name: shown
+({bucket})::timestamp;
+
+-- name: shown_of_instant
+(({bucket}) at time zone {zone}::text);
 
 -- name: bucket
 bucket;
@@ -65,7 +79,7 @@ t.{column}::text;
 {value}::text[];
 
 -- name: sum
-coalesce(sum(t.{column}), 0)::{type} as {name};
+coalesce(sum(t.{column})::{type}, 0::{type}) as {name};
 
 -- name: count
 count(*)::{type} as {name};
@@ -77,7 +91,8 @@ t.{column} = a.{name};
 i.{column} = s.{name};
 
 -- name: summed
--- What the buckets asked for come to, at this moment; `n` rows each.
+-- What the buckets asked for come to, at this moment; `n` rows each.  Those that are {whole} alone: rows of the others may have
+-- been purged, also while this run goes on.
 asked as materialized (
     select distinct {asked} from unnest({values}) as given ({names})
 ), summed as materialized (
@@ -85,7 +100,14 @@ asked as materialized (
     from asked as a cross join lateral (
         select count(*) as n, {sums} from {source} as t where {same} {within}
     ) as found
+    where {whole}
 );
+
+-- name: always
+true;
+
+-- name: kept
+{start} >= now() - {retention}::text::interval;
 
 -- name: write
 -- Put in what differs, and take away what has no rows any more.  Rides the index of {source} by owner and time, and the unique
@@ -103,9 +125,9 @@ with {summed}, gone as (
 select (select count(*)::int from put) as computed, (select count(*)::int from gone) as emptied;
 
 -- name: compare
--- How many of them differ, and some of those as they should be.
+-- How many of them differ, and some of those as they should be, by the columns of the table that they go into.
 with {summed}, wrong as (
-    select s.* from summed as s left join {into} as i on {match}
+    select {shown} from summed as s left join {into} as i on {match}
     where case when s.n = 0 then {there} else ({have}) is distinct from ({want}) end
 )
 select (select count(*)::int from wrong) as computed,
@@ -122,6 +144,9 @@ i.{column};
 
 -- name: worked_out
 s.{name};
+
+-- name: shown_as
+s.{name} as {column};
 
 -- name: assign
 {column} = excluded.{column};

@@ -57,14 +57,17 @@ p.own::numeric;
 
 -- name: crossed
 -- All in whole numbers and microseconds, so that nothing is rounded: used / allowed is at least threshold / 100, and where it
--- slides at least that share of it which is over, or {from_share}.
+-- slides at least that share of it which is over, or {from_share}.  Of a period without an end no share can be over: it counts
+-- whole.  Who may use nothing, and did, is at 100 % of it.
 looked as materialized (
-    select p.*, coalesce({used}, 0) as used, extract(epoch from p.ends - p.starts)::numeric as length,
-           extract(epoch from least({now}::timestamptz, p.ends) - p.starts)::numeric as elapsed
-    from page as p
+    select p.*, coalesce({used}, 0) as used,
+           case when endless then 1 else extract(epoch from p.ends - p.starts)::numeric end as length,
+           case when endless then 1 else extract(epoch from least({now}::timestamptz, p.ends) - p.starts)::numeric end as elapsed
+    from page as p cross join lateral (select not (isfinite(p.starts) and isfinite(p.ends)) as endless) as e
     where p.ends > p.starts
 ), crossed as materialized (
-    select l.*, t.threshold
+    select l.*, t.threshold,
+           case when l.allowed::numeric > 0 then floor(l.used * 100 / l.allowed::numeric) else 100 end as percent
     from looked as l cross join unnest({thresholds}::int[]) as t (threshold)
     where l.used > 0 and l.used * 100 * l.length >= l.allowed::numeric * t.threshold
         * case when {sliding}::boolean and t.threshold < 100 then greatest(l.elapsed, l.length * {from_share}::text::numeric)
@@ -96,13 +99,15 @@ select (select count(*)::int from page) as scanned, {last},
 , (select count(*)::int from told) as notified;
 
 -- name: mail
--- One mail for each period, of the highest threshold that is new.
+-- One mail for each period, of the highest threshold that is new, where nobody has been told of a higher one before (as where
+-- the config has got another threshold since).  Rides the unique index of {events}.
 , mailed as (
     insert into jobs (kind, queue, priority, org_id, args)
     select 'email', {queue}::text, {priority}::int::smallint, {org}, {args}::text::jsonb || jsonb_build_object(
         'to', c.address, 'subject', {subject_said}, 'text', {text_said})
     from (select distinct on (k) * from new order by k, threshold desc) as c
-    where c.address is not null
+    where c.address is not null and not exists (
+        select from {events} as e where e.{event_key} = c.k and e.{event_threshold} > c.threshold)
     returning 1
 );
 
@@ -110,7 +115,7 @@ select (select count(*)::int from page) as scanned, {last},
 -- The text of the config, with its words in braces filled in.
 replace(replace(replace(replace({text}::text, concat('{', 'threshold', '}'), c.threshold::text),
     concat('{', 'used', '}'), trim_scale(c.used)::text), concat('{', 'allowed', '}'), c.allowed::text),
-    concat('{', 'percent', '}'), floor(c.used * 100 / nullif(c.allowed::numeric, 0))::text);
+    concat('{', 'percent', '}'), c.percent::text);
 
 -- name: mailed
 , (select count(*)::int from mailed) as mailed;
@@ -155,7 +160,7 @@ c.allowed;
 floor(c.elapsed * 100 / c.length);
 
 -- name: percent
-floor(c.used * 100 / nullif(c.allowed::numeric, 0));
+c.percent;
 
 -- name: now
 {now}::timestamptz;

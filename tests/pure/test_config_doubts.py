@@ -11,6 +11,24 @@ from daemon.config_doubts import unserved_kinds
 
 RELAY = '[email.relays.main]\nhost = "relay.example"\n'
 
+ROLLUP = """[jobs.sums]
+verb = "rollup"
+source = "app.rows"
+into = "app.daily"
+by = ["who"]
+time_column = "at"
+bucket_column = "day"
+count_column = "n"
+retention = "400d"
+"""
+PURGE = """[jobs.gone]
+verb = "purge"
+table = "App.rows"
+age_column = "at"
+retention = "90d"
+"""
+WEEKS = ROLLUP.replace("jobs.sums", "jobs.weeks").replace("app.daily", "app.weekly").replace("app.rows", "app.daily")
+
 
 @pytest.mark.parametrize(
     ("text", "path", "said"),
@@ -35,6 +53,9 @@ RELAY = '[email.relays.main]\nhost = "relay.example"\n'
         ('[retention]\nhistory = "1h"', "retention.history", "looked up"),
         ('[retention]\nidempotency_keys = "1m"', "retention.idempotency_keys", "second job"),
         ('profile = "production"', "database.dsn", "backups"),
+        (ROLLUP + PURGE, "jobs.sums.source_retention", "jobs.gone deletes rows of app.rows after 90d"),
+        (ROLLUP + 'source_retention = "91d"\n' + PURGE, "jobs.sums.source_retention", "of what is left"),
+        (ROLLUP + WEEKS, "jobs.weeks.source_retention", "jobs.sums deletes rows of app.daily after 400d"),
     ],
 )
 def test_a_doubtful_value_is_a_warning_that_names_it(text: str, path: str, said: str) -> None:
@@ -56,6 +77,7 @@ def test_a_warning_stands_at_its_line() -> None:
         '[admin]\nlisten = "[::1]:9464"',
         '[webhook]\nallow_addresses = ["127.0.0.0/8"]',
         'profile = "production"\n[database]\ndsn = "postgresql:///shop"',
+        ROLLUP + 'source_retention = "90d"\n' + PURGE,
     ],
 )
 def test_usual_settings_raise_no_doubt(text: str) -> None:

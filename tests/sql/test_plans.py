@@ -248,7 +248,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
         "forget_debounces": (("10000", "1000"), set()),
     },
     "rollups.sql": {
-        "reached": (("'j'", "'d'"), set()),
+        "reached": (("'j'",), set()),
         "horizon": ((), set()),
         "reach": (("'j'", "'d'", "now()"), set()),
     },

@@ -85,6 +85,7 @@ deleted_column = "gone_at"
 address_column = "email"
 org_column = "org"
 requests = "club.parcels"
+mail_from = "Club <data@club.example>"
 leave_out = ["club.photos.raw"]
 {LINKS}"""
 

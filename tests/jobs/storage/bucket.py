@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-
 from jobs.storage.settings import StorageSettings
 
 App = Callable[..., Any]
@@ -58,7 +55,10 @@ class S3:
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """For as long as it is open."""
+    """For as long as it is open.  Its library takes half a second, which is why nobody imports it before."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
     faults = Faulty(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, faults, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
