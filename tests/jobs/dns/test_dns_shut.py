@@ -30,7 +30,7 @@ def test_one_tries_again_when_the_time_is_over_and_less_often_each_time() -> Non
     assert shut.failure(".") is None
     for _ in range(3):
         shut.found(".", failed("timeout"))  # three that were under way
-    waits = []
+    waits: list[float] = []
     while len(waits) < 6:
         began_s = clock.now_s
         assert shut.failure(".") is not None
@@ -74,8 +74,8 @@ async def test_the_next_checks_need_not_wait_and_take_the_resolvers_word(
     servers = internet.zones[where].servers
     for server in servers:
         server.fault("silent", by="us")
-    for server in internet.resolvers:
-        server.answers(dns.message.make_query(NAME, "TXT").to_wire(), "udp", "a test")  # fills its cache
+    for recursive in internet.resolvers:
+        recursive.answers(dns.message.make_query(NAME, "TXT").to_wire(), "udp", "a test")  # fills its cache
     resolver = here(timeout=0.5, tries=1)
     monkeypatch.setattr(resolver._walk, "_shut", Shut(clock := Clock()))
     first = await resolver.sight(NAME, "TXT", visible=True)
