@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 import uvloop
 
 from benchmarks import (
+    catalogue,
     dns,
     drain,
     email,
@@ -49,6 +50,7 @@ async def main() -> bool:
         await limits.main(),
         await history.main(),
         await purge.main(),
+        await catalogue.main(100_000),
         await roles.main(),
     ]
     return all(fine)
@@ -72,6 +74,7 @@ async def short() -> None:
         enqueue.main(200, 2_000, 1),
         history.main(10_000),
         purge.main(10_000, 50),
+        catalogue.main(20_000, apart=False),
         roles.main(3, 20),
     ]
     room = asyncio.Semaphore(TOGETHER)

@@ -16,7 +16,7 @@ from daemon.exits import FAILED, OK, Exit
 
 _SQL = sql.load("monitors.sql")
 
-LISTED = ("name", "state", "for", "found", "latency_ms", "certificate", "target")
+LISTED = ("name", "state", "for", "found", "latency_ms", "checked", "certificate", "target")
 CHECKS = ("ended_at", "outcome", "code", "latency_ms", "state", "notice", "reason")
 MOST = 1000
 
@@ -30,7 +30,8 @@ def monitors() -> None:
 @config_option
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
-    """Each monitor, its state and for how long, what its last check found, and how long its certificate lasts."""
+    """Each monitor, its state and for how long, what its last check found, when that was, and how long its certificate
+    lasts."""
 
     async def fetch(session: Session) -> list[dict[str, Any]]:
         return [dict(row) for row in await session.conn.fetch(_SQL["list"], MOST)]
@@ -71,5 +72,6 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "for": age_text((now - row["since"]).total_seconds()),
         "found": row["code"] or row["outcome"],
+        "checked": f"{age_text((now - row['checked_at']).total_seconds())} ago",
         "certificate": time_text(ends) if ends else None,
     }

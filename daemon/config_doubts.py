@@ -176,7 +176,8 @@ def _mail(config: Config) -> Iterator[Doubt]:
     if writers and "main" not in config.email.relays:
         yield (
             ("email", "relays"),
-            f"no relay is called main: mail of {', '.join(writers)} becomes dead letters, unless another daemon sends it",
+            f"no relay is called main: mail of {', '.join(writers)} becomes dead letters, "
+            "unless another daemon sends it",
         )
 
 

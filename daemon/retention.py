@@ -34,6 +34,9 @@ SWEEP_S = 1.0
 DAY_S = 86400.0
 SOONEST_S = 300.0
 
+MONITORS_S = 90 * DAY_S
+"""However short a time their checks are kept: who forgets that a monitor is down tells of it again."""
+
 TALLIES_S = 8 * DAY_S
 """A week of hours, and some more."""
 
@@ -263,7 +266,7 @@ class Retention:
             continue
         while len(await store.fetch(_FORWARDS["forget_forwards"], keep.email_forwards, BATCH)) == BATCH:
             continue
-        while len(await store.fetch(_MONITORS["forget"], keep.monitor_checks, BATCH)) == BATCH:
+        while len(await store.fetch(_MONITORS["forget"], max(keep.monitor_checks, MONITORS_S), BATCH)) == BATCH:
             continue
         while (await store.fetch(_SQL["fold"], BATCH))[0][0] == BATCH:
             continue

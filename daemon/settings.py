@@ -205,7 +205,9 @@ class RetentionSettings:
     )
     domain_checks: Duration = key(duration("90d"), "The log of DNS checks.", minimum=0)
     monitor_checks: Duration = key(
-        duration("90d"), "What monitors found; one that nobody looks at for so long is forgotten.", minimum=0
+        duration("90d"),
+        "What monitors found; one that nobody has looked at for so long, and at least 90 days, is forgotten.",
+        minimum=0,
     )
     job_logs: Duration = key(duration("7d"), "Lines that jobs logged, in job_logs.", minimum=0)
     batches: Duration = key(duration("30d"), "Batches that are over, in job_batches.", minimum=0)

@@ -25,7 +25,7 @@ select found.oid, wanted.name as asked, found.relkind::text as kind, found.sql, 
                                from unnest(i.indkey::int2[]) with ordinality as k (number, place)
                                left join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number and k.number > 0
                                where place <= i.indnkeyatts),
-                   'unique', i.indisunique and i.indimmediate, 'primary', i.indisprimary, 'partial', i.indpred is not null,
+                   'unique', i.indisunique and i.indimmediate, 'primary', i.indisprimary, 'where', pg_get_expr(i.indpred, i.indrelid),
                    'ordered', m.amname = 'btree') order by i.indisprimary desc, i.indisunique desc, i.indexrelid)
         from pg_index as i join pg_class as x on x.oid = i.indexrelid join pg_am as m on m.oid = x.relam
         where i.indrelid = found.oid and i.indisvalid)::text as indexes,

@@ -2,7 +2,7 @@
 
 -- name: known
 -- What is remembered of monitor $1.  index monitors_pkey
-select state, failures, troubles, answers, goods, told, version, began_at from monitors where name = $1;
+select state, failures, troubles, answers, goods, told, version, began_at, checked_at from monitors where name = $1;
 
 -- name: list
 -- The worst first, and of those the longest in their state.  A table of what one operator watches: small.

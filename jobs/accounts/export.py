@@ -89,6 +89,7 @@ class Exporting:
     def __init__(self, work: Work[ExportSettings], found: Held) -> None:
         self._work, self._held = work, found
         self._requests = work.tables[work.settings.requests]
+        self._key_type = self._requests.columns["id"].type
         (edge,) = request_edges(work.settings, self._requests, found)
         self._column = self._requests.columns[edge.columns[0]]
         self._left_out = {(str(work.tables[t].sql), column) for t, column in map(place, work.settings.leave_out)}
@@ -258,6 +259,7 @@ class Exporting:
             sha256=parameters.add(written.sha256),
             seconds=parameters.add(str(float(settings.keep))),
             id=parameters.add(request.id),
+            key_type=self._key_type,
         )
         async with conn.transaction():
             expires_at = await conn.fetchval(str(text), *parameters.values)
@@ -301,7 +303,7 @@ class Exporting:
         parameters = Parameters(self._work.now)
         places = {name: parameters.add(value) for name, value in values.items()}
         await self._work.conn.execute(
-            str(BLOCKS.fill(block, requests=self._requests.sql, **places)), *parameters.values
+            str(BLOCKS.fill(block, requests=self._requests.sql, key_type=self._key_type, **places)), *parameters.values
         )
 
     async def _expire(self) -> int:

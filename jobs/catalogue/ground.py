@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,21 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """`columns` in order; None for an expression.  `ordered`: a btree."""
+    """`columns` in order; None for an expression.  `where`: what holds of its rows, as Postgres writes it; None: it has
+    all of them.  `ordered`: a btree."""
 
     name: str
     columns: tuple[str | None, ...]
     unique: bool
     primary: bool
-    partial: bool
+    where: Sql | None
     ordered: bool
+
+    def has_all(self, facts: Collection[str]) -> bool:
+        """Whether every row of which these conditions hold is in it."""
+        if self.where is None:
+            return True
+        return self.where in facts or all(part in facts for part in self.where[1:-1].split(" AND "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +81,26 @@ class Table:
         """What tells its rows apart: the primary key, else a unique index over columns that are never null; else ()."""
         for index in self.indexes:
             columns = [self.columns[name] for name in index.columns if name is not None]
-            whole = len(columns) == len(index.columns) and not index.partial and index.unique
+            whole = len(columns) == len(index.columns) and index.where is None and index.unique
             if whole and all(column.not_null for column in columns):
                 return tuple(columns)
         return ()
 
-    def leads(self, column: str) -> bool:
-        """Whether an index of the whole table has its rows in the order of this column."""
-        return any(index.columns[:1] == (column,) and index.ordered and not index.partial for index in self.indexes)
+    def leads(self, column: str, facts: Collection[str] = ()) -> bool:
+        """Whether an index has the rows of which `facts` hold in the order of this column."""
+        return any(index.has_all(facts) for index in self._leading(column))
+
+    def narrowed(self, column: str, facts: Collection[str]) -> Sql | None:
+        """What a statement about rows of which `facts` hold must say to ride a partial index in this column's order."""
+        found = (index.where for index in self._leading(column) if index.has_all(facts))
+        return next((where for where in found if where is not None), None)
+
+    def _leading(self, column: str) -> Iterator[Index]:
+        return (index for index in self.indexes if index.columns[:1] == (column,) and index.ordered)
 
     def found_by(self, column: str) -> bool:
         """Whether rows are found by a value of this column without reading the table."""
-        return any(index.columns[:1] == (column,) and not index.partial for index in self.indexes)
+        return any(index.columns[:1] == (column,) and index.where is None for index in self.indexes)
 
     def wants_index(self, *columns: str, why: str) -> str:
         """Advice for people: the index over these columns that is missing."""
@@ -97,7 +112,9 @@ class Table:
 
     def unique_over(self, columns: Collection[str]) -> bool:
         """Whether an insert may meet another row by exactly these columns."""
-        return any(index.unique and not index.partial and set(index.columns) == set(columns) for index in self.indexes)
+        return any(
+            index.unique and index.where is None and set(index.columns) == set(columns) for index in self.indexes
+        )
 
 
 async def survey(conn: Any, names: Collection[str]) -> dict[str, Table]:
@@ -122,9 +139,12 @@ def _table(asked: str, row: Mapping[str, Any]) -> Table:
         for each in _json(row["columns"])
     ]  # fmt: skip
     indexes = [
-        Index(i["name"], tuple(i["columns"]), i["unique"], i["primary"], i["partial"], i["ordered"])
+        Index(
+            i["name"], tuple(i["columns"]), i["unique"], i["primary"],
+            None if i["where"] is None else trusted(i["where"]), i["ordered"],
+        )
         for i in _json(row["indexes"])
-    ]
+    ]  # fmt: skip
     references = [Reference(f["table"], f["name"], f["action"], f["column"]) for f in _json(row["referenced_by"])]
     return Table(
         asked=asked,

@@ -7,7 +7,7 @@ Else by key: the whole table is read, a page at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
@@ -65,7 +65,7 @@ class Pages:
     """The pages of one table for one run.  `age` and `below`: rows whose age is before that; without them all rows.
 
     `since`: where an index has them in that order, only rows whose age is not before this.  `more`: what else a page
-    has of each row.
+    has of each row.  `facts`: what holds of all rows that the run is about, for a partial index that has just these.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Pages:
         prepare: Prepare | None = None,
         since: datetime | None = None,
         more: Callable[[Parameters], Sql] = lambda _: NOTHING,
+        facts: Collection[str] = (),
     ) -> None:
         self._prepare = prepare
         self._settings: BatchSettings = work.settings
@@ -87,7 +88,8 @@ class Pages:
         self._below = below
         self._since = since
         self._more = more
-        self._by_age = age is not None and table.leads(age.name)
+        self._by_age = age is not None and table.leads(age.name, facts)
+        self._narrowed = None if age is None else table.narrowed(age.name, facts)
         self._pace = Pace(work.settings.batch)
         self.last: list[str] | None = None
         self._began_at: float | None = None
@@ -184,6 +186,8 @@ class Pages:
             limits = [_BLOCKS.fill("older", age=age, below=parameters.once("below", self._below))]
         if self._by_age and self._since is not None:
             limits.append(_BLOCKS.fill("since", age=age, since=parameters.add(self._since)))
+        if self._narrowed is not None:
+            limits.append(_BLOCKS.fill("narrowed", condition=self._narrowed))
         scan = _BLOCKS.fill(
             "scanned",
             table=table.sql,

@@ -10,7 +10,9 @@ from typing import Any
 
 from jobs.archive.part import Part, folder_of, run_of
 from jobs.archive.table import line, lossless, named
+from jobs.catalogue.facts import facts
 from jobs.catalogue.pages import Page, Pages, key_texts
+from jobs.catalogue.predicates import predicates
 from jobs.catalogue.skeleton import Blocks, Sql, trusted
 from jobs.catalogue.verb import Work
 from jobs.cleanup.doom import Pass, doom, joins, rest
@@ -57,7 +59,8 @@ class Archiving:
         of_archive = await named(self._work.conn, str(table.sql))
         await self._work.ctx.storage.tidy(folder_of(of_archive))
         text = trusted(line(of_archive))
-        pages = Pages(self._work, table, table.columns[one.column], one.below, prepare=lossless)
+        known = facts(predicates(self._work.settings.where), table)
+        pages = Pages(self._work, table, table.columns[one.column], one.below, prepare=lossless, facts=known)
         read = pages.run(partial(_read, self._work, one, text), self._room)
         run, number = run_of(self._work.ctx.job), 0
         while not self._over:

@@ -11,6 +11,7 @@ from typing import Any
 from jobs.catalogue import sampling
 from jobs.catalogue.audit import audit_needs, check_audit, each_row, noted
 from jobs.catalogue.conditions import conditions
+from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsTable, NeedsValues, of_predicates
 from jobs.catalogue.pages import Page, Pages
@@ -90,7 +91,7 @@ def _needs(settings: ExpireSettings) -> Iterator[Need]:
 
 def _advise(settings: ExpireSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
-    if not table.leads(settings.expires_column):
+    if not table.leads(settings.expires_column, facts(predicates(settings.where), table)):
         yield table.wants_index(settings.expires_column, why="each run reads the whole table")
 
 
@@ -105,7 +106,8 @@ async def _run(work: Work[ExpireSettings]) -> Result:
     def left() -> int | None:
         return None if work.args.max_rows is None else work.args.max_rows - expired
 
-    pages = Pages(work, table, table.columns[work.settings.expires_column], _below(work))
+    known = facts(predicates(work.settings.where), table)
+    pages = Pages(work, table, table.columns[work.settings.expires_column], _below(work), facts=known)
     async for said in pages.run(partial(_statement, work), left):
         expired += said["expired"]
         await work.ctx.progress(pages.percent(said["at"]), expired=expired)

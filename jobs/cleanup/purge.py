@@ -9,14 +9,16 @@ from typing import Any
 
 from jobs.catalogue import sampling
 from jobs.catalogue.audit import each_row, noted
+from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.pages import Chosen, Page, Pages
+from jobs.catalogue.predicates import predicates
 from jobs.catalogue.skeleton import NOTHING, Blocks, Parameters, Sql, alias, joined
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.cleanup import warning
 from jobs.cleanup.archived import Archiving
 from jobs.cleanup.doom import Pass, doom, joins, passes, rest
-from jobs.cleanup.purge_settings import PurgeSettings, advise, needs
+from jobs.cleanup.purge_settings import PurgeSettings, advise, inspect, needs
 from jobs.cleanup.totals import kept
 
 _BLOCKS = Blocks("purge.sql")
@@ -36,6 +38,7 @@ async def run(work: Work[PurgeSettings]) -> Result:
         counted.update({child: said[name] for child, name in _children(settings)})
         await work.ctx.progress(percent, **counted)
 
+    known = facts(predicates(settings.where), table)
     for one in await passes(work):
         if settings.archive:
             async for part in Archiving(work, one, left).parts():
@@ -44,7 +47,7 @@ async def run(work: Work[PurgeSettings]) -> Result:
                 async for said in chosen.run(partial(statement, work, one, unchanged=True)):
                     await gone(said, part.percent)
             continue
-        pages = Pages(work, table, table.columns[one.column], one.below)
+        pages = Pages(work, table, table.columns[one.column], one.below, facts=known)
         async for said in pages.run(partial(statement, work, one), left):
             await gone(said, pages.percent(said["at"]))
     return dict(counted)
@@ -139,4 +142,5 @@ PURGE = Verb(
     run=run,
     rehearse=rehearse,
     advise=advise,
+    inspect=inspect,
 )

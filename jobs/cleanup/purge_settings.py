@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.catalogue.audit import audit_needs, check_audit
+from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
-from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
+from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.predicates import predicates
 from jobs.catalogue.settings import BatchSettings, check_columns, check_pair, check_table, check_where
 from jobs.cleanup.totals import check_totals, totals_needs
@@ -88,7 +89,9 @@ class PurgeSettings(BatchSettings):
     totals_sums: dict[str, str] = key(
         factory=dict, doc="Its columns, and the column that each is the sum of.", example='{ bytes = "size_bytes" }'
     )
-    archive: bool = key(False, "Rows go into an archive in [storage] first: written, synced and read back.")
+    archive: bool = key(
+        False, "Rows go into an archive in [storage] first: written, synced and read back.  Excludes together."
+    )
     audit_table: str | None = key(None, "Where it is written down, in the same statement.", example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
@@ -126,6 +129,13 @@ class PurgeSettings(BatchSettings):
             raise ValueError("owner_email: a warning goes there; give the column with the address")
         if self.warn_before is not None and self.warn_before > self.retention:
             raise ValueError("warn_before: is longer than retention")
+        if self.archive and self.together:
+            child = next(iter(self.together))
+            raise ValueError(
+                f"together: rows of {child} would go and be in no archive, which has rows of {self.table} alone; leave "
+                f"them out here, and give {child} a purge of its own with archive = true: by a time of its own before "
+                f'this one, or with parent_table = "{self.table}" after it'
+            )
 
     def sender(self) -> tuple[str, str | None] | None:
         return None if self.warn_before is None else ("warn_from", self.warn_from)
@@ -168,10 +178,25 @@ def _owner_needs(settings: PurgeSettings) -> Iterator[Need]:
         yield NeedsColumn("owner_email", owner or table, settings.owner_email, "text")
 
 
+async def inspect(_conn: Any, settings: PurgeSettings, tables: Mapping[str, Table]) -> list[Fault]:
+    """What a foreign key would delete beside them is in no archive, either."""
+    pointing = tables[settings.table].referenced_by if settings.archive else ()
+    return [
+        Fault(
+            "archive",
+            f"rows of {child.table} would go with those that they point to, by {child.name} (on delete cascade), and "
+            f"be in no archive: make it on delete restrict, and give {child.table} a purge of its own, before this one",
+        )
+        for child in pointing
+        if child.action == "c"
+    ]
+
+
 def advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
+    holds = facts(predicates(settings.where), table)
     for name in (settings.age_column, settings.idle_column):
-        if name is not None and not table.leads(name) and settings.parent_table is None:
+        if name is not None and not table.leads(name, holds) and settings.parent_table is None:
             yield table.wants_index(name, why="each run reads the whole table")
     for name, pointing in settings.together.items():
         child = tables[name]

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from jobs.catalogue import sampling
+from jobs.catalogue.facts import facts
 from jobs.catalogue.pages import Page, Pages
+from jobs.catalogue.predicates import Predicate, predicates
 from jobs.catalogue.skeleton import Blocks, Parameters, Sql, joined, of
 from jobs.catalogue.verb import Work
 from jobs.cleanup.doom import Pass, bound, doom, joins, passes
@@ -20,9 +22,11 @@ _BLOCKS = Blocks("warning.sql")
 
 async def warn(work: Work[PurgeSettings]) -> int:
     """Tell the owners of rows that will soon be old enough, once each; how many rows that were."""
-    table, warned = work.tables[work.settings.table], 0
+    settings, table, warned = work.settings, work.tables[work.settings.table], 0
+    untold = Predicate(str(settings.warn_column), "null")
+    known = facts([*predicates(settings.where), untold], table)
     for one in await _soon(work):
-        pages = Pages(work, table, table.columns[one.column], one.below)
+        pages = Pages(work, table, table.columns[one.column], one.below, facts=known)
         async for said in pages.run(partial(_statement, work, one)):
             warned += said["warned"]
             await work.ctx.progress(0.0, warned=warned)

@@ -38,7 +38,7 @@ class Prober:
 
     async def check(self, watch: WatchSettings, resolver: Resolver) -> Reading:
         """What one check finds.  It raises nothing: whatever goes wrong is what was found."""
-        look = Look()
+        look = Look(watch.patience)
         try:
             async with asyncio.timeout(watch.patience):
                 await self._check(targets.parse(watch.target), watch, look, resolver)

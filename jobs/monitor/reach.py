@@ -21,6 +21,7 @@ from jobs.webhook.names import Lookup, Names, Unresolved
 _LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EPERM})
 _ERRNO = {errno.ECONNREFUSED: "connection_refused", errno.ETIMEDOUT: "connect_timeout"}
 _CERTIFICATE = {
+    9: ("certificate_not_yet_valid", "its certificate is not valid yet"),
     10: ("certificate_expired", "its certificate has ended"),
     62: ("certificate_wrong_host", "its certificate is for another host"),
     64: ("certificate_wrong_host", "its certificate is for another address"),
@@ -58,7 +59,11 @@ class Reach:
         if self._context is None:
             if self._making is None:
                 self._making = asyncio.get_running_loop().run_in_executor(None, _context)
-            self._context = await asyncio.shield(self._making)
+            try:
+                self._context = await asyncio.shield(self._making)
+            except OSError as error:  # no file can be opened, or one is broken: the next check tries again
+                self._making = None
+                raise Unwell("local_error", f"no certificates to compare with: {error}", ours=True) from error
         return self._context
 
     async def connect(self, host: str, port: int, look: Look) -> socket.socket:
@@ -66,9 +71,10 @@ class Reach:
         with look.phase("resolve"):
             addresses = await self._addresses(host)
         with look.phase("connect"), unwell():
-            for address in addresses[:-1]:
+            for others, address in zip(range(len(addresses), 1, -1), addresses, strict=False):
                 try:
-                    return await _dial(address, port, look)
+                    async with asyncio.timeout(look.left_s / others):  # one that is silent leaves time for the others
+                        return await _dial(address, port, look)
                 except OSError:
                     continue  # the next one may; what the last one says is what is told
             return await _dial(addresses[-1], port, look)

@@ -14,8 +14,9 @@ from jobs.values import duration_text
 
 @dataclass(slots=True)
 class Look:
-    """One check under way.  `doing` is what it waits for; `phases_s` what it has waited for."""
+    """One check under way, of `patience_s`.  `doing` is what it waits for; `phases_s` what it has waited for."""
 
+    patience_s: float
     began_at: float = field(default_factory=monotonic)
     phases_s: dict[str, float] = field(default_factory=dict)
     doing: str = "start"
@@ -34,6 +35,10 @@ class Look:
     @property
     def took_s(self) -> float:
         return monotonic() - self.began_at
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self.patience_s - self.took_s)
 
 
 class Unwell(Exception):

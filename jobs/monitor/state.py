@@ -42,6 +42,10 @@ class Health:
     goods: int = 0
     told: Literal["degraded", "down"] | None = None
 
+    def after_a_gap(self) -> Health:
+        """Nobody has looked for long: what was counted says nothing of now, and what people were told still does."""
+        return replace(self, failures=0, troubles=0, answers=0, goods=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

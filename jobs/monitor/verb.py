@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,6 +21,10 @@ from jobs.monitor.watch import WatchSettings
 _SQL = sql.load("monitors.sql")
 
 LEDGER = Ledger("monitor_checks")
+
+GAP_S = 3600.0
+"""Checks that are to decide something come within minutes (`confirm`); after a longer time nobody has looked, as when
+no daemon ran: a first check that fails then must not be the third in a row."""
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,14 +69,18 @@ def _result(reading: Reading, taken: Step) -> Result:
 
 async def _look(work: Work[WatchSettings]) -> tuple[Known, Reading, Step]:
     row = await work.conn.fetchrow(_SQL["known"], work.name)
-    known = _known(row) if row else Known()
+    known = _known(row, work) if row else Known()
     reading = await work.ctx.tools.monitor.check(work.settings, work.ctx.dns)
     return known, reading, step(known.health, reading.outcome, work.settings.limits)
 
 
-def _known(row: Mapping[str, Any]) -> Known:
+def _known(row: Mapping[str, Any], work: Work[WatchSettings]) -> Known:
     counts = {name: row[name] for name in ("state", "failures", "troubles", "answers", "goods", "told")}
-    return Known(Health(**counts), row["version"], row["began_at"])
+    health, confirm = Health(**counts), work.settings.confirm
+    gap_s = (work.now - row["checked_at"]).total_seconds()
+    if confirm and gap_s > max(GAP_S, 2 * confirm):
+        health = health.after_a_gap()
+    return Known(health, row["version"], row["began_at"])
 
 
 def _line(work: Work[WatchSettings], known: Known, reading: Reading, taken: Step) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def _line(work: Work[WatchSettings], known: Known, reading: Reading, taken: Step
             target=settings.target,
             reading=reading,
             began_at=known.began_at,
-            now=datetime.now(UTC),
+            now=work.now,
             tell=tell,
         )
     return {

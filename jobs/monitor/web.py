@@ -71,5 +71,5 @@ async def _next(spoken: h11.Connection, line: Line) -> object:
     except h11.RemoteProtocolError as error:
         if piece == b"":
             raise Unwell("connection_closed", "it closed the connection without a whole response") from error
-        raise Unwell("protocol_error", f"it does not speak HTTP/1.1: {error}") from error
+        raise Unwell("protocol_error", f"it does not speak HTTP/1.1: {str(error)[:200]}") from error
     return event

@@ -11,7 +11,9 @@ from jobs.monitor.reach import Reach
 from jobs.monitor.reading import Look, Unwell
 from jobs.monitor.target import Target
 
-_SILENT = frozenset({"timeout", "unreachable"})
+_SILENT = frozenset({"timeout", "unreachable", "no_route"})
+_OURS = _SILENT | {"refused", "budget"}
+"""Of our own name servers: nothing is known of the name where these do not answer us."""
 
 
 async def check_zone(
@@ -26,12 +28,8 @@ async def check_zone(
         answer = await resolver.query(target.name, target.type)
     match answer.outcome:
         case "error":
-            silent = answer.reason in _SILENT
-            raise Unwell(
-                f"dns_{answer.reason}",
-                f"the name server says {answer.reason}" if not silent else "no name server answers",
-                ours=silent and not target.host,
-            )
+            said = "no name server answers" if answer.reason in _SILENT else f"the name server says {answer.reason}"
+            raise Unwell(f"dns_{answer.reason}", said, ours=answer.reason in _OURS and not target.host)
         case "nxdomain" | "nodata":
             there = "no such name" if answer.outcome == "nxdomain" else f"no {target.type} record"
             raise Unwell(f"dns_{answer.outcome}", f"there is {there}")

@@ -11,10 +11,11 @@ from typing import Any
 
 from jobs.catalogue import sampling
 from jobs.catalogue.conditions import conditions
+from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsTable, NeedsValues, of_predicates
 from jobs.catalogue.pages import Page, Pages
-from jobs.catalogue.predicates import predicates
+from jobs.catalogue.predicates import Predicate, predicates
 from jobs.catalogue.settings import BatchSettings, check_columns, check_table, check_where
 from jobs.catalogue.skeleton import Blocks, Parameters, Sql, joined
 from jobs.catalogue.verb import Result, Verb, Work
@@ -94,7 +95,7 @@ def _needs(settings: ForwardRetrySettings) -> Iterator[Need]:
 
 def _advise(settings: ForwardRetrySettings, tables: Mapping[str, Table]) -> Iterator[str]:
     table = tables[settings.table]
-    if not table.leads(settings.failed_at_column):
+    if not table.leads(settings.failed_at_column, _open(settings, table)):
         yield table.wants_index(settings.failed_at_column, why="each run reads the whole table")
 
 
@@ -106,15 +107,22 @@ async def _run(work: Work[ForwardRetrySettings]) -> Result:
     def left() -> int | None:
         return None if work.args.max_rows is None else work.args.max_rows - counted["handed"] - counted["refused"]
 
-    handing = Pages(work, table, age, _below(work))
+    known = _open(settings, table)
+    waiting = known | facts([Predicate(settings.forward_column, "null")], table)
+    handing = Pages(work, table, age, _below(work), facts=waiting)
     async for said in handing.run(partial(_hand_over, work), left):
         counted.update(handed=said["handed"], refused=said["refused"])
         await work.ctx.progress(handing.percent(said["at"]) / 2, **counted)
-    telling = Pages(work, table, age, _below(work))
+    telling = Pages(work, table, age, _below(work), facts=known)
     async for said in telling.run(partial(_tell, work)):
         counted.update(delivered=said["delivered"], failed=said["failed"])
         await work.ctx.progress(50 + telling.percent(said["at"]) / 2, **counted)
     return dict(counted)
+
+
+def _open(settings: ForwardRetrySettings, table: Table) -> frozenset[str]:
+    """What holds of rows that have not ended.  Whoever is told of is so whatever `where` says."""
+    return facts([Predicate(settings.ended_column, "null")], table)
 
 
 def _below(work: Work[ForwardRetrySettings]) -> datetime:

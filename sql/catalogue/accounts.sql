@@ -124,10 +124,10 @@ where r1.state in ('wanted', 'running') and r1.id::text <> all ({passed}::text[]
 
 -- name: begun
 -- Where its file will lie is said before there is one: whoever erases the account finds it there.
-update {requests} as r1 set state = 'running', location = {location}::text where r1.id::text = {id}::text;
+update {requests} as r1 set state = 'running', location = {location}::text where r1.id = {id}::text::{key_type};
 
 -- name: failed
-update {requests} as r1 set state = 'failed', location = null where r1.id::text = {id}::text;
+update {requests} as r1 set state = 'failed', location = null where r1.id = {id}::text::{key_type};
 
 -- name: ready
 -- Only while the account is there: locked, so that it is not deleted at this moment.
@@ -137,7 +137,7 @@ with there as (
 update {requests} as r1
 set state = 'ready', location = {location}::text, size_bytes = {size}::bigint, sha256 = decode({sha256}::text, 'hex'), ready_at = now(),
     expires_at = now() + {seconds}::text::float8 * interval '1 second'
-where r1.id::text = {id}::text and exists (select from there)
+where r1.id = {id}::text::{key_type} and exists (select from there)
 returning r1.expires_at;
 
 -- name: expired
@@ -146,7 +146,7 @@ select r1.id::text as id, r1.location from {requests} as r1
 where r1.state = 'ready' and r1.expires_at <= now() order by r1.expires_at, r1.id limit {limit}::int;
 
 -- name: over
-update {requests} as r1 set state = 'expired', location = null where r1.id::text = any ({ids}::text[]) and r1.state = 'ready';
+update {requests} as r1 set state = 'expired', location = null where r1.id = any ({ids}::text[]::{key_type}[]) and r1.state = 'ready';
 
 -- name: waiting
 -- How many exports wait, and how many are over.

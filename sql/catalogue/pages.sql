@@ -44,6 +44,10 @@ age;
 -- name: since
 and {age} >= {since}::timestamptz;
 
+-- name: narrowed
+-- The condition of a partial index, as Postgres has it: no row is missed by it.
+and ({condition});
+
 -- name: all
 true;
 

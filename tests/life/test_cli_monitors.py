@@ -34,6 +34,7 @@ async def test_the_worst_is_first_and_one_is_shown_with_its_checks(terminal: Ter
     assert [line.split()[:2] for line in listed[1:]] == [["mail", "down"], ["shop", "up"]]
     assert "smtp_421" in listed[1]
     assert "2100-01-01T00:00:00Z" in listed[1]
+    assert " ago" in listed[1], "a state is worth what the last look at it is"
     shown = (await terminal.ok("monitors", "show", "mail", "--json", "-n", "2")).json
     assert (shown["state"], shown["code"], len(shown["checks"])) == ("down", "smtp_421", 2)
     assert "it is so" in (await terminal.ok("monitors", "show", "mail")).out

@@ -106,6 +106,41 @@ async def test_an_index_that_is_missing_is_advised(queue: Queue) -> None:
     )
 
 
+@pytest.mark.req("BJ-29")
+@pytest.mark.parametrize(
+    ("where", "index", "serves"),
+    [
+        ("{ kept = true }", "kept", True),
+        ("{ kept = true }", "kept = true", True),
+        ("{ kept = false }", "not kept", True),
+        ("{ kept = false }", "kept = false", True),
+        ("{ seen_at = { null = true } }", "seen_at is null", True),
+        ("{ seen_at = { null = false } }", "seen_at is not null", True),
+        ("{ mood = 'calm' }", "mood = 'calm'", True),
+        ("{ note = 'a b' }", "note = 'a b'", True),
+        ("{ kept = false, seen_at = { null = true }, note = 'x' }", "not kept and seen_at is null", True),
+        ("{ kept = true }", "not kept", False),
+        ("{}", "kept", False),
+        ("{ mood = ['calm', 'cross'] }", "mood = 'calm'", False),
+        ("{ mood = { not = 'calm' } }", "mood = 'calm'", False),
+        ("{ kept = false }", "not kept and seen_at is null", False),
+        ("{ note = 'a' }", "note = 'b'", False),
+    ],
+)
+async def test_an_index_of_just_the_rows_it_is_about_will_do(
+    queue: Queue, where: str, index: str, serves: bool
+) -> None:
+    text = f'[jobs.x]\nverb = "purge"\ntable = "zoo.notes"\nage_column = "at"\nretention = "1d"\nwhere = {where}\n'
+    async with queue.pool.acquire() as conn, conn.transaction():
+        await conn.execute(
+            "create table zoo.notes (id int primary key, at timestamptz, kept boolean, seen_at timestamptz, "
+            f"mood zoo.mood, note text); create index on zoo.notes (at) where {index}"
+        )
+        advice = (await look(conn, parse(text).jobs["x"])).advice
+        await conn.execute("drop table zoo.notes")
+    assert (advice == ()) is serves
+
+
 async def test_rows_that_row_security_hides_are_advised_about() -> None:
     async with zoo() as queue:
         await queue.pool.execute(

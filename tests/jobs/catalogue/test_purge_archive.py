@@ -160,3 +160,20 @@ async def test_what_a_killed_run_had_begun_goes_with_the_next_run_a_day_later() 
         await queue.enqueue("log")
         await queue.drain(raise_errors=True)
         assert (left.exists(), under_way.exists()) == (False, True)
+
+
+async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> None:
+    """It would be gone, and in no archive."""
+    notes = "create table zoo.notes (org text, id int, foreign key (org, id) references zoo.log on delete {}, n int)"
+    async with zoo(CONFIG, SCHEMA) as queue:
+        await logged(queue, 400, 4)
+        await queue.pool.execute(notes.format("cascade"))
+        await queue.pool.execute("insert into zoo.notes select org, id, 7 from zoo.log")
+        await queue.enqueue("log")
+        ran = (await queue.drain()).one()
+        assert (ran.outcome, ran.code) == ("snooze", "parked")
+        assert "jobs.log.archive: rows of zoo.notes would go with those that they point to" in str(ran.reason)
+        assert len(await there(queue)) == await queue.pool.fetchval("select count(*) from zoo.notes") == 4
+        await queue.pool.execute("drop table zoo.notes; " + notes.format("set null"))
+        assert [one.outcome for one in await queue.drain_all()] == ["done"]
+        assert await there(queue) == set()

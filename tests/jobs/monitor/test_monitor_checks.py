@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +200,59 @@ async def test_a_port_without_tls_has_failed() -> None:
     assert (found.outcome, found.code) == ("failed", "tls_error")
 
 
+@pytest.mark.req("JD-04")
+async def test_a_certificate_that_is_not_valid_yet_is_said_to_be_so(tmp_path: Path) -> None:
+    early, file = self_signed(tmp_path / "early", "shop.example", from_days=1)
+    async with Server(says(OK), tls=early) as server:
+        found = await look(server.url("/", "shop.example"), ca_file=file, lookup=names(shop_example=["127.0.0.1"]))
+    assert (found.outcome, found.code) == ("failed", "certificate_not_yet_valid")
+
+
+async def test_certificates_that_cannot_be_read_now_are_our_own_trouble_and_are_read_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = certificate.make(tmp_path, "127.0.0.1")
+    answers: list[Any] = [OSError(errno.EMFILE, "Too many open files"), ssl.create_default_context(cafile=made.file)]
+
+    def context(_ca: Path | None = None) -> ssl.SSLContext:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("jobs.monitor.reach._context", context)
+    settings = DnsSettings(resolvers=("127.0.0.1:9",))
+    prober = Prober(MonitorSettings(allow_addresses=("127.0.0.0/8",)), settings)
+    async with Server(says(OK), tls=made.server) as server:
+        watch = WatchSettings(
+            verb="monitor", target=f"https://127.0.0.1:{server.port}/", patience=PATIENT, expires=duration(0)
+        )
+        found = [await prober.check(watch, Resolver(settings)) for _ in range(2)]
+    prober.close()
+    assert [(one.outcome, one.code) for one in found] == [("unknown", "local_error"), ("ok", "")]
+
+
+@pytest.mark.req("JD-04")
+async def test_an_address_that_is_silent_leaves_time_for_the_next(silent: Server) -> None:
+    with full(silent.port):
+        known = names(shop_example=["127.0.0.2", "127.0.0.1"])
+        found = await look(f"tcp://shop.example:{silent.port}", lookup=known, patience=duration("2s"))
+    assert (found.outcome, found.address) == ("ok", "127.0.0.1"), found.reason
+
+
+@contextmanager
+def full(port: int) -> Iterator[None]:
+    """127.0.0.2 takes no connection at this port, and refuses none."""
+    with socket.socket() as door, ExitStack() as waiting:
+        door.bind(("127.0.0.2", port))
+        door.listen(0)
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.2", port))
+        yield
+
+
 # --- mail -------------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +279,7 @@ async def test_a_mail_server_is_greeted_and_left_without_a_message(tmp_path: Pat
         ({"EHLO": ["421 4.3.2 not now"]}, {}, "smtp_421"),
         ({"EHLO": [DROP]}, {}, "connection_closed"),
         ({}, {}, "no_starttls"),
+        ({"GREETING": ["220-more\r\n" * 20_000]}, {}, "no_smtp"),
         ({"GREETING": [HANG]}, {"patience": HASTY}, "timeout"),
         ({"EHLO": [HANG]}, {"patience": HASTY}, "timeout"),
     ],
@@ -290,6 +348,9 @@ async def test_a_name_server_that_fails_is_the_names_trouble_and_one_of_ours_tha
     zone.fault = "servfail"
     found = await look("dns:www.example.test", dns=asking(zone))
     assert (found.outcome, found.code) == ("failed", "dns_servfail")
+    zone.fault = "refused"
+    assert (await look("dns:www.example.test", dns=asking(zone))).outcome == "unknown", "our own will not serve us"
+    assert (await look(f"dns://{zone.place}/www.example.test", dns=asking(zone))).code == "dns_refused"
     zone.fault = "silent"
     ours = await look("dns:www.example.test", dns=asking(zone, 0.2))
     assert (ours.outcome, ours.code) == ("unknown", "dns_timeout")

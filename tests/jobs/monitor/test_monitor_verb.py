@@ -166,6 +166,55 @@ async def test_two_at_once_are_one_after_the_other_and_tell_once() -> None:
         assert await queue.pool.fetchval("select version from monitors") == 7
 
 
+@pytest.mark.req("JD-04")
+async def test_checks_from_before_nobody_looked_for_a_day_do_not_count() -> None:
+    """As when the daemon was away: its first check, before the network is up, must not be the third in a row."""
+    async with watched(confirm="30s") as (queue, shop, _config):
+        await look(queue, 200, shop=shop)
+        shop.status = 503
+        await queue.enqueue("shop")
+        await queue.drain()
+        await queue.clock.advance("30s")
+        await queue.drain()
+        await queue.pool.execute("delete from jobs")  # and then the daemon was away
+        assert await queue.pool.fetchval("select failures from monitors") == 2
+        await queue.clock.advance("1d")
+        await queue.enqueue("shop")
+        assert [one.outcome for one in await queue.drain()] == ["snooze"]
+        assert await told(queue) == []
+        shop.status = 200
+        await queue.drain_all()
+        assert (await told(queue), await queue.pool.fetchval("select began_at from monitors")) == ([], None)
+
+
+@pytest.mark.req("JD-04")
+async def test_an_incident_lasts_from_its_first_bad_check_also_over_a_day_without_checks() -> None:
+    async with watched(confirm="30s") as (queue, shop, _config):
+        await look(queue, 200, shop=shop)
+        began_at = await queue.clock.advance("5m")
+        shop.status = 503
+        await queue.enqueue("shop")
+        await queue.drain_all()
+        await queue.clock.advance("1d")
+        shop.status = 200
+        await queue.enqueue("shop")
+        await queue.drain_all()
+        assert await told(queue) == ["down", "up"]
+        said = await queue.pool.fetchval("select payload from webhook_events order by id desc limit 1")
+        assert json.loads(said)["lasted_s"] == round((queue.clock.now - began_at).total_seconds())
+        assert {row[0] for row in await queue.pool.fetch("select priority from jobs where kind = 'email'")} == {1}
+
+
+async def test_the_end_of_a_certificate_is_known_while_it_is_down_and_not_after_a_good_check_without_one() -> None:
+    async with watched() as (queue, shop, _config):
+        await look(queue, 200, shop=shop)
+        await queue.pool.execute("update monitors set expires_at = '2100-01-01'")
+        await look(queue, 503, shop=shop)
+        assert await queue.pool.fetchval("select expires_at from monitors") is not None
+        await look(queue, 200, shop=shop)
+        assert await queue.pool.fetchval("select expires_at from monitors") is None
+
+
 async def test_a_rehearsal_looks_and_writes_nothing() -> None:
     async with watched() as (queue, shop, config):
         shop.status = 500

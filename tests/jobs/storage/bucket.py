@@ -15,8 +15,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
 from jobs.storage.settings import StorageSettings
 
@@ -99,7 +97,10 @@ class S3:
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """For as long as it is open."""
+    """For as long as it is open.  Its library takes half a second, which is why nobody imports it before."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
     faults = Faulty(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, faults, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

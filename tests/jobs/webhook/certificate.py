@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(folder: Path, name: str, *, expired: bool = False) -> tuple[ssl.SSLContext, Path]:
-    """A server's context for the host `name`, and the file of its certificate, for clients that trust it."""
-    certificate_file, key_file = _made(folder, name, expired=expired)
+def self_signed(folder: Path, name: str, *, expired: bool = False, from_days: int = -1) -> tuple[ssl.SSLContext, Path]:
+    """A server's context for the host `name`, and the file of its certificate, for clients that trust it; it is valid
+    for two days `from_days` from now on, or was until yesterday."""
+    certificate_file, key_file = _made(folder, name, -3 if expired else from_days)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate_file, key_file)
     return context, certificate_file
@@ -26,11 +27,11 @@ def client_pem(folder: Path, name: str) -> tuple[str, Path]:
     return certificate_file.read_text() + key_file.read_text(), certificate_file
 
 
-def _made(folder: Path, name: str, *, expired: bool = False) -> tuple[Path, Path]:
+def _made(folder: Path, name: str, from_days: int = -1) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    until = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
+    until = datetime.now(UTC) + timedelta(days=from_days + 2)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
