@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from jobs.accounts.held import Held
 from jobs.accounts.ties import Edge, Holding
 from jobs.catalogue.ground import Column
-from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, alias, joined, of, trusted
+from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, alias, joined, of
 
 BLOCKS = Blocks("accounts.sql")
 
@@ -57,8 +57,7 @@ def own(held: Held, edge: Edge, account: Account, parameters: Parameters, row: S
 def comparable(column: Column, other: Column) -> Sql:
     """The type as which a value of `other` is compared with `column`.  Never one that would make another value of it: a
     text cut off at the column's length, a number that is too large, would be somebody else's."""
-    base = other.base if column.category == other.category == "N" else column.base
-    return trusted({"character": "bpchar", "bit": "varbit"}.get(base, base))
+    return other.unbounded if column.category == other.category == "N" else column.unbounded
 
 
 def _through(held: Held, edge: Edge, account: Account, parameters: Parameters, row: Sql, depth: int) -> Sql:
