@@ -30,6 +30,11 @@ class Column:
     not_null: bool
     generated: bool
 
+    @property
+    def unbounded(self) -> Sql:
+        """Its type without a length: a value that is cast to it stays as it is."""
+        return trusted({"character": "bpchar", "bit": "varbit"}.get(self.base, self.base))
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
