@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import sql
 from daemon.config import Config
 from daemon.config_env import variables
 from daemon.config_schema import Array, Dictionary, Key, NamedSections, Section, keys_of
@@ -15,6 +16,7 @@ from daemon.config_show import value_text
 from daemon.config_tree import DEFAULT, Table, dotted
 from daemon.config_values import bare, quoted, toml_json
 from daemon.work_settings import SHIPPED, QueueSettings
+from jobs.catalogue.settings import BatchSettings
 
 Path = tuple[str, ...]
 
@@ -26,6 +28,12 @@ HEAD = """\
 # Each key can come from the environment instead, where JOBSD_DAEMON__LEASE is `lease` in [daemon]; `*` in a name
 # stands for any characters.  `jobsd config check` says what is wrong with this file, `jobsd config show --origin`
 # what holds and why.  SIGHUP (systemctl reload) puts changes to work, except where it says (restart).
+"""
+
+SAMPLE = """\
+# The jobs of the sample application, switched off: each would do what it says to any tables that are called so, yours
+# too.  Take the # off the lines of a section to switch it on; `jobsd config check --database` then asks whether its
+# tables are there, and `jobsd test NAME` what it would do.  All of them at once: jobsd sample jobs >> config.toml
 """
 
 EXAMPLES = {
@@ -111,7 +119,15 @@ NAMES = {
 
 def render_template() -> str:
     """The shipped config.toml: as it stands, it sets exactly the defaults."""
-    return "\n".join([HEAD, *_lines(Config, ())]).rstrip("\n") + "\n"
+    return "\n".join([HEAD, *_lines(Config, ()), "", *_sample()]).rstrip("\n") + "\n"
+
+
+def _sample() -> Iterator[str]:
+    """A user's own tables may be called as the sample's are, so nothing here is on by itself."""
+    yield from SAMPLE.splitlines()
+    yield ""
+    for line in sql.text("reference/jobs.toml").splitlines():
+        yield line if not line or line.startswith("#") else f"#{line}"
 
 
 def env_template() -> str:
@@ -163,11 +179,11 @@ def _lines(settings: type[Any], path: Path) -> Iterator[str]:
                 yield from _queues(inner, key)
             case NamedSections(inner, variants) if variants:
                 for number, (word, variant) in enumerate(variants.items()):
-                    doc = f"{'' if number else key.doc + ' '}{' '.join(summary(variant))}"
-                    yield from _header(f"#[{dotted((*here, word))}]", doc)
+                    doc = "" if number else f"{key.doc} What several verbs have stands here, with the first of them. "
+                    yield from _header(f"#[{dotted((*here, f'any_{word}'))}]", doc + " ".join(summary(variant)))
                     if number:
                         yield f"#{next(iter(keys_of(inner)))} = {quoted(word)}"
-                    yield from _example_section(variant, here, but=inner if number else None)
+                    yield from _example_section(variant, here, but=BatchSettings if number else None)
             case NamedSections(inner):
                 yield from _header(f"#[{dotted((*here, NAMES[key.name]))}]", key.doc)
                 yield from _example_section(inner, here)

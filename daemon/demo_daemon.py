@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -15,6 +15,7 @@ from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.observe_life import LifeObserver
 from daemon.observe_upkeep import UpkeepObserver
+from daemon.parking import PARKED_S
 from daemon.parts import Parts
 from daemon.voice import Error, Voice
 
@@ -44,14 +45,17 @@ class Announcer(Observer):
 
     def __init__(self, log: Logger, show: Callable[[Line], None]) -> None:
         super().__init__(log)
-        self.upkeep = _Upkeep(self._voice, show)
+        self.upkeep = self._upkeep = _Upkeep(self._voice, show)
         self.life = _Life(self._voice, show)
         self._show = show
         self._shown_at: dict[str, float] = {}
 
     def parked(self, kind: str, queue: str, rows: int) -> None:
         super().parked(kind, queue, rows)
-        self._once(f"kind {kind}", about(kind, None, "no daemon serves this kind: its rows wait", "wait"))
+        text = "no daemon serves this kind: its rows wait"
+        if self._upkeep.waits(kind):
+            text = f"its tables were not there at the last look: its rows wait for the next, {PARKED_S:g} s later"
+        self._once(f"kind {kind}", about(kind, None, text, "wait"))
 
     def limited(self, limit: str, rows: int, retry_in_s: float) -> None:
         super().limited(limit, rows, retry_in_s)
@@ -83,6 +87,24 @@ class _Upkeep(UpkeepObserver):
     def __init__(self, voice: Voice, show: Callable[[Line], None]) -> None:
         super().__init__(voice)
         self._show = show
+        self._parked: frozenset[str] = frozenset()
+        self._waiting: set[str] = set()
+
+    def jobs_parked(self, names: Collection[str]) -> None:
+        super().jobs_parked(names)
+        self._parked = frozenset(names)
+
+    def waits(self, kind: str) -> bool:
+        """Rows of the kind have come: whether that is a job whose tables are missed."""
+        if kind in self._parked:
+            self._waiting.add(kind)
+        return kind in self._parked
+
+    def job_unparked(self, name: str) -> None:
+        super().job_unparked(name)
+        if name in self._waiting:
+            self._waiting.discard(name)
+            self._show(about(name, None, "its tables are there: its rows go on", "plain"))
 
     def scheduled(self, schedule: str, tick: datetime | float, job_id: int | None, missed: bool) -> None:
         super().scheduled(schedule, tick, job_id, missed)

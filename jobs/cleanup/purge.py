@@ -18,7 +18,7 @@ from jobs.catalogue.verb import Result, Verb, Work
 from jobs.cleanup import warning
 from jobs.cleanup.archived import Archiving
 from jobs.cleanup.doom import Pass, doom, joins, passes, rest
-from jobs.cleanup.purge_settings import PurgeSettings, advise, needs
+from jobs.cleanup.purge_settings import PurgeSettings, advise, inspect, needs
 from jobs.cleanup.totals import kept
 
 _BLOCKS = Blocks("purge.sql")
@@ -142,4 +142,5 @@ PURGE = Verb(
     run=run,
     rehearse=rehearse,
     advise=advise,
+    inspect=inspect,
 )

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.catalogue.audit import AUDIT_TABLE, AUDIT_VALUES, audit_needs, check_audit
 from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
-from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
+from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.predicates import predicates
 from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_pair, check_table, check_where
 from jobs.cleanup.totals import check_totals, totals_needs
@@ -85,7 +85,9 @@ class PurgeSettings(BatchSettings):
     totals_sums: dict[str, str] = key(
         factory=dict, doc="Its columns, and the column that each is the sum of.", example='{ bytes = "size_bytes" }'
     )
-    archive: bool = key(False, "Rows go into an archive in [storage] first: written, synced and read back.")
+    archive: bool = key(
+        False, "Rows go into an archive in [storage] first: written, synced and read back.  Excludes together."
+    )
     audit_table: str | None = key(None, AUDIT_TABLE, example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
@@ -122,6 +124,13 @@ class PurgeSettings(BatchSettings):
             raise ValueError("owner_email: a warning goes there; give the column with the address")
         if self.warn_before is not None and self.warn_before > self.retention:
             raise ValueError("warn_before: is longer than retention")
+        if self.archive and self.together:
+            child = next(iter(self.together))
+            raise ValueError(
+                f"together: rows of {child} would go and be in no archive, which has rows of {self.table} alone; leave "
+                f"them out here, and give {child} a purge of its own with archive = true: by a time of its own before "
+                f'this one, or with parent_table = "{self.table}" after it'
+            )
 
     def sender(self) -> tuple[str, str | None] | None:
         return None if self.warn_before is None else ("warn_from", self.warn_from)
@@ -162,6 +171,20 @@ def _owner_needs(settings: PurgeSettings) -> Iterator[Need]:
             yield NeedsColumn("owner_retention", owner, settings.owner_retention, "span")
     if settings.owner_email is not None:
         yield NeedsColumn("owner_email", owner or table, settings.owner_email, "text")
+
+
+async def inspect(_conn: Any, settings: PurgeSettings, tables: Mapping[str, Table]) -> list[Fault]:
+    """What a foreign key would delete beside them is in no archive, either."""
+    pointing = tables[settings.table].referenced_by if settings.archive else ()
+    return [
+        Fault(
+            "archive",
+            f"rows of {child.table} would go with those that they point to, by {child.name} (on delete cascade), and "
+            f"be in no archive: make it on delete restrict, and give {child.table} a purge of its own, before this one",
+        )
+        for child in pointing
+        if child.action == "c"
+    ]
 
 
 def advise(settings: PurgeSettings, tables: Mapping[str, Table]) -> Iterator[str]:

@@ -82,17 +82,15 @@ class Sums:
             summed=self._summed(asked, parameters),
             into=self.into.sql,
             match=self._match(),
+            shown=joined(
+                _BLOCKS.fill("shown_as", name=name, column=column.sql)
+                for name, column in zip(
+                    [*self._names(), *self._sum_names()], [*self._key(), *(into for _, into in self.sums)], strict=True
+                )
+            ),
             there=_BLOCKS.fill("there", column=self.buckets.column.sql),
             have=joined(_BLOCKS.fill("held", column=theirs.sql) for _, theirs in self.sums),
             want=joined(_BLOCKS.fill("worked_out", name=name) for name in self._sum_names()),
-            shown=joined(
-                _BLOCKS.fill("named", name=name, column=column.sql)
-                for name, column in zip(
-                    [*self._names(), *self._sum_names()],
-                    [*self._key(), *(theirs for _, theirs in self.sums)],
-                    strict=True,
-                )
-            ),
         )
 
     def _summed(self, asked: Sequence[Bucket], parameters: Parameters) -> Sql:

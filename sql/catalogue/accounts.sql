@@ -77,20 +77,18 @@ select {shown} from {table} as t where {key} = {account}::text::{type} and {dele
 -- name: alive
 select {shown} from {table} as t where {key} = {account}::text::{type};
 
--- name: revoke
--- Access of all who were deleted, whatever time they are given.
-with found as materialized (
-    select {keys}, a1.{key} as account
-    from {table} as t join {accounts} as a1 on {joined} where a1.{deleted} is not null limit {limit}::int
-), gone as (delete from {table} as t using found as u1 where {same} returning u1.account){noted}
-select count(*)::int from gone;
+-- name: still
+-- Nothing more goes once a deletion was taken back.
+exists (select from {accounts} as a1 where a1.{key} = {account}::text::{type} and a1.{deleted} is not null);
 
--- name: noted_each
--- In the same transaction: each request counts what was deleted for it.
-, noted as (
-    update {requests} as r1 set rows_deleted = coalesce(r1.rows_deleted, 0) + g.deleted
-    from (select account, count(*) as deleted from gone group by account) as g where r1.{column} = g.account
-);
+-- name: with_access
+-- Accounts that were deleted, and have rows in a table that gives access: the next ones by their key.
+select t.{key}::text as account from {accounts} as t
+where t.{deleted} is not null {after} and exists (select from {table} as a1 where {joined})
+order by t.{key} limit {limit}::int;
+
+-- name: beyond
+and t.{key} > {last}::text::{type};
 
 -- name: named
 {column} as {name};
@@ -119,16 +117,17 @@ select array[{texts}]::text[] from {table} as t where {condition};
 
 -- name: wanted
 -- Exports that are to be made: the oldest one.  A run that was killed has left its own as it was.
-select r1.id::text as id, r1.{account}::text as account, a1.{key} is not null and a1.{deleted} is null as there, {address}::text as address, {org}::text as org
+select r1.id::text as id, r1.{account}::text as account, a1.{key} is not null and a1.{deleted} is null as there, {address}::text as address, {org}::text as org,
+    r1.location
 from {requests} as r1 left join {accounts} as a1 on a1.{key} = r1.{account}
 where r1.state in ('wanted', 'running') and r1.id::text <> all ({passed}::text[]) order by r1.requested_at, r1.id limit 1;
 
 -- name: begun
 -- Where its file will lie is said before there is one: whoever erases the account finds it there.
-update {requests} as r1 set state = 'running', location = {location}::text where r1.id::text = {id}::text;
+update {requests} as r1 set state = 'running', location = {location}::text where r1.id = {id}::text::{key_type};
 
 -- name: failed
-update {requests} as r1 set state = 'failed', location = null where r1.id::text = {id}::text;
+update {requests} as r1 set state = 'failed', location = null where r1.id = {id}::text::{key_type};
 
 -- name: ready
 -- Only while the account is there: locked, so that it is not deleted at this moment.
@@ -138,7 +137,7 @@ with there as (
 update {requests} as r1
 set state = 'ready', location = {location}::text, size_bytes = {size}::bigint, sha256 = decode({sha256}::text, 'hex'), ready_at = now(),
     expires_at = now() + {seconds}::text::float8 * interval '1 second'
-where r1.id::text = {id}::text and exists (select from there)
+where r1.id = {id}::text::{key_type} and exists (select from there)
 returning r1.expires_at;
 
 -- name: expired
@@ -147,7 +146,7 @@ select r1.id::text as id, r1.location from {requests} as r1
 where r1.state = 'ready' and r1.expires_at <= now() order by r1.expires_at, r1.id limit {limit}::int;
 
 -- name: over
-update {requests} as r1 set state = 'expired', location = null where r1.id::text = any ({ids}::text[]) and r1.state = 'ready';
+update {requests} as r1 set state = 'expired', location = null where r1.id = any ({ids}::text[]::{key_type}[]) and r1.state = 'ready';
 
 -- name: waiting
 -- How many exports wait, and how many are over.

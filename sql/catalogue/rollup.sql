@@ -125,16 +125,13 @@ with {summed}, gone as (
 select (select count(*)::int from put) as computed, (select count(*)::int from gone) as emptied;
 
 -- name: compare
--- How many of them differ, and some of those as they should be.
+-- How many of them differ, and some of those as they should be, by the columns of the table that they go into.
 with {summed}, wrong as (
-    select s.* from summed as s left join {into} as i on {match}
+    select {shown} from summed as s left join {into} as i on {match}
     where case when s.n = 0 then {there} else ({have}) is distinct from ({want}) end
 )
 select (select count(*)::int from wrong) as computed,
-       (select coalesce(json_agg(row_to_json(w)), '[]')::text from (select {shown} from wrong as s limit 5) as w) as sample;
-
--- name: named
-s.{name} as {column};
+       (select coalesce(json_agg(row_to_json(w)), '[]')::text from (select * from wrong limit 5) as w) as sample;
 
 -- name: there
 i.{column} is not null;
@@ -147,6 +144,9 @@ i.{column};
 
 -- name: worked_out
 s.{name};
+
+-- name: shown_as
+s.{name} as {column};
 
 -- name: assign
 {column} = excluded.{column};

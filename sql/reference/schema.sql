@@ -33,17 +33,14 @@ comment on table app.organisations is 'Customers.  Their ids are what jobs carry
 create table app.accounts (
     id                uuid        primary key default gen_random_uuid(),
     org_id            text        not null references app.organisations,
-    email             text        check (email = lower(email) and email like '%_@_%'),
+    email             text        not null check (email = lower(email) and email like '%_@_%'),
     name              text        not null default '',
     message_retention interval    check (message_retention between '1 day' and '3650 days'),   -- null: the job's
     created_at        timestamptz not null default now(),
-    deleted_at        timestamptz,   -- asked for: no access from now on
-    erased_at         timestamptz,   -- done: nothing of it is left but this row, and that names nobody
-    constraint accounts_are_deleted_before_they_are_erased check (erased_at is null or deleted_at is not null),
-    constraint accounts_have_an_address_until_they_are_erased check ((email is null) = (erased_at is not null))
+    deleted_at        timestamptz    -- asked for: no access from now on, and a job erases it
 );
-comment on table app.accounts is 'People.  Deleted softly; a job erases what was theirs and marks the end (BJ-18).';
-create unique index accounts_email on app.accounts (email) where email is not null;
+comment on table app.accounts is 'People.  Deleted softly; a job erases what was theirs, and last this row (BJ-18).';
+create unique index accounts_email on app.accounts (email);
 create index accounts_org on app.accounts (org_id);
 create index accounts_to_erase on app.accounts (deleted_at, id) where deleted_at is not null;
 create index accounts_with_a_retention on app.accounts (id) where message_retention is not null;

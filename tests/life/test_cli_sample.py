@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.life.cli_terminal import Terminal, opened
+from tests.life.fleet import ROOT
 
 
 @pytest.fixture
@@ -49,6 +51,13 @@ async def test_its_jobs_are_a_config_that_finds_its_tables(terminal: Terminal) -
     assert "there is no table app.sessions" in said.err + said.out
     await terminal.ok("sample", "install")
     await terminal.ok("config", "check", "--database")
+
+
+@pytest.mark.req("BJ-23")
+async def test_its_jobs_stand_at_the_end_of_the_shipped_file_one_sign_a_line_from_being_on(terminal: Terminal) -> None:
+    upkeep = (await terminal.ok("sample", "jobs")).out
+    shipped = (ROOT / "config.toml").read_text()
+    assert re.sub(r"^#(?=[^ \n])", "", shipped, flags=re.MULTILINE).endswith(upkeep)
 
 
 async def test_a_migration_never_makes_it(terminal: Terminal, pool: asyncpg.Pool) -> None:

@@ -34,6 +34,7 @@ from daemon.demo_moods import FirstTime
 from daemon.demo_news import news
 from daemon.demo_rows import SAMPLES, Sample, difference
 from daemon.demo_sinks import HOST, Sinks
+from daemon.demo_upkeep import JOBS
 from daemon.demo_webhooks import TOLERANCE_S, is_signed
 from daemon.embedded import Embedded
 from daemon.exits import CONFIG, Exit
@@ -406,6 +407,9 @@ async def test_what_it_tells_of_upkeep_is_what_the_database_says(once: Running) 
     far = [int(percent) for percent in re.findall(r"spam_expiry has come to (\d+) %", told)]
     assert far, "its progress is read while it runs"
     assert far == sorted(far)
+    assert not re.search(rf"(?:{'|'.join(JOBS)}) .*no daemon serves", once.text), "it has them, and lacks their tables"
+    waited = re.findall(r"(\w+) +its tables were not there at the last look", once.text)
+    assert waited == re.findall(r"(\w+) +its tables are there: its rows go on", once.text)
     server = Embedded(once.folder / "postgres")
     conn = await asyncpg.connect(await server.start())
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import sql
 from daemon.config import ConfigError, parse
 from daemon.config_diff import diff
 from daemon.config_json_schema import json_schema
+from daemon.config_template import SAMPLE, render_template
 from daemon.cron import stagger_s
 from jobs.catalogue.pace import AIM_S, Pace
 from jobs.catalogue.skeleton import Blocks, Sql
@@ -90,6 +93,11 @@ def test_clean_up_comes_after_notifications() -> None:
         ),
         (GOOD + 'totals_table = "t"\ntotals_by = { a = "a" }\n', "jobs.spam.totals_count: give totals_count"),
         (GOOD + 'audit_table = "t"\naudit_values = { n = "{rows} {id}" }\n', "{rows} counts a batch, and a column"),
+        (
+            GOOD + 'archive = true\ntogether = { "app.notes" = "spam_id" }\n',
+            "config.toml:7: jobs.spam.together: rows of app.notes would go and be in no archive, which has rows of "
+            "app.spam alone; leave them out here, and give app.notes a purge of its own with archive = true",
+        ),
         ("[jobs.'a b']\n", 'jobs: "a b" cannot be a name here'),
     ],
 )  # fmt: skip
@@ -133,6 +141,25 @@ def test_a_deadline_of_a_job_is_its_own() -> None:
     config = parse(GOOD + '[queues.cleanup]\ntimeout = "1m"\n')
     assert config.timeout_s("spam", "cleanup", None) == 3600
     assert config.timeout_s("other", "cleanup", None) == 60
+
+
+# --- the sample's, in the shipped file -------------------------------------------------------------------------------
+
+
+@pytest.mark.req("BJ-23")
+@pytest.mark.req("BJ-28")
+def test_the_shipped_file_ends_with_the_samples_jobs_switched_off_and_they_can_be_switched_on() -> None:
+    """Each says when it comes, what comes before it, and what it is for."""
+    shipped, upkeep = render_template(), sql.text("reference/jobs.toml")
+    before, mark, switched_off = shipped.partition(SAMPLE)
+    assert mark
+    assert parse(shipped).jobs == {}, "a database may have tables that are called so"
+    switched_on = re.sub(r"^#(?=[^ \n])", "", switched_off, flags=re.MULTILINE).strip() + "\n"
+    assert switched_on == upkeep
+    assert parse(before + switched_on).jobs == parse(upkeep).jobs
+    for name, job in tomllib.loads(switched_on)["jobs"].items():
+        assert {"description", "schedule", "priority"} <= job.keys(), name
+        assert (job["priority"] == 4) == (job["verb"] in ("purge", "tokens")), "clean-up comes last"
 
 
 # --- statements -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -15,6 +15,10 @@ from daemon.handlers import load_kinds
 from daemon.log import Logger
 from daemon.observe import Observer
 from daemon.rehearsal import rehearse, unsaved
+from jobs.catalogue.kinds import CAREFUL, look
+from jobs.catalogue.verb import Work
+from jobs.catalogue.verbs import VERBS
+from jobs.context import Context
 from jobs.model import Outcome
 from jobs.testing import Queue, queue
 
@@ -93,6 +97,36 @@ async def rehearsed(queue: Queue, config: str, name: str, args: str = "{}") -> O
     logger.close()
     assert trace is None, trace
     return said
+
+
+async def unlocked(queue: Queue, config: str, name: str) -> Any:
+    """A run on a connection of its own, which no lock of its job keeps from the others."""
+    settings: Any = parse(config).jobs[name]
+    verb = VERBS[settings.verb]
+    conn = await asyncpg.connect(queue.dsn)
+    try:
+        found = await look(conn, settings)
+        assert found.reason is None
+        await conn.execute(CAREFUL, f"{round(settings.lock_timeout * 1000)}ms")
+        return await verb.run(
+            Work(
+                name=name,
+                settings=settings,
+                args=verb.args(),
+                ctx=cast("Context", _Silent()),
+                conn=conn,
+                tables=found.tables,
+                now=queue.clock.now,
+            )
+        )
+    finally:
+        await conn.close()
+
+
+class _Silent:
+    """All that those verbs ask of a context."""
+
+    async def progress(self, _percent: float, **_fields: Any) -> None: ...
 
 
 async def killed_everywhere(

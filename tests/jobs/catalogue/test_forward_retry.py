@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole, zoo
+from tests.jobs.catalogue.house import killed_everywhere, rehearsed, unlocked, whole, zoo
 
 SCHEMA = """
 create schema zoo;
@@ -166,3 +167,38 @@ async def test_killed_anywhere_each_is_handed_over_once() -> None:
             )
 
         assert await killed_everywhere(queue, "letters", seed, state, step=3) >= 4
+
+
+async def handed(queue: Queue) -> Any:
+    """Each row with the forward that it has, and how many forwards and jobs there are."""
+    rows = (
+        "select n, sender, (select count(*) from email_forwards f where f.id = l.forward) from zoo.letters l order by n"
+    )
+    counts = "select (select count(*) from email_forwards), (select count(*) from jobs where kind = 'email_forward')"
+    return await queue.pool.fetch(rows), await queue.pool.fetchrow(counts)
+
+
+@pytest.mark.req("BJ-03")
+@pytest.mark.req("BJ-27")
+async def test_run_twice_and_beside_itself_it_comes_to_the_same() -> None:
+    async with zoo(LETTERS, SCHEMA) as queue:
+        await letters(queue, 6, 2)
+        assert (await queue.check_idempotent("letters", state=lambda: handed(queue), points=2)).pauses == 2
+
+
+@pytest.mark.req("BJ-03")
+@pytest.mark.req("BJ-27")
+async def test_three_at_once_that_no_lock_keeps_apart_hand_over_and_tell_each_once() -> None:
+    async with zoo(LETTERS, SCHEMA) as queue:
+        await letters(queue, 40, 2)
+        said = await asyncio.gather(*(unlocked(queue, LETTERS, "letters") for _ in range(3)))
+        assert sum(one["handed"] for one in said) == 40
+        rows, counts = await handed(queue)
+        assert {row[2] for row in rows} == {1}
+        assert counts is not None
+        assert tuple(counts) == (40, 40)
+        words = "select email_forwards_said(jsonb_agg(jsonb_build_object('forward_id', id, 'word', 'delivered'))) "
+        await queue.pool.execute(words + "from email_forwards")
+        said = await asyncio.gather(*(unlocked(queue, LETTERS, "letters") for _ in range(3)))
+        assert sum(one["delivered"] for one in said) == 40
+        assert await queue.pool.fetchval("select count(*) from zoo.letters where over_at is not null") == 40

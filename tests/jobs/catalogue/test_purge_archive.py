@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,5 +142,38 @@ async def test_without_its_storage_nothing_is_deleted(monkeypatch: pytest.Monkey
         assert len(await there(queue)) == 4
         monkeypatch.undo()
         await queue.clock.advance(timedelta(hours=1))
+        assert [one.outcome for one in await queue.drain_all()] == ["done"]
+        assert await there(queue) == set()
+
+
+async def test_what_a_killed_run_had_begun_goes_with_the_next_run_a_day_later() -> None:
+    async with zoo(CONFIG, SCHEMA) as queue:
+        storage = queue._tools.storage
+        await logged(queue, 400, 1)
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        (folder,) = {Path(file).parent async for file, _ in files(storage)}
+        left, under_way = (Path(storage.where) / folder / name for name in ("a.jsonl.zst#1", "b.jsonl.zst#1"))
+        for path in (left, under_way):
+            path.write_bytes(b"half of it")
+        os.utime(left, (0, 0))
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        assert (left.exists(), under_way.exists()) == (False, True)
+
+
+async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> None:
+    """It would be gone, and in no archive."""
+    notes = "create table zoo.notes (org text, id int, foreign key (org, id) references zoo.log on delete {}, n int)"
+    async with zoo(CONFIG, SCHEMA) as queue:
+        await logged(queue, 400, 4)
+        await queue.pool.execute(notes.format("cascade"))
+        await queue.pool.execute("insert into zoo.notes select org, id, 7 from zoo.log")
+        await queue.enqueue("log")
+        ran = (await queue.drain()).one()
+        assert (ran.outcome, ran.code) == ("snooze", "parked")
+        assert "jobs.log.archive: rows of zoo.notes would go with those that they point to" in str(ran.reason)
+        assert len(await there(queue)) == await queue.pool.fetchval("select count(*) from zoo.notes") == 4
+        await queue.pool.execute("drop table zoo.notes; " + notes.format("set null"))
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await there(queue) == set()

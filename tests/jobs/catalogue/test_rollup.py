@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -309,5 +310,11 @@ async def test_a_rehearsal_says_what_differs_and_leaves_the_whole_database_as_it
         said = await rehearsed(queue, DAILY, "daily")
         assert isinstance(said, Done)
         assert (said.result["would_compute"], said.result["would_read"]) == (1, 1)
-        assert said.result["sample"] == [{"customer": "ann", "region": 1, "day": "2026-07-01", "ms": 17, "calls": 3}]
         assert await whole(queue.pool) == before
+        await run(queue)
+        row = await queue.pool.fetchval(
+            "select to_json(d) from (select customer, region, day, ms, calls from shop.daily "
+            "where (customer, region, day) = ('ann', 1, $1)) as d",
+            NOW.date(),
+        )
+        assert said.result["sample"] == [json.loads(row)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from daemon.config import ConfigError, parse
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole, zoo
+from tests.jobs.catalogue.house import killed_everywhere, rehearsed, unlocked, whole, zoo
 
 SCHEMA = """
 create schema zoo;
@@ -102,6 +103,8 @@ async def test_a_second_run_changes_nothing_and_a_rehearsal_never_does() -> None
         after = await whole(queue.pool)
         for name in ("zoo.sites", "domains"):
             assert after[name] == before[name]
+        last = await queue.pool.fetchval("select last_value from domains_id_seq")
+        assert last == 6, "no row is made to find that it is there"
 
 
 @pytest.mark.req("BJ-20")
@@ -169,6 +172,38 @@ async def test_killed_anywhere_it_comes_to_the_same() -> None:
             return [row[1] for row in await registered(queue)], told
 
         assert await killed_everywhere(queue, "sites", seed, state, step=3) >= 4
+
+
+async def known(queue: Queue) -> Any:
+    """What is registered, how often a first check was asked for, and what the rows were told."""
+    checks = "select args ->> 'domain', count(*) from jobs where kind = 'domain_check' group by 1 order by 1"
+    told = "select host, dns from zoo.sites order by id"
+    return await registered(queue), await queue.pool.fetch(checks), await queue.pool.fetch(told)
+
+
+@pytest.mark.req("BJ-20")
+@pytest.mark.req("BJ-27")
+async def test_run_twice_and_beside_itself_it_comes_to_the_same() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 6)
+        assert (await queue.check_idempotent("sites", state=lambda: known(queue), points=2)).pauses == 2
+
+
+@pytest.mark.req("BJ-20")
+@pytest.mark.req("BJ-27")
+async def test_three_at_once_that_no_lock_keeps_apart_are_one() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await sites(queue, 30)
+        await queue.pool.execute(
+            "insert into domains (org_id, domain, registered_by, registered_key) "
+            "select 'north', 'old' || n || '.example', 'sites', array['9' || n] from generate_series(1, 20) n"
+        )
+        said = await asyncio.gather(*(unlocked(queue, SITES, "sites") for _ in range(3)))
+        assert [sum(one[what] for one in said) for what in ("registered", "removed", "told")] == [30, 20, 30]
+        names, checks, told = await known(queue)
+        assert len(names) == 30
+        assert {count for name, count in checks if name.startswith("s")} == {1}
+        assert {dns for _, dns in told} == {"pending"}
 
 
 @pytest.mark.parametrize(
