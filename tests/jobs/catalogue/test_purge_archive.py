@@ -12,10 +12,11 @@ import pytest
 from jobs.archive.manifest import files, manifest_path, read_manifest
 from jobs.archive.reading import check, lines
 from jobs.cleanup import archived
+from jobs.model import Done
 from jobs.storage.faults import StorageError
 from jobs.storage.storage import Storage
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import zoo
+from tests.jobs.catalogue.house import rehearsed, zoo
 
 pytestmark = pytest.mark.req("BJ-09")
 
@@ -74,6 +75,9 @@ async def test_rows_are_archived_and_then_they_go() -> None:
         await logged(queue, 400, 3, critical=True)
         await logged(queue, 3000, 2, critical=True)
         await logged(queue, 10, 4)
+        said = await rehearsed(queue, CONFIG, "log")
+        assert isinstance(said, Done)
+        assert (said.result["would_delete"], said.result["would_archive"]) == (14, 14)
         await queue.enqueue("log")
         assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 14, "archived": 14}
         storage = queue._tools.storage

@@ -182,6 +182,9 @@ parent_column = "note_id"
         assert await killed_everywhere(queue, "notes", seed, state, step=4) >= 4
         assert await state() == ([13, 14, 15, 16], [13, 14, 16])
         await seed()
+        said = await rehearsed(queue, NOTES + TOGETHER, "notes")
+        assert isinstance(said, Done)
+        assert (said.result["would_delete"], said.result["together"]) == (12, {"zoo.details": 8})
         assert await ran(queue) == {"deleted": 12, "zoo.details": 8}
         assert await ran(queue, "loose") == {"deleted": 12}
         assert await queue.pool.fetchval("select array_agg(id order by id) from zoo.loose") == [
