@@ -153,6 +153,23 @@ async def test_other_records_and_contacts_reach_what_is_registered() -> None:
 
 
 @pytest.mark.req("BJ-20")
+async def test_of_two_rows_with_a_name_the_first_has_it_and_what_others_registered_is_not_changed() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await queue.pool.execute("insert into zoo.keepers values (3, 'north', 'bea@x.example')")
+        await queue.pool.execute(
+            "insert into domains (org_id, domain, contact) values ('north', 's2.example', 'cyd@x.example')"
+        )
+        await sites(queue, 5)
+        await queue.pool.execute("insert into zoo.sites (keeper, host) values (3, 's1.example')")
+        await ran(queue)
+        before = await registered(queue)
+        assert [row[2] for row in before[:2]] == ["ann@x.example", "cyd@x.example"]
+        assert before[1][3] == "[]"
+        assert (await ran(queue))["changed"] == 0
+        assert await registered(queue) == before
+
+
+@pytest.mark.req("BJ-20")
 @pytest.mark.req("BJ-27")
 async def test_killed_anywhere_it_comes_to_the_same() -> None:
     async with zoo(SITES, SCHEMA) as queue:
