@@ -163,3 +163,14 @@ async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> No
         await queue.pool.execute("drop table zoo.notes; " + notes.format("set null"))
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await there(queue) == set()
+
+
+async def test_large_rows_make_more_files_and_not_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archived, "PART_BYTES", 1000)
+    async with zoo(CONFIG, SCHEMA) as queue:
+        await logged(queue, 400, 20)
+        await queue.pool.execute("update zoo.log set what = repeat('x', 400)")
+        await queue.enqueue("log")
+        assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 20, "archived": 20}
+        assert len([1 async for _ in files(queue._tools.storage)]) == 4, "a page of five rows each"
+        assert await in_archives(queue._tools.storage) == Counter(range(1, 21))
