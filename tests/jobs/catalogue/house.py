@@ -23,6 +23,7 @@ from jobs.catalogue.verbs import VERBS
 from jobs.context import Context
 from jobs.model import Outcome
 from jobs.testing import Queue, queue
+from tests.life.fleet import until
 
 TABLES = """
 create schema zoo;
@@ -132,8 +133,7 @@ begin
     return new;
 end $$;
 create trigger aaa_gate before {place} for each row execute function zoo.gate()"""
-AT_THE_GATE = """select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = 4711
-and database = (select oid from pg_database where datname = current_database())"""
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 async def at_once(queue: Queue, config: str, name: str, place: str, runs: int = 3) -> list[Any]:
@@ -145,8 +145,11 @@ async def at_once(queue: Queue, config: str, name: str, place: str, runs: int = 
         await gate.execute(GATE.replace("{place}", place))
         await gate.execute("select pg_advisory_lock(4711)")
         tasks = [asyncio.create_task(unlocked(queue, patient, name)) for _ in range(runs)]
-        while await gate.fetchval(AT_THE_GATE) + sum(task.done() for task in tasks) < runs:
-            await asyncio.sleep(0.01)
+
+        async def all_there() -> bool:
+            return bool(await gate.fetchval(WAITING) + sum(task.done() for task in tasks) >= runs)
+
+        await until(all_there, lambda: f"{runs} runs meet")
         await gate.execute("select pg_advisory_unlock(4711)")
         return await asyncio.gather(*tasks)
     finally:
