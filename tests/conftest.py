@@ -18,8 +18,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from daemon.embedded import Embedded
 from daemon.migrate import migrate
+from tests import known_types
 from tests.examples import examples
-from tests.known_types import OfAClone
 
 _TEMPLATE = "migrated"
 _ENOUGH_MEMORY_BYTES = 1 << 30
@@ -107,7 +107,8 @@ async def template(embedded_server: Embedded, admin: asyncpg.Connection) -> str:
     await admin.execute(f"create database {_TEMPLATE}")
     await migrate(embedded_server.dsn(_TEMPLATE))
     conn = await asyncpg.connect(embedded_server.dsn(_TEMPLATE))
-    OfAClone.below = 1 + await conn.fetchval("select max(oid)::bigint from pg_type")
+    await known_types.learn(conn)
+    known_types.OfAClone.below = 1 + await conn.fetchval("select max(oid)::bigint from pg_type")
     await conn.close()
     return _TEMPLATE
 
@@ -126,5 +127,5 @@ async def database(embedded_server: Embedded, admin: asyncpg.Connection, templat
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """A small pool on the test's database."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=10, connection_class=OfAClone) as pool:
+    async with asyncpg.create_pool(database, min_size=1, max_size=10, connection_class=known_types.OfAClone) as pool:
         yield pool

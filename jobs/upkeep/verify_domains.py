@@ -15,7 +15,7 @@ from jobs.catalogue.conditions import conditions
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.pages import Page, Pages, key_texts
 from jobs.catalogue.predicates import predicates
-from jobs.catalogue.settings import BatchSettings, check_columns, check_pair, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_pair, check_table, check_where
 from jobs.catalogue.skeleton import NOTHING, ROW, Blocks, Parameters, Sql, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.dns.expectation import Expectation
@@ -46,11 +46,7 @@ class VerifyDomainsSettings(BatchSettings):
         None, "Whose a row is: a column with the key of owner_table.", example='"account_id"'
     )
     owner_table: str | None = key(None, "Where organisation and contact are.", example='"app.accounts"')
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example="{ deleted_at = { null = true } }",
-    )
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example="{ deleted_at = { null = true } }")
     expect: str = key(
         "[]",
         "Records beside the token, as dns_check takes them, in JSON.",

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import pytest
 
 from daemon.cli import main
 from daemon.log import Bridge
+from tests.life.nursery import born
 
 ROOT = Path(__file__).parent.parent.parent
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,40 @@ class Terminal:
         assert said.code == 0, said
         return said
 
-    async def start(self, *words: object, module: str = "daemon") -> asyncio.subprocess.Process:
-        """A process of its own, with pipes to read from."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", module, *map(str, words)),
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    def start(self, *words: object) -> Command:
+        """In a process of its own, to be signalled or killed."""
+        stem = f"command-{next(_numbers)}"
+        out, err = (self.file.with_name(stem + suffix) for suffix in (".out", ".err"))
+        return Command(born([str(word) for word in words], os.environ, ROOT, out, err), out, err)
 
 
-async def ended(process: asyncio.subprocess.Process, timeout_s: float = 180.0) -> Said:
+@dataclass(frozen=True)
+class Command:
+    """One that runs."""
+
+    process: ForkServerProcess
+    out: Path
+    err: Path
+
+    def signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    async def ended(self, timeout_s: float = 180.0) -> Said:
+        await asyncio.to_thread(self.process.join, timeout_s)
+        assert self.process.exitcode is not None, self.err.read_text()
+        return Said(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+async def python(*arguments: object, timeout_s: float = 180.0) -> Said:
+    """A Python from its very start, which takes a second."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *map(str, arguments)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     async with asyncio.timeout(timeout_s):
         out, err = await process.communicate()
     assert process.returncode is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import daemon.cli
 import daemon.cli_serve  # what the commands below need, so that a child finds it imported
-import daemon.handlers
-import jobs.dns.handler
-import jobs.email.handler
-import jobs.heartbeat
-import jobs.webhook.handler  # noqa: F401
+from daemon.handlers import BUILT_IN
+from tests import known_types
+
+for _module in BUILT_IN:
+    importlib.import_module(_module)
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload([__name__])
@@ -23,15 +24,18 @@ _FORKSERVER.set_forkserver_preload([__name__])
 
 def born(arguments: Sequence[str], env: Mapping[str, str], folder: Path, out: Path, err: Path) -> ForkServerProcess:
     """A process of its own that does what `jobsd …arguments` does, in `folder`, with exactly this environment."""
-    child = _FORKSERVER.Process(target=_live, args=(list(arguments), dict(env), folder, out, err))
+    child = _FORKSERVER.Process(target=_live, args=(list(arguments), dict(env), folder, out, err, known_types.arrays))
     child.start()
     return child
 
 
-def _live(arguments: list[str], env: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+def _live(
+    arguments: list[str], env: dict[str, str], folder: Path, out: Path, err: Path, types: known_types.Types
+) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
     for path, fd in ((os.devnull, 0), (out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), fd)
+    known_types.believe(types)
     sys.exit(daemon.cli.main(arguments))

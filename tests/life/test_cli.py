@@ -18,7 +18,8 @@ import pytest
 from daemon import cli, cli_config
 from daemon.cli_docs import PAGE, page
 from daemon.embedded import Embedded
-from tests.life.cli_terminal import Terminal, ended, opened
+from tests.life.cli_terminal import ROOT, Terminal, opened, python
+from tests.life.nursery import born
 
 NO_SERVER = "postgresql:///shop?host=/nowhere"
 
@@ -220,10 +221,9 @@ def test_the_page_is_what_the_commands_say() -> None:
 
 async def test_module_and_script_are_one(terminal: Terminal) -> None:
     """`python -m daemon` and `python -m jobs` end in the same function as `jobsd`."""
-    daemon, jobs = await asyncio.gather(
-        terminal.start("jobs", "show", 999), terminal.start("cli.done", "--args", '{"say": "it"}', module="jobs")
+    first, second = await asyncio.gather(
+        python("-m", "daemon", "jobs", "show", 999), python("-m", "jobs", "cli.done", "--args", '{"say": "it"}')
     )
-    first, second = await asyncio.gather(ended(daemon), ended(jobs))
     assert (first.code, second.code) == (1, 0), (first, second)
     assert second.json == {"said": "it"}
 
@@ -266,22 +266,17 @@ async def test_a_terminal_gets_a_table_and_colour_only_if_wanted(terminal: Termi
 def _on_a_terminal(words: list[str], env: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
     inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "daemon", *words],
-        stdout=theirs,
-        env={**inherited, "TERM": "xterm", **env},
-        cwd=Path(cli.__file__).parent.parent,
-    )
+    terminal = Path(os.ttyname(theirs))
+    child = born(words, {**inherited, "TERM": "xterm", **env}, ROOT, terminal, terminal)
+    child.join()
     os.close(theirs)
     shown = b""
     while True:
         try:
-            chunk = os.read(ours, 4096)
+            shown += os.read(ours, 4096)
         except OSError:  # a pty says so when its other end is closed
             break
-        shown += chunk
     os.close(ours)
-    process.wait(20)
     return shown.decode()
 
 

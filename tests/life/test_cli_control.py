@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.life.cli_terminal import Terminal, ended, opened, until
+from tests.life.cli_terminal import Terminal, opened, until
 
 
 @pytest.fixture
@@ -206,12 +206,12 @@ async def test_ctrl_c_ends_the_batch_and_says_what_is_done(terminal: Terminal, p
     await fill(pool, 3000)
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("lock table job_undo in exclusive mode")  # the first batch stands still
-        process = await terminal.start("jobs", "cancel", "--all", "--yes")
+        command = terminal.start("jobs", "cancel", "--all", "--yes")
         waits = "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and query like '%job_undo%'"
         await until(lambda: pool.fetchval(waits))
-        process.send_signal(signal.SIGINT)
+        command.signal(signal.SIGINT)
         await conn.execute("select pg_sleep(0)")
-    said = await ended(process)
+    said = await command.ended()
     assert (said.code, said.out) == (1, "cancelled: 1000\n")
     assert "stopped; what is done is done" in said.err
     assert await pool.fetchval("select count(*) from job_history") == 1000
@@ -222,11 +222,11 @@ async def test_a_job_that_was_run_by_hand_can_be_stopped_too(
     terminal: Terminal, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    process = await terminal.start("run", "cli.waits", "--args", f'{{"started": "{started}"}}')
+    command = terminal.start("run", "cli.waits", "--args", f'{{"started": "{started}"}}')
     await until(lambda: _exists(started))
     job_id = await pool.fetchval("select id from jobs")
     await terminal.ok("jobs", "cancel", job_id, "--reason", "no need", "--yes")
-    said = await ended(process)
+    said = await command.ended()
     assert said.code == 1
     assert f"job {job_id} was cancelled: no need" in said.err
     assert await pool.fetchval("select state from job_history") == "cancelled"

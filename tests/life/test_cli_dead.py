@@ -129,12 +129,12 @@ async def test_a_drain_returns_when_nothing_runs_any_more(terminal: Terminal, po
     assert late.code == 1
     assert "1 of its jobs still run" in late.err
     await terminal.ok("queues", "resume", "q")
-    process = await terminal.start("queues", "drain", "q")
+    command = terminal.start("queues", "drain", "q")
     paused = "select count(*) = 2 from job_audit where action = 'queues.drain'"
     await until(lambda: pool.fetchval(paused))
     await pool.execute("delete from jobs")
-    _out, err = await process.communicate()
-    assert process.returncode == 0, err
+    said = await command.ended()
+    assert said.code == 0, said
     assert await pool.fetchval("select paused_at is not null from job_queues where name = 'q'")
 
 

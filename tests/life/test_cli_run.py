@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.life.cli_terminal import ROOT, Said, Terminal, ended, opened, until
+from tests.life.cli_terminal import Command, Terminal, opened, python, until
 
 
 @pytest.fixture
@@ -123,10 +122,10 @@ async def test_no_daemon_can_take_the_row_of_a_run(terminal: Terminal, pool: asy
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-async def _start_waiting(terminal: Terminal, started: Path) -> asyncio.subprocess.Process:
-    process = await terminal.start("run", "cli.waits", "--args", json.dumps({"started": str(started)}))
+async def _start_waiting(terminal: Terminal, started: Path) -> Command:
+    command = terminal.start("run", "cli.waits", "--args", json.dumps({"started": str(started)}))
     await until(lambda: asyncio.to_thread(started.exists))
-    return process
+    return command
 
 
 @pytest.mark.req("BJ-02")
@@ -136,8 +135,8 @@ async def test_two_runs_of_a_kind_never_overlap_and_a_killed_holder_frees_the_lo
     holder = await _start_waiting(terminal, tmp_path / "started")
     loser = await terminal("run", "cli.waits", "--timeout", "50ms", "--args", '{"started": "/dev/null"}')
     assert loser.code == 75
-    holder.kill()
-    await holder.communicate()
+    holder.signal(signal.SIGKILL)
+    await holder.ended()
     free = "select not exists (select from pg_locks where locktype = 'advisory')"
     await until(lambda: pool.fetchval(free))
     winner = await terminal("run", "cli.waits", "--timeout", "50ms", "--args", '{"started": "/dev/null"}')
@@ -148,18 +147,18 @@ async def test_two_runs_of_a_kind_never_overlap_and_a_killed_holder_frees_the_lo
 
 
 async def test_a_run_told_to_stop_hands_its_row_back(terminal: Terminal, pool: asyncpg.Pool, tmp_path: Path) -> None:
-    process = await _start_waiting(terminal, tmp_path / "started")
-    process.send_signal(signal.SIGTERM)
-    said: Said = await ended(process)
+    command = await _start_waiting(terminal, tmp_path / "started")
+    command.signal(signal.SIGTERM)
+    said = await command.ended()
     assert said.code == 1
     assert "handed back; its row is back in queue default" in said.err
     assert tuple(await pool.fetchrow("select state, attempt from jobs") or ()) == ("ready", 0)
 
 
 async def test_a_run_whose_lock_is_lost_stops(terminal: Terminal, pool: asyncpg.Pool, tmp_path: Path) -> None:
-    process = await _start_waiting(terminal, tmp_path / "started")
+    command = await _start_waiting(terminal, tmp_path / "started")
     await pool.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
-    said = await ended(process)
+    said = await command.ended()
     assert said.code == 69
     assert "the connection that held the lock was lost" in said.err
     assert await pool.fetchval("select state from jobs") == "ready"
@@ -171,10 +170,7 @@ async def test_a_handler_that_blocks_the_process_is_ended_with_it(terminal: Term
         "import sys; import daemon.cli_run as command; from daemon.cli import main; command.OVERSTAY_S = 0.3\n"
         "sys.exit(main(['run', 'cli.blocks', '--timeout', '100ms']))"
     )
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    said = await ended(process)
+    said = await python("-c", program)
     assert said.code == 1
     assert "its handler did not end when its time was over" in said.err
     assert await pool.fetchval("select state from jobs") == "running", "until its lease has ended"

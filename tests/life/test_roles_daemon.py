@@ -8,20 +8,27 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.embedded import Embedded
 from daemon.holds import Holds
 from daemon.operation import Operation
 from daemon.operator_store import Moment, Order
 from tests.life.cli_terminal import Terminal, opened
 from tests.life.fleet import Fleet, each_ended_once, ended, insert, until_sql
-from tests.sql.logins import as_login, roles_in
+from tests.sql.logins import as_login, template_with_roles
 
 QUIET = {"keeper_failed", "finish_failed", "claim_failed", "listener_failed"}
 
 
+@pytest.fixture(scope="module")
+async def template(embedded_server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """The databases of this module have the roles, which are made once."""
+    async with template_with_roles(embedded_server, admin, template) as name:
+        yield name
+
+
 @pytest.fixture
-async def roles(database: str) -> AsyncIterator[str]:
-    async with roles_in(database):
-        yield database
+def roles(database: str) -> str:
+    return database
 
 
 @pytest.fixture

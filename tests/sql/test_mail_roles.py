@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 import sql
-from tests.sql.logins import as_login, roles_in
+from daemon.embedded import Embedded
+from tests.sql.logins import as_login, template_with_roles
 from tests.sql.rows import Pool
 
 pytestmark = pytest.mark.req("OR-01", "OR-13")
@@ -18,13 +19,19 @@ TEMPLATE = "insert into email_templates (org_id, name, subject, text) values ($1
 SUPPRESSION = "insert into email_suppressions (org_id, recipient) values ($1, 'jane@x.example')"
 
 
+@pytest.fixture(scope="module")
+async def template(embedded_server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """The databases of this module have the roles, which are made once."""
+    async with template_with_roles(embedded_server, admin, template) as name:
+        yield name
+
+
 @pytest.fixture
-async def roles(database: str, pool: Pool) -> AsyncIterator[str]:
-    async with roles_in(database):
-        for org in (None, "acme", "globex"):
-            await pool.execute(TEMPLATE.replace("$1, 't'", "'s', 't'"), org)
-            await pool.execute(SUPPRESSION, org)
-        yield database
+async def roles(database: str, pool: Pool) -> str:
+    for org in (None, "acme", "globex"):
+        await pool.execute(TEMPLATE.replace("$1, 't'", "'s', 't'"), org)
+        await pool.execute(SUPPRESSION, org)
+    return database
 
 
 async def test_an_organisations_page_has_its_own_templates_and_suppressions_only(roles: str) -> None:

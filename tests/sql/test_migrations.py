@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import asyncpg
 import pytest
@@ -20,13 +21,27 @@ from sql import Migration
 from tests.sql.rows import FROM_THE_FIRST, Pool, claim, until
 
 NAMES = [step.name for step in sql.migrations()]
-AFTER_ALL = sql.migrations()[-1].number + 1
+FIRST = sql.migrations()[:15]
+FIRST_NAMES = NAMES[:15]
+Only = Callable[[Sequence[Migration]], None]
 
 
 @pytest.fixture
 async def empty(embedded_server: Embedded, database: str, pool: Pool) -> str:
     """The DSN of a database in which a schema `fresh` can be made; `database` drops it."""
     return database
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Only:
+    """Makes these steps all that there are."""
+    return lambda steps: monkeypatch.setattr(sql, "migrations", lambda: tuple(steps))
+
+
+@pytest.fixture
+def few(only: Only) -> None:
+    """For tests that any steps will do for: all of them take half a second."""
+    only(FIRST)
 
 
 async def test_every_step_is_applied_once(empty: str) -> None:
@@ -42,12 +57,14 @@ async def test_steps_are_numbered_without_a_gap() -> None:
     assert all(step.script.startswith(("-- pre\n", "-- post\n")) for step in sql.migrations())
 
 
+@pytest.mark.usefixtures("few")
 async def test_two_at_once_apply_each_step_once(empty: str, pool: Pool) -> None:
     done = await asyncio.gather(*(migrate(empty, "fresh") for _ in range(3)))
-    assert sorted(done, key=len) == [[], [], NAMES]
-    assert await pool.fetchval("select count(*) from fresh.job_migrations") == len(NAMES)
+    assert sorted(done, key=len) == [[], [], FIRST_NAMES]
+    assert await pool.fetchval("select count(*) from fresh.job_migrations") == len(FIRST)
 
 
+@pytest.mark.usefixtures("few")
 async def test_the_second_waits_as_long_as_the_first_works(empty: str, pool: Pool) -> None:
     async with pool.acquire() as conn:
         await conn.execute(sql.load("migrate.sql")["lock"].replace("$1", "'fresh'"))
@@ -57,9 +74,10 @@ async def test_the_second_waits_as_long_as_the_first_works(empty: str, pool: Poo
         )
         await until(lambda: pool.fetchval(waiting), "the second stands in line")
         await conn.execute("select pg_advisory_unlock_all()")
-    assert await second == NAMES
+    assert await second == FIRST_NAMES
 
 
+@pytest.mark.usefixtures("few")
 async def test_a_changed_step_is_refused_and_nothing_is_done(empty: str, pool: Pool) -> None:
     await migrate(empty, "fresh")
     await pool.execute("update fresh.job_migrations set checksum = 'other' where number = 2")
@@ -71,6 +89,7 @@ async def test_a_changed_step_is_refused_and_nothing_is_done(empty: str, pool: P
     assert await pool.fetchval("select max(number) from fresh.job_migrations") == 6
 
 
+@pytest.mark.usefixtures("few")
 async def test_a_database_that_is_ahead_is_refused(empty: str, pool: Pool) -> None:
     await migrate(empty, "fresh")
     await pool.execute("insert into fresh.job_migrations (number, name, checksum) values (9999, '9999_later', '')")
@@ -78,52 +97,42 @@ async def test_a_database_that_is_ahead_is_refused(empty: str, pool: Pool) -> No
         await migrate(empty, "fresh")
 
 
-async def test_a_step_that_fails_leaves_nothing_half_done(
-    empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = dataclasses.replace(sql.migrations()[2], script="-- pre\ncreate table half (n int);\nselect 1 / 0;")
-    steps = (*sql.migrations()[:2], broken, *sql.migrations()[3:])
-    monkeypatch.setattr(sql, "migrations", lambda: steps)
+async def test_a_step_that_fails_leaves_nothing_half_done(empty: str, pool: Pool, only: Only) -> None:
+    broken = dataclasses.replace(FIRST[2], script="-- pre\ncreate table half (n int);\nselect 1 / 0;")
+    only((*FIRST[:2], broken, *FIRST[3:]))
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(empty, "fresh")
     assert await pool.fetchval("select max(number) from fresh.job_migrations") == 2
     assert await pool.fetchval("select to_regclass('fresh.half')") is None
-    monkeypatch.undo()
-    assert await migrate(empty, "fresh") == NAMES[2:]  # and goes on where it stood
+    only(FIRST)
+    assert await migrate(empty, "fresh") == FIRST_NAMES[2:]  # and goes on where it stood
 
 
 async def test_a_killed_migration_leaves_nothing_half_done_and_frees_its_lock(
-    empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    empty: str, pool: Pool, only: Only
 ) -> None:
-    slow = dataclasses.replace(sql.migrations()[2], script="-- pre\ncreate table half (n int);\nselect pg_sleep(60);")
-    steps = (*sql.migrations()[:2], slow, *sql.migrations()[3:])
-    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    slow = dataclasses.replace(FIRST[2], script="-- pre\ncreate table half (n int);\nselect pg_sleep(60);")
+    only((*FIRST[:2], slow, *FIRST[3:]))
     victim = asyncio.get_running_loop().create_task(migrate(empty, "fresh"))
     sleeping = "select pid from pg_stat_activity where wait_event = 'PgSleep'"
     await pool.execute("select pg_terminate_backend($1)", await until(lambda: pool.fetchval(sleeping), "it sleeps"))
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await victim
     assert await pool.fetchval("select to_regclass('fresh.half')") is None
-    monkeypatch.undo()
-    assert await migrate(empty, "fresh") == NAMES[2:]
+    only(FIRST)
+    assert await migrate(empty, "fresh") == FIRST_NAMES[2:]
 
 
-async def test_steps_that_old_daemons_do_not_survive_wait_for_their_word(
-    empty: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later = Migration(AFTER_ALL, "later", "-- post\ncreate table later (n int);")
-    steps = (*sql.migrations(), later)
-    monkeypatch.setattr(sql, "migrations", lambda: steps)
-    assert await migrate(empty, "fresh", post=False) == NAMES
+async def test_steps_that_old_daemons_do_not_survive_wait_for_their_word(empty: str, only: Only) -> None:
+    only((*FIRST, Migration(len(FIRST) + 1, "later", "-- post\ncreate table later (n int);")))
+    assert await migrate(empty, "fresh", post=False) == FIRST_NAMES
     assert await migrate(empty, "fresh") == ["later"]
 
 
-async def test_a_step_may_refuse_a_transaction(empty: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_may_refuse_a_transaction(empty: str, pool: Pool, only: Only) -> None:
     index = "create index concurrently if not exists jobs_org on jobs (org_id)"
-    later = Migration(AFTER_ALL, "later", f"-- pre\n-- no transaction\n{index};")
-    steps = (*sql.migrations(), later)
-    monkeypatch.setattr(sql, "migrations", lambda: steps)
-    assert await migrate(empty, "fresh") == [*NAMES, "later"]
+    only((*FIRST, Migration(len(FIRST) + 1, "later", f"-- pre\n-- no transaction\n{index};")))
+    assert await migrate(empty, "fresh") == [*FIRST_NAMES, "later"]
     assert await pool.fetchval("select indisvalid from pg_index where indexrelid = 'fresh.jobs_org'::regclass")
 
 

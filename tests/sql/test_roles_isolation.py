@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,29 +151,39 @@ async def acme(house: str) -> AsyncIterator[asyncpg.Connection]:
     await conn.close()
 
 
-async def everything(house: str) -> list[str]:
-    """All rows of all tables, and who has which rights."""
-    conn = await asyncpg.connect(house)
-    tables = [
-        row[0]
-        for row in await conn.fetch(
-            "select relname from pg_class where relname = any ($1) and relkind in ('r', 'p') "
-            "and relnamespace = 'public'::regnamespace",
-            list(manifest().tables),
-        )
-    ]
-    found = [
-        await conn.fetchval(f"select coalesce(string_agg(t::text, '|' order by t::text), '') from {name} as t")
-        for name in sorted(tables)
-    ]
-    found.append(
-        await conn.fetchval(
+class Inventory:
+    """What is there, as the superuser sees it."""
+
+    def __init__(self, conn: asyncpg.Connection, tables: Sequence[str]) -> None:
+        self._conn = conn
+        rows = (f"(select coalesce(string_agg(t::text, '|' order by t::text), '') from {name} as t)" for name in tables)
+        self._rows = f"select array[{', '.join(rows)}]"
+
+    async def taken(self) -> list[str]:
+        """All rows of all tables, and who has which rights."""
+        rights = (
             "select string_agg(relname || relacl::text || relrowsecurity, ',' order by oid) from pg_class "
             "where relnamespace = 'public'::regnamespace"
         )
+        return [await self._conn.fetchval(self._rows), await self._conn.fetchval(rights)]
+
+    async def foreign(self, rows: list[asyncpg.Record]) -> bool:
+        """Whether any of these ids is of a row that is not acme's."""
+        statement = "select count(*) from job_status where id = any ($1::bigint[]) and org_id is distinct from 'acme'"
+        count: int = await self._conn.fetchval(statement, [row[0] for row in rows])
+        return count > 0
+
+
+@pytest.fixture(scope="module")
+async def inventory(house: str) -> AsyncIterator[Inventory]:
+    conn = await asyncpg.connect(house)
+    tables = await conn.fetch(
+        "select relname from pg_class where relname = any ($1) and relkind in ('r', 'p') "
+        "and relnamespace = 'public'::regnamespace order by relname",
+        list(manifest().tables),
     )
+    yield Inventory(conn, [row[0] for row in tables])
     await conn.close()
-    return found
 
 
 REFUSED = (
@@ -186,16 +196,16 @@ REFUSED = (
 
 @pytest.mark.parametrize("statement", PRODUCER.values(), ids=PRODUCER)
 async def test_a_producer_reaches_nothing_of_another_organisation(
-    statement: str, acme: asyncpg.Connection, house: str
+    statement: str, acme: asyncpg.Connection, inventory: Inventory
 ) -> None:
     if statement.startswith("merge") and acme.get_server_version() < (15,):
         pytest.skip("no merge yet")
-    before = await everything(house)
+    before = await inventory.taken()
     with suppress(*REFUSED):
         rows = await _sent(acme, statement)
         assert statement.startswith(("select", "set row_security", "delete from job_org")), "it was carried out"
-        assert not await _foreign(house, rows)
-    assert await everything(house) == before
+        assert not await inventory.foreign(rows)
+    assert await inventory.taken() == before
 
 
 async def _sent(conn: asyncpg.Connection, statement: str) -> list[asyncpg.Record]:
@@ -210,15 +220,6 @@ async def _sent(conn: asyncpg.Connection, statement: str) -> list[asyncpg.Record
     for step in first:
         await conn.execute(step)
     return await conn.fetch(last)
-
-
-async def _foreign(house: str, rows: list[asyncpg.Record]) -> bool:
-    """Whether any of these ids is of a row that is not acme's."""
-    conn = await asyncpg.connect(house)
-    statement = "select count(*) from job_status where id = any ($1::bigint[]) and org_id is distinct from 'acme'"
-    count: int = await conn.fetchval(statement, [row[0] for row in rows])
-    await conn.close()
-    return count > 0
 
 
 @pytest.mark.parametrize("login", ["acme_reader", "acme_operator"])
@@ -261,8 +262,10 @@ async def test_readers_and_operators_of_an_organisation_see_its_rows_and_no_othe
         "update job_audit set actor = 'somebody else'",
     ],
 )
-async def test_an_operator_of_an_organisation_changes_nothing_of_another(statement: str, house: str) -> None:
-    before = await everything(house)
+async def test_an_operator_of_an_organisation_changes_nothing_of_another(
+    statement: str, house: str, inventory: Inventory
+) -> None:
+    before = await inventory.taken()
     conn = await asyncpg.connect(as_login(house, "acme_operator"))
     try:
         rows = await conn.fetch(statement + ("" if statement.endswith("update") else " returning 1"))
@@ -271,7 +274,7 @@ async def test_an_operator_of_an_organisation_changes_nothing_of_another(stateme
         pass
     finally:
         await conn.close()
-    assert await everything(house) == before
+    assert await inventory.taken() == before
 
 
 async def test_a_function_that_tells_its_rows_is_shown_no_others(acme: asyncpg.Connection) -> None:
@@ -288,9 +291,9 @@ async def test_a_function_that_tells_its_rows_is_shown_no_others(acme: asyncpg.C
 
 
 async def test_temporary_objects_do_not_stand_in_for_what_the_functions_use(
-    acme: asyncpg.Connection, house: str
+    acme: asyncpg.Connection, inventory: Inventory
 ) -> None:
-    before = await everything(house)
+    before = await inventory.taken()
     await acme.execute(
         "create temp table job_org_members (role regrole, org_id text); "
         "create temp table job_own_orgs (orgs text[]); insert into job_own_orgs values (null); "
@@ -302,7 +305,7 @@ async def test_temporary_objects_do_not_stand_in_for_what_the_functions_use(
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await acme.execute("insert into jobs (kind, org_id) values ('note', 'globex')")
     assert [row[0] for row in await acme.fetch("select distinct org_id from public.job_status")] == ["acme"]
-    assert await everything(house) == before
+    assert await inventory.taken() == before
 
 
 async def test_a_setting_is_no_organisation(acme: asyncpg.Connection) -> None:

@@ -9,17 +9,24 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.sql.logins import as_login, roles_in
+from daemon.embedded import Embedded
+from tests.sql.logins import as_login, template_with_roles
 from tests.sql.plans import planned, seed
 from tests.sql.rows import Pool
 
 UNIQUE = "insert into jobs (kind, org_id, unique_key) values ('note', 'acme', 'acme:u') on conflict {} returning id"
 
 
+@pytest.fixture(scope="module")
+async def template(embedded_server: Embedded, admin: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """The databases of this module have the roles, which are made once."""
+    async with template_with_roles(embedded_server, admin, template) as name:
+        yield name
+
+
 @pytest.fixture
-async def roles(database: str) -> AsyncIterator[str]:
-    async with roles_in(database):
-        yield database
+def roles(database: str) -> str:
+    return database
 
 
 @pytest.fixture
@@ -148,7 +155,10 @@ async def test_the_organisations_of_a_group_are_those_of_its_members(shop: async
     await pool.execute("insert into jobs (kind, org_id) values ('note', 'acme'), ('note', 'globex')")
     assert len(await statement.fetch()) == 2
     await pool.execute("grant globex_app to shop_app")
-    assert [row[0] for row in await statement.fetch()] == ["globex"]
+    try:
+        assert [row[0] for row in await statement.fetch()] == ["globex"]
+    finally:
+        await pool.execute("revoke globex_app from shop_app")
 
 
 async def test_a_gateway_is_as_narrow_as_the_role_it_takes_on(shop: asyncpg.Connection, pool: Pool) -> None:
@@ -157,9 +167,12 @@ async def test_a_gateway_is_as_narrow_as_the_role_it_takes_on(shop: asyncpg.Conn
     )
     await pool.execute("grant globex_app, acme_app to shop_app")
     seen = []
-    for role in ("acme_app", "globex_app", "none"):
-        await shop.execute(f"set role {role}")
-        seen.append([row[0] for row in await shop.fetch("select org_id from job_status order by 1")])
+    try:
+        for role in ("acme_app", "globex_app", "none"):
+            await shop.execute(f"set role {role}")
+            seen.append([row[0] for row in await shop.fetch("select org_id from job_status order by 1")])
+    finally:
+        await pool.execute("revoke globex_app, acme_app from shop_app")
     assert seen == [["acme"], ["globex"], ["acme", "globex"]]
 
 
@@ -172,7 +185,10 @@ async def test_nobody_is_set_free_by_losing_an_organisation(roles: str, pool: Po
         await conn.execute("delete from job_org_members where role = 'acme_app'::regrole")
         await conn.execute("insert into job_org_members values ('acme_app', 'initech')")
     await pool.execute("revoke jobsd_producer from acme_app")
-    await pool.execute("delete from job_org_members where role = 'acme_app'::regrole")
+    try:
+        await pool.execute("delete from job_org_members where role = 'acme_app'::regrole")
+    finally:
+        await pool.execute("grant jobsd_producer to acme_app")
 
 
 async def test_a_role_keeps_its_organisation_under_another_name(roles: str, pool: Pool) -> None:

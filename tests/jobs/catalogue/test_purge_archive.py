@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +148,22 @@ async def test_without_its_storage_nothing_is_deleted(monkeypatch: pytest.Monkey
         await queue.clock.advance(timedelta(hours=1))
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await there(queue) == set()
+
+
+async def test_what_a_killed_run_had_begun_goes_with_the_next_run_a_day_later() -> None:
+    async with zoo(CONFIG, SCHEMA) as queue:
+        storage = queue._tools.storage
+        await logged(queue, 400, 1)
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        (folder,) = {Path(file).parent async for file, _ in files(storage)}
+        left, under_way = (Path(storage.where) / folder / name for name in ("a.jsonl.zst#1", "b.jsonl.zst#1"))
+        for path in (left, under_way):
+            path.write_bytes(b"half of it")
+        os.utime(left, (0, 0))
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        assert (left.exists(), under_way.exists()) == (False, True)
 
 
 async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> None:

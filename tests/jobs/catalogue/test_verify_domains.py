@@ -105,6 +105,8 @@ async def test_a_second_run_changes_nothing_and_a_rehearsal_never_does() -> None
         after = await whole(queue.pool)
         for name in ("zoo.sites", "domains"):
             assert after[name] == before[name]
+        last = await queue.pool.fetchval("select last_value from domains_id_seq")
+        assert last == 6, "no row is made to find that it is there"
 
 
 @pytest.mark.req("BJ-20")
