@@ -24,6 +24,9 @@ from jobs.storage.names import is_path
 FILE = alias("f", 1)
 
 Condition = Callable[[Parameters], Sql]
+Batch = Callable[[int], Awaitable[tuple[Any, int]]]
+"""What to do with so many rows: what it says, and how many they were."""
+
 Noted = Callable[[Account, Parameters], Sql]
 
 
@@ -96,13 +99,20 @@ class Clearing:
         named = [*table.key, *(table.columns[column] for column in (edge.columns if edge is not None else ()))]
         again = _nothing_more if edge is not None else condition
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, named, dependents, condition)):
-            for hanging in dependents:
+        over = False
+        while not over:
+            page, last = await self._paced(table, partial(self._page, table, named, dependents, condition))
+            for hanging in dependents if page else ():
                 await self._dependents(hanging, account, page)
             rows = [row[: len(named)] for row in page]
             await self._remove_files(name, page)
-            count = await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True)
-            await self._went_on(stuck, count, account)
+            over = not page or await self._went(
+                table,
+                partial(self._deleted, table, named, rows, account, again),
+                stuck,
+                account,
+                len(page) if last else 0,
+            )
 
     async def _dependents(self, edge: Edge, account: Account, page: Sequence[Any]) -> None:
         """Rows of a table that says nothing of accounts, by the rows that they point to."""
@@ -116,17 +126,25 @@ class Clearing:
 
     async def _set(self, table: Table, columns: Sequence[str], account: Account, condition: Condition) -> None:
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, table.key, (), condition)):
+        over = False
+        while not over:
+            page, last = await self._paced(table, partial(self._page, table, table.key, (), condition))
             rows = [row[: len(table.key)] for row in page]
-            count = await self._paced(
-                table, partial(self._blanked, table, rows, columns, account, condition), rest=True
+            over = not page or await self._went(
+                table,
+                partial(self._blanked, table, rows, columns, account, condition),
+                stuck,
+                account,
+                len(page) if last else 0,
             )
-            await self._went_on(stuck, count, account)
 
-    async def _went_on(self, stuck: Stuck, count: int, account: Account) -> None:
+    async def _went(self, table: Table, batch: Batch, stuck: Stuck, account: Account, last: int) -> bool:
+        """Whether that was all.  `last`: how many rows the last page has; 0: it was not the last."""
+        count: int = await self._paced(table, batch, rest=True)
         if not count and await known(self._work, self._held, str(account[self._held.key.name])) is None:
             raise Undeleted("an account that was being erased is not deleted any more")
         stuck.after(count)
+        return 0 < last == count
 
     def _still(self, account: Account, condition: Sql, parameters: Parameters) -> Sql:
         """And that the account is still deleted: asked once a statement."""
@@ -143,7 +161,8 @@ class Clearing:
 
     async def _page(
         self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition, rows: int
-    ) -> tuple[list[Any], int]:
+    ) -> tuple[tuple[list[Any], bool], int]:
+        """And whether there were no more."""
         parameters = Parameters(self._work.now)
         shown = [_shown(column, alias("k", n)) for n, column in enumerate(named, 1)]
         shown += [_shown(table.columns[column], name) for column, name in _pointed(dependents).items()]
@@ -153,7 +172,7 @@ class Clearing:
             "page", shown=joined(shown), table=table.sql, condition=condition(parameters), limit=parameters.add(rows)
         )
         found = await fetched(self._work, str(text), parameters.values)
-        return found, len(found)
+        return (found, len(found) < rows), len(found)
 
     async def _deleted(
         self,
@@ -201,9 +220,7 @@ class Clearing:
             paths = [row[FILE] for row in page if row[FILE] is not None and _may_go(row[FILE])]
             await self._work.ctx.storage.delete(paths)
 
-    async def _paced(
-        self, table: Table, batch: Callable[[int], Awaitable[tuple[Any, int]]], *, rest: bool = False
-    ) -> Any:
+    async def _paced(self, table: Table, batch: Batch, *, rest: bool = False) -> Any:
         """One batch, made smaller and tried again where it is in somebody's way.  `rest`: it has changed something."""
         pace = self._paces.setdefault(str(table.sql), Pace(self._work.settings.batch))
         for tried in range(1, TRIES + 1):
