@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs.accounts.held import Held
 from jobs.accounts.ties import Edge, Holding
 from jobs.catalogue.ground import Column
 from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, alias, joined, of
+from jobs.catalogue.verb import Work
 
 BLOCKS = Blocks("accounts.sql")
 
@@ -20,6 +22,22 @@ def account_columns(held: Held) -> list[str]:
     edges = [*held.ties.root_loops, *(edge for holding in held.ties.holdings for edge in holding.own)]
     pointed = {column for edge in edges for column in edge.parent_columns}
     return list(dict.fromkeys([held.key.name, *sorted(pointed)]))
+
+
+async def known(work: Work[Any], found: Held, key: str) -> Account | None:
+    """What others may hold of an account; None: it is not there, or not deleted."""
+    accounts, parameters, names = found.accounts, Parameters(work.now), account_columns(found)
+    text = BLOCKS.fill(
+        "account",
+        shown=joined(BLOCKS.fill("text", column=of(ROW, accounts.columns[name].sql)) for name in names),
+        table=accounts.sql,
+        key=of(ROW, found.key.sql),
+        account=parameters.add(key),
+        type=found.key.type,
+        deleted=of(ROW, accounts.columns[work.settings.deleted_column].sql),
+    )
+    row = await work.conn.fetchrow(str(text), *parameters.values)
+    return None if row is None else dict(zip(names, row, strict=True))
 
 
 def mine(held: Held, holding: Holding, account: Account, parameters: Parameters) -> Sql:
