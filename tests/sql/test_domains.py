@@ -129,7 +129,9 @@ async def test_of_two_that_begin_in_the_same_moment_one_waits_for_the_other(pool
     async with pool.acquire() as first:
         transaction = first.transaction()
         await transaction.start()
-        assert (await first.fetchrow(TURN, "acme", "example.com", None, 1, 10.0, 150.0))["taken"]
+        begun = await first.fetchrow(TURN, "acme", "example.com", None, 1, 10.0, 150.0)
+        assert begun is not None
+        assert begun["taken"]
         second = asyncio.create_task(turn(pool, job=2))
         await waits_for_lock(pool, "update domains as d set asked_at")
         await transaction.commit()

@@ -23,7 +23,17 @@ HARMLESS: frozenset[Fault] = frozenset(
 """With these a server still gives the right answer, sooner or later."""
 
 NEED_TIME: frozenset[Fault] = frozenset(
-    {"silent", "silent_udp", "wrong_id", "wrong_question", "garbage", "tcp_silent", "no_question", "case_lowered"}
+    {
+        "silent",
+        "silent_udp",
+        "silent_to_edns",
+        "wrong_id",
+        "wrong_question",
+        "garbage",
+        "tcp_silent",
+        "no_question",
+        "case_lowered",
+    }
 )
 
 
