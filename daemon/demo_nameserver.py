@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from abc import ABC, abstractmethod
 from typing import Literal, cast
 
 import dns.exception
@@ -23,7 +24,7 @@ PAYLOAD = 1232
 Transport = Literal["udp", "tcp"]
 
 
-class Listener:
+class Listener(ABC):
     """Carries messages to `answers` and back."""
 
     def __init__(self) -> None:
@@ -58,9 +59,9 @@ class Listener:
             await self._tcp.wait_closed()
             self._tcp = None
 
+    @abstractmethod
     def answers(self, wire: bytes, transport: Transport) -> tuple[list[bytes], float]:
         """What goes back, and how many seconds later."""
-        raise NotImplementedError
 
     def keeps_open(self) -> bool:
         """Whether a connection stays open when there is nothing to say."""

@@ -22,6 +22,10 @@ LONGEST_S = 120.0
 FORWARDS_S = 120.0
 """Forwards whose job is no more are given up so often; those whose attempts end are without it."""
 
+DOMAINS_S = 120.0
+DOMAINS_EXACT = 10_000
+"""What states registered domains are in is asked so often, and counted up to so many of each."""
+
 PARTITIONS_S = 120.0
 """Each try may wait in vain for a lock that a report holds."""
 
@@ -65,6 +69,7 @@ class Keeper:
             Task("tallies", 5.0, self.flush),
             Task("sweep", 10.0, retention.sweep),
             Task("forwards", FORWARDS_S, retention.forwards),
+            Task("domains", DOMAINS_S, self.domains),
             Task("partitions", PARTITIONS_S, retention.partitions),
             Task("retention", 3600.0, retention.forget),
         )
@@ -137,3 +142,7 @@ class Keeper:
             {name: n.dead.n for name, n in survey.queues.items()},
         )
         self._sample()
+
+    async def domains(self) -> None:
+        """How many registered domains are in each state."""
+        self._observer.upkeep.domains_counted(await self._store.domain_states(DOMAINS_EXACT))

@@ -22,7 +22,7 @@ PREFIX = "jobsd_"
 LABELS: dict[str, str] = {
     "notice": "of an endpoint `warned` or `disabled`; of a domain `verified`, `degraded`, `failed` or `expired`",
     "verdict": "`match`, `mismatch`, `absent` or `indeterminate`",
-    "state": "what a domain has come to: `verified`, `degraded`, `failed`, `expired`",
+    "state": "of a domain: `pending`, `verified`, `degraded`, `failed`, `expired`",
     "channel": "`webhook`, `email`, `push` or `sms`",
     "class": "`delivered`, `soft` (tried again), `hard` (never), `unknown` (perhaps), `deferred`, `suppressed`",
     "queue": "the row's queue; the first 500 of them, the rest is `other`",
@@ -146,6 +146,9 @@ class Metrics:
         self.domain_checks = self._counts("domain_checks_total", "Checks of registered domains.", "verdict")
         self.domain_changes = self._counts(
             "domain_changes_total", "Registered domains that a check brought to another state.", "state"
+        )
+        self.domains = self._levels(
+            "domains", "Registered domains; exact up to 10,000 in a state, verified ones estimated beyond.", "state"
         )
         self.domain_notices = self._counts("domain_notices_total", "Notices to owners of domains.", "notice")
         self.domains_planned = self._count("domains_planned_total", "Checks of domains that this daemon inserted.")

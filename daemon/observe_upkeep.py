@@ -75,6 +75,10 @@ class UpkeepObserver:
         self.metrics.domains_planned.inc(rows)
         self.metrics.domains_late.set(late_s)
 
+    def domains_counted(self, states: Mapping[str, int]) -> None:
+        """How many domains are in each state; none at all says nothing."""
+        self.metrics.domains.replace(states.items() if any(states.values()) else ())
+
     def sampled(
         self,
         queues: Mapping[str, QueueSample | tuple[int, int, int, float]],

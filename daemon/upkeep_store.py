@@ -99,6 +99,10 @@ class UpkeepStore(Statements):
         (row,) = await self._fetch(_DOMAINS["plan"], per_minute)
         return row["planned"], row["late_s"] or 0.0
 
+    async def domain_states(self, exact: int) -> dict[str, int]:
+        """How many domains are in each state, counted up to `exact`."""
+        return {row["state"]: row["n"] for row in await self._fetch(_DOMAINS["states"], exact)}
+
     async def make_partitions(self, parent: str, ahead_days: int) -> list[str]:
         return [row[0] for row in await self._fetch(_UPKEEP["partitions_make"], parent, ahead_days)]
 

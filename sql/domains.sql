@@ -27,7 +27,8 @@ from found join domains as d using (id) left join mine using (id);
 -- seventieth of that a second, up to ten seconds' worth, so that no 60 seconds have more.  Whoever finds the clock locked leaves
 -- it to the other.  A domain whose job is still there gets no second one, and is due again in a minute; it is asked for before the
 -- insert, which would wait for the job's end while that waits for the domain.  Should a job come to nothing, its domain is due
--- again in an hour.  Returns how many, and for how many seconds the oldest of all that were due had been.
+-- again in an hour.  Nobody waits for what is planned, so its class is behind that of checks on demand: those of domains in use last.
+-- Returns how many, and for how many seconds the oldest of all that were due had been.
 -- index domains_due, domains_pkey, jobs_unique_key; the clock's only row
 with clock as materialized (
     select greatest(planned_at, now() - interval '10 seconds') as spent from domain_plan for update skip locked
@@ -46,7 +47,7 @@ with clock as materialized (
 ), made as (
     insert into jobs (kind, args, queue, org_id, priority, unique_key)
     select 'domain_check', jsonb_build_object('domain', domain, 'id', id), queue, org_id,
-           case state when 'verified' then 3 else 2 end, id::text
+           case state when 'verified' then 4 else 3 end, id::text
     from free where is_free order by next_check_at
     on conflict do nothing
 ), spent as (
@@ -55,3 +56,19 @@ with clock as materialized (
 )
 select (select count(*) from free where is_free)::int as planned,
        (select date_part('epoch', now() - next_check_at) from domains where next_check_at <= now() order by next_check_at limit 1) as late_s;
+
+-- name: states
+-- How many domains are in each state: counted up to $1 of each; of verified ones, where there are more, what Postgres' statistics
+-- leave beside the others.  index domains_state, at most $1 entries of it for each state; locks nothing
+with counted as materialized (
+    select s.state, (select count(*) from (
+               -- as a range, so that the order leads to the index also where half of the table has that state
+               select from domains as d where d.state >= s.state and d.state <= s.state order by d.state limit $1) as few) as n
+    from unnest(array['pending', 'verified', 'degraded', 'failed', 'expired']) as s (state)
+)
+select state,
+       case when state = 'verified' and n = $1
+            then greatest(n, (select reltuples::bigint from pg_class where oid = 'domains'::regclass)
+                             - (select sum(n)::bigint from counted where state <> 'verified'))
+            else n end as n
+from counted;

@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import Any
 
 from jobs.accounts.held import Held
-from jobs.accounts.mine import BLOCKS, Account, among, mine, own, pairs
+from jobs.accounts.mine import BLOCKS, Account, account_columns, among, comparable, going, own
 from jobs.accounts.settings import EraseSettings
 from jobs.accounts.ties import Edge, Holding
+from jobs.archive.manifest import FOLDER
 from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.pace import Pace
 from jobs.catalogue.pages import AGAIN_S, REFUSED, TRIES
@@ -20,7 +21,7 @@ from jobs.catalogue.verb import Work
 from jobs.model import Retry
 from jobs.storage.names import is_path
 
-THEIRS, FOUND, FILE = alias("a", 1), alias("u", 1), alias("f", 1)
+FILE = alias("f", 1)
 
 Condition = Callable[[Parameters], Sql]
 Noted = Callable[[Account, Parameters], Sql]
@@ -44,33 +45,18 @@ class Stuck:
             raise Retry(f"rows of {self._table.asked} stay, whatever is done; look at its triggers", code="stuck")
 
 
-class Clearing:
-    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of
-    one account's rows, `noted_each` beside one of many accounts'."""
+class Undeleted(Exception):
+    """Somebody has taken the deletion back meanwhile: from then on nothing more goes."""
 
-    def __init__(
-        self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted, noted_each: Sql
-    ) -> None:
-        self._noted_each = noted_each
+
+class Clearing:
+    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of an
+    account's rows."""
+
+    def __init__(self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted) -> None:
         self._work, self._held, self._files, self._noted = work, found, files, noted
         self._paces: dict[str, Pace] = {}
         self.rows = 0
-
-    async def revoke(self, table: Table) -> None:
-        """The rows that any deleted account has in it."""
-        holding = self._held.holding(table)
-        for edge in () if holding is None else holding.own:
-            while await self._paced(table, partial(self._revoked, table, edge), rest=True):
-                pass
-
-    async def delete(self, holding: Holding, account: Account) -> None:
-        """All that is the account's in this table, and before it what hangs on it alone."""
-        await self._delete(holding.table, account, lambda parameters: mine(self._held, holding, account, parameters))
-
-    async def blank(self, holding: Holding, columns: Sequence[str], account: Account) -> None:
-        """Rows that stay: these columns are emptied."""
-        table = self._held.tables[holding.table]
-        await self._set(table, columns, lambda parameters: mine(self._held, holding, account, parameters))
 
     async def open(self, holding: Holding, edge: Edge, account: Account) -> None:
         """A circle of foreign keys, cut on the side that can be null."""
@@ -78,48 +64,82 @@ class Clearing:
 
         def condition(parameters: Parameters) -> Sql:
             points = joined((BLOCKS.fill("held", column=of(ROW, table.columns[c].sql)) for c in edge.columns), " or ")
-            return BLOCKS.fill("both", one=mine(self._held, holding, account, parameters), other=points)
+            return BLOCKS.fill("both", one=going(self._held, holding, account, parameters), other=points)
 
-        await self._set(table, edge.columns, condition)
+        await self._set(table, edge.columns, account, condition)
 
-    async def open_root(self, edge: Edge, account: Account) -> None:
-        """Accounts that point to this one."""
-        accounts = self._held.accounts
+    async def delete(self, holding: Holding, account: Account) -> None:
+        """All that goes with the account of this table, and before it what hangs on it alone."""
+        await self._delete(holding.table, account, lambda parameters: going(self._held, holding, account, parameters))
+
+    async def revoke(self, holding: Holding, account: Account) -> None:
+        """All that names the account in this table, and what hangs on it."""
+        for edge in holding.loops:
+            await self.open(holding, edge, account)
 
         def condition(parameters: Parameters) -> Sql:
-            return own(edge, accounts, account, parameters, ROW)
+            return joined((own(self._held, edge, account, parameters) for edge in holding.own), " or ")
 
-        await self._set(accounts, edge.columns, condition)
+        await self._delete(holding.table, account, condition)
+
+    async def forget(self, edge: Edge, columns: Sequence[str], account: Account) -> None:
+        """Rows that stay, and name the account in this way: these columns are emptied."""
+        table = self._held.tables[edge.child]
+        await self._set(table, columns, account, lambda parameters: own(self._held, edge, account, parameters))
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    async def _delete(self, name: str, account: Account, condition: Condition, by: Sequence[str] = ()) -> None:
-        """`by`: columns that the condition is about, where it is dear to ask again: the rows are named by them, too."""
+    async def _delete(self, name: str, account: Account, condition: Condition, edge: Edge | None = None) -> None:
+        """`edge`: what the condition is about, where it is dear to ask again: rows are named by its columns, too."""
         table = self._held.tables[name]
         dependents = self._held.ties.dependents.get(name, ())
-        named = [*table.key, *(table.columns[column] for column in by)]
-        again = _nothing_more if by else condition
+        named = [*table.key, *(table.columns[column] for column in (edge.columns if edge is not None else ()))]
+        again = _nothing_more if edge is not None else condition
         stuck = Stuck(table)
         while page := await self._paced(table, partial(self._page, table, named, dependents, condition)):
-            for edge in dependents:
-                await self._dependents(edge, account, page)
+            for hanging in dependents:
+                await self._dependents(hanging, account, page)
             rows = [row[: len(named)] for row in page]
             await self._remove_files(name, page)
-            stuck.after(await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True))
+            count = await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True)
+            await self._went_on(stuck, count, account)
 
     async def _dependents(self, edge: Edge, account: Account, page: Sequence[Any]) -> None:
         """Rows of a table that says nothing of accounts, by the rows that they point to."""
-        child = self._held.tables[edge.child]
+        child, parent = self._held.tables[edge.child], self._held.tables[edge.parent]
         names = _pointed(self._held.ties.dependents[edge.parent])
         values = [[row[names[column]] for column in edge.parent_columns] for row in page]
         columns = [child.columns[column] for column in edge.columns]
-        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters), edge.columns)
+        pointed = [parent.columns[column] for column in edge.parent_columns]
+        types = [comparable(one, other) for one, other in zip(columns, pointed, strict=True)]
+        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters, types), edge)
 
-    async def _set(self, table: Table, columns: Sequence[str], condition: Condition) -> None:
+    async def _set(self, table: Table, columns: Sequence[str], account: Account, condition: Condition) -> None:
         stuck = Stuck(table)
         while page := await self._paced(table, partial(self._page, table, table.key, (), condition)):
             rows = [row[: len(table.key)] for row in page]
-            stuck.after(await self._paced(table, partial(self._blanked, table, rows, columns, condition), rest=True))
+            count = await self._paced(
+                table, partial(self._blanked, table, rows, columns, account, condition), rest=True
+            )
+            await self._went_on(stuck, count, account)
+
+    async def _went_on(self, stuck: Stuck, count: int, account: Account) -> None:
+        if not count and await known(self._work, self._held, str(account[self._held.key.name])) is None:
+            raise Undeleted("an account that was being erased is not deleted any more")
+        stuck.after(count)
+
+    def _still(self, account: Account, condition: Sql, parameters: Parameters) -> Sql:
+        """And that the account is still deleted: asked once a statement."""
+        accounts, key = self._held.accounts, self._held.key
+        deleted = BLOCKS.fill(
+            "still",
+            accounts=accounts.sql,
+            key=key.sql,
+            account=parameters.add(account[key.name]),
+            type=key.type,
+            deleted=accounts.columns[self._work.settings.deleted_column].sql,
+        )
+        return BLOCKS.fill("both", one=condition, other=deleted)
 
     async def _page(
         self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition, rows: int
@@ -149,7 +169,7 @@ class Clearing:
             "delete",
             table=table.sql,
             same=among(named, rows, parameters),
-            condition=again(parameters),
+            condition=self._still(account, again(parameters), parameters),
             noted=self._noted(account, parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
@@ -157,7 +177,13 @@ class Clearing:
         return count, count
 
     async def _blanked(
-        self, table: Table, rows: Sequence[Sequence[str]], columns: Sequence[str], condition: Condition, _most: int
+        self,
+        table: Table,
+        rows: Sequence[Sequence[str]],
+        columns: Sequence[str],
+        account: Account,
+        condition: Condition,
+        _most: int,
     ) -> tuple[int, int]:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
@@ -165,42 +191,14 @@ class Clearing:
             table=table.sql,
             sets=joined(_emptying(table.columns[column]) for column in columns),
             same=among(table.key, rows, parameters),
-            condition=condition(parameters),
+            condition=self._still(account, condition(parameters), parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
-        return count, count
-
-    async def _revoked(self, table: Table, edge: Edge, rows: int) -> tuple[int, int]:
-        parameters, accounts = Parameters(self._work.now), self._held.accounts
-        mine_, theirs = [table.columns[c] for c in edge.columns], [accounts.columns[c] for c in edge.parent_columns]
-        names = [alias("k", n) for n in range(1, len(table.key) + 1)]
-        text = BLOCKS.fill(
-            "revoke",
-            keys=joined(
-                BLOCKS.fill("named", column=of(ROW, c.sql), name=n) for c, n in zip(table.key, names, strict=True)
-            ),
-            table=table.sql,
-            accounts=accounts.sql,
-            joined=pairs(ROW, mine_, THEIRS, theirs),
-            deleted=accounts.columns[self._work.settings.deleted_column].sql,
-            limit=parameters.add(rows),
-            key=self._held.key.sql,
-            noted=self._noted_each,
-            same=joined(
-                (
-                    BLOCKS.fill("pair", left=of(ROW, c.sql), right=of(FOUND, n))
-                    for c, n in zip(table.key, names, strict=True)
-                ),
-                " and ",
-            ),
-        )
-        count: int = await self._work.conn.fetchval(str(text), *parameters.values)
-        self.rows += count
         return count, count
 
     async def _remove_files(self, name: str, page: Sequence[Any]) -> None:
         if name in self._files:
-            paths = [row[FILE] for row in page if row[FILE] is not None and is_path(row[FILE])]
+            paths = [row[FILE] for row in page if row[FILE] is not None and _may_go(row[FILE])]
             await self._work.ctx.storage.delete(paths)
 
     async def _paced(
@@ -223,6 +221,27 @@ class Clearing:
                     await asyncio.sleep(min(self._work.settings.pause, took_s))
                 return found
         raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
+
+
+async def known(work: Work[EraseSettings], found: Held, key: str) -> Account | None:
+    """What others may hold of an account; None: it is not there, or not deleted."""
+    accounts, parameters, names = found.accounts, Parameters(work.now), account_columns(found)
+    text = BLOCKS.fill(
+        "account",
+        shown=joined(BLOCKS.fill("text", column=of(ROW, accounts.columns[name].sql)) for name in names),
+        table=accounts.sql,
+        key=of(ROW, found.key.sql),
+        account=parameters.add(key),
+        type=found.key.type,
+        deleted=of(ROW, accounts.columns[work.settings.deleted_column].sql),
+    )
+    row = await work.conn.fetchrow(str(text), *parameters.values)
+    return None if row is None else dict(zip(names, row, strict=True))
+
+
+def _may_go(path: str) -> bool:
+    """Paths come out of rows that an account may have written: none of them leads into the archives."""
+    return is_path(path) and not path.startswith(f"{FOLDER}/")
 
 
 def _nothing_more(_parameters: Parameters) -> Sql:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jobs.dns.answer import Answer, failed
-from jobs.dns.delegation import ROOT, Spot, Zone, parent, within
+from jobs.dns.delegation import ROOT, Zone, parent, within
 from jobs.dns.errand import Errand
 from jobs.dns.once import Once
 from jobs.dns.recursive import MAX_CHAIN, Recursives
 from jobs.dns.sighting import Sighting
+from jobs.dns.voices import beyond_doubt, joined, prevailing, unanimous, without_our_faults
 from jobs.dns.walk import Lost, Walk
 from jobs.dns.zones import Zones
 
@@ -26,6 +27,15 @@ class Told:
 
     zone: Zone | None
     answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What they say to one question, and which of them (as `Told.answers` names them) say that the name lies in a zone
+    below."""
+
+    answers: Mapping[str, Answer]
+    below: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -51,6 +61,13 @@ class Check:
         self._seen: Once[Mapping[str, Answer]] = Once()
         self._one: Once[Answer] = Once()
         self._heard: Once[Answer] = Once()
+
+    def thoroughly(self) -> Check:
+        """A check that begins anew, with what this one may still spend, before anything is held against the domain:
+        several servers of each zone on the way down are asked for the delegation, and all of those that a record leads
+        to."""
+        errand = replace(self._errand, thorough=True, cuts={})
+        return Check(errand, self._walk, self._zones, self._recursives)
 
     @property
     def questions(self) -> int:
@@ -84,12 +101,15 @@ class Check:
         """What name servers say with one voice, and no resolver has heard of it; for what a record leads to, while of
         the record itself `sight` tells more.  A record counts as soon as a server that answers has it; that there is
         none counts only when all servers say so, since one that lags behind, or is ill, is no reason to find fault
-        with a domain."""
+        with a domain.  In a thorough check nothing counts that not all of them say."""
+        if self._errand.thorough:
+            _, answers = await self._followed(name, Chase(rdtype), ())
+            return unanimous(answers, rdtype)
         answer = await self._first_said(name, rdtype)
         if answer.outcome in ("answer", "error"):
             return answer
         _, answers = await self._followed(name, Chase(rdtype), ())
-        return _beyond_doubt(answers)
+        return beyond_doubt(answers)
 
     async def _first_said(self, name: str, rdtype: str) -> Answer:
         """In the domain what most servers of the zone say; elsewhere what the first one says that answers."""
@@ -114,7 +134,7 @@ class Check:
             return await self._walk.any_answer(cut, name, rdtype, self._errand)
 
         if within(name, self._errand.domain):
-            return _prevailing((await self._tell(name, rdtype)).answers)
+            return prevailing((await self._tell(name, rdtype)).answers)
         return await self._heard.get(f"{name} {rdtype}", ask)
 
     def _sighting(
@@ -150,10 +170,10 @@ class Check:
             ends = await self._end(target, chase, (*trail, name))
             for place, answer in told.answers.items():
                 if answer.dangling and answer.chain[-1] == target:
-                    end = ends if isinstance(ends, Answer) else ends.get(place) or _prevailing(ends)
-                    answers[place] = _joined(answer, end)
+                    end = ends if isinstance(ends, Answer) else ends.get(place) or prevailing(ends)
+                    answers[place] = joined(answer, end)
                     if not isinstance(ends, Answer):
-                        answers = {**{other: _joined(answer, end) for other, end in ends.items()}, **answers}
+                        answers = {**{other: joined(answer, end) for other, end in ends.items()}, **answers}
         return told, answers
 
     async def _end(self, target: str, chase: Chase, trail: tuple[str, ...]) -> Mapping[str, Answer] | Answer:
@@ -169,20 +189,24 @@ class Check:
     async def _tell(self, name: str, rdtype: str) -> Told:
         async def ask() -> Told:
             zone = await self._zone_above(name)
-            said, leaves = await self._say(zone, name, rdtype)
-            if leaves and (found := await self._zone_of(name)) is not zone:
-                zone = found
-                said, _ = await self._say(zone, name, rdtype)
-            return Told(None if isinstance(zone, Lost) else zone, said)
+            said = await self._say(zone, name, rdtype)
+            answers = said.answers
+            if said.below and not isinstance(zone, Lost):
+                deeper = await self._zone_below(zone, name)
+                if deeper is not zone:
+                    answers = {**_denials(zone, said), **(await self._say(deeper, name, rdtype)).answers}
+                    zone = deeper
+            return Told(None if isinstance(zone, Lost) else zone, answers)
 
         return await self._told.get(f"{name} {rdtype}", ask)
 
-    async def _say(self, zone: Zone | Lost, name: str, rdtype: str) -> tuple[Mapping[str, Answer], bool]:
+    async def _say(self, zone: Zone | Lost, name: str, rdtype: str) -> Said:
         if isinstance(zone, Lost):
-            return {_servers_of(zone.zone): zone.failure}, False
-        said, leaves = await self._zones.say(zone, name, rdtype, self._errand)
-        answers = {str(spot): answer for spot, answer in _without_our_faults(said).items()}
-        return {**answers, **{host: failed(reason) for host, reason in zone.homeless.items()}}, leaves
+            return Said({_servers_of(zone.zone): zone.failure})
+        said, below = await self._zones.say(zone, name, rdtype, self._errand)
+        answers = {str(spot): answer for spot, answer in without_our_faults(said).items()}
+        homeless = {host: failed(reason) for host, reason in zone.homeless.items()}
+        return Said({**answers, **homeless}, frozenset(map(str, below)))
 
     async def _zone_above(self, name: str) -> Zone | Lost:
         """The domain's zone for what is below it, unless a deeper one is known by now: where a record's name ends that
@@ -199,47 +223,32 @@ class Check:
     async def _zone_of(self, name: str) -> Zone | Lost:
         """The zone of `name` with all its servers; a look-up of a server's address never comes here."""
 
-        async def find() -> Zone | Lost:
-            cut = await self._walk.cut(name, self._errand)
-            if isinstance(cut, Lost):
-                return cut
+        return await self._found.get(name, partial(self._find, name))
 
-            async def survey() -> Zone:
-                zone = self._surveyed[cut.zone] = await self._zones.survey(cut, self._errand)
-                return zone
+    async def _zone_below(self, zone: Zone, name: str) -> Zone | Lost:
+        """The zone of `name`, now that some of those of `zone` have said that it lies deeper."""
+        return await self._found.get(f"{name} below {zone.name}", partial(self._find, name))
 
-            return await self._surveys.get(cut.zone, survey)
+    async def _find(self, name: str) -> Zone | Lost:
+        cut = await self._walk.cut(name, self._errand)
+        if isinstance(cut, Lost):
+            return cut
 
-        return await self._found.get(name, find)
+        async def survey() -> Zone:
+            zone = self._surveyed[cut.zone] = await self._zones.survey(cut, self._errand)
+            return zone
 
-
-def _joined(answer: Answer, end: Answer) -> Answer:
-    """`answer` ends at a CNAME, which leads to `end`."""
-    ttls = [ttl_s for ttl_s in (answer.ttl_s, end.ttl_s) if ttl_s is not None]
-    return replace(end, chain=answer.chain + end.chain, ttl_s=min(ttls, default=None))
+        return await self._surveys.get(cut.zone, survey)
 
 
-def _prevailing(answers: Mapping[str, Answer]) -> Answer:
-    """What is said most often among what is usable, records before their absence; else the first failure."""
-    usable = [answer for answer in answers.values() if answer.outcome != "error"]
-    if not usable:
-        return next(iter(answers.values()), failed("no_address"))
-    votes = Counter((answer.outcome, frozenset(answer.values)) for answer in usable)
-    return max(usable, key=lambda a: (votes[a.outcome, frozenset(a.values)], a.outcome == "answer"))
-
-
-def _beyond_doubt(answers: Mapping[str, Answer]) -> Answer:
-    """The records that any of them has; else a failure, if there was one; only else that there are none."""
-    found = {place: answer for place, answer in answers.items() if answer.outcome == "answer"}
-    failures = {place: answer for place, answer in answers.items() if answer.outcome == "error"}
-    return _prevailing(found or failures or answers)
-
-
-def _without_our_faults(said: Mapping[Spot, Answer]) -> Mapping[Spot, Answer]:
-    """Without those that this machine has no way to (IPv6, mostly), if it has one to others: that says nothing of the
-    server."""
-    there = {spot: answer for spot, answer in said.items() if answer.reason != "no_route"}
-    return there or said
+def _denials(zone: Zone, said: Said) -> Mapping[str, Answer]:
+    """What those servers of a zone say who do not know of the zone below it, while others do: resolvers that ask them
+    go no further either, so they count.  Those of a public suffix are not the owner's, and left out."""
+    if not zone.hosts:
+        return {}
+    return {
+        place: answer for place, answer in said.answers.items() if place not in said.below and answer.outcome != "error"
+    }
 
 
 def _servers_of(zone: str) -> str:

@@ -92,8 +92,8 @@ def conclude(wanted: Wanted, sighting: Sighting, findings: Mapping[str, Finding]
     """The conclusion by this table; the first row that fits is taken.  `findings`: server → what `judge` made of it.
 
     A *name server* is reached when one of its addresses gave an answer that could be judged; it is silent when none did
-    (timeout, SERVFAIL, REFUSED, lame, blocked, truncated …), so a machine without IPv6 finds nobody silent for it.  One
-    whose name has no address counts as neither: nobody can ask it.
+    (timeout, SERVFAIL, REFUSED, lame, blocked, truncated …), so a machine without IPv6 finds nobody silent for it who
+    has an IPv4 address too.  One whose name has no address, as somebody says, counts as silent only against a "no".
     *Quorum*: so many resolvers say the same as the sighting asks for, or all of them where there are fewer, and more
     than say anything else.
 
@@ -108,7 +108,8 @@ def conclude(wanted: Wanted, sighting: Sighting, findings: Mapping[str, Finding]
     | all match                   | some   | some show something else  | indeterminate | spreading             |
     | all match                   | some   | none can tell, none asked | indeterminate | authority_unreachable |
     | none matches                | none   | any                       | the gravest   | mismatch, absent      |
-    | none matches                | some   | quorum, not on a match    | the gravest   | mismatch, absent      |
+    | none matches                | some   | quorum, not on a match;   | the gravest   | mismatch, absent      |
+    |                             |        | none validates a match    |               |                       |
     | none matches                | some   | anything else             | indeterminate | authority_unreachable |
     | none reached                | all    | DNSSEC is broken          | indeterminate | dnssec_broken         |
     | none reached                | all    | quorum; for a "no", none  | the quorum's  | authority_unreachable |
@@ -198,7 +199,7 @@ def _published(sighting: Sighting, evidence: Evidence) -> tuple[Verdict, State]:
 
 def _not_published(evidence: Evidence) -> tuple[Verdict, State]:
     """No name server that answered has it."""
-    if evidence.complete or evidence.quorum in ("mismatch", "absent"):
+    if not evidence.silent or (evidence.quorum in ("mismatch", "absent") and not evidence.vouched):
         verdict: Verdict = "mismatch" if "mismatch" in evidence.contradicting.values() else "absent"
         return verdict, verdict
     return "indeterminate", "authority_unreachable"

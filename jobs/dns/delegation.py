@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ROOT = "."
 
@@ -27,6 +27,14 @@ class Cut:
     hosts: Mapping[str, tuple[str, ...]]
     ttl_s: int = 0
     by_parent: bool = True
+
+    def beside(self, other: Cut) -> Cut:
+        """Both, where servers of the parent differ: each name server and address that any of them tells of."""
+        hosts = {
+            host: tuple(dict.fromkeys((*self.hosts.get(host, ()), *other.hosts.get(host, ()))))
+            for host in (*self.hosts, *other.hosts)
+        }
+        return replace(self, hosts=hosts)
 
     @property
     def glue(self) -> tuple[Spot, ...]:

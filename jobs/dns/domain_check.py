@@ -23,7 +23,7 @@ from jobs.dns.look import Look, look
 from jobs.dns.policy import DomainPolicy
 from jobs.dns.records.token import new_token
 from jobs.dns.registered import Registered, registered, to_publish
-from jobs.dns.state import Seen, Step, next_state
+from jobs.dns.state import IN_USE, Seen, Step, next_state
 from jobs.model import Dead, Done, Fixed, Outcome, Snooze
 from jobs.registry import job
 
@@ -121,7 +121,9 @@ async def _look(domain: Registered, ctx: Context, clock: Callable[[], datetime])
         return Look(
             obstacle=f"{domain.domain} is a public suffix: others register names under it, so it cannot be yours."
         )
-    return await look(ctx.dns, domain.domain, wanted, clock, visible=not domain.is_new)
+    return await look(
+        ctx.dns, domain.domain, wanted, clock, visible=not domain.is_new, careful=domain.memory.state in IN_USE
+    )
 
 
 def _unknown(args: DomainCheckArgs, ctx: Context) -> Outcome:
@@ -153,15 +155,19 @@ def _answered(row: Mapping[str, Any]) -> Outcome:
 
 
 def concluded(domain: Registered, seen: Look, now: datetime, policy: DomainPolicy) -> Told:
-    """The next step of its state; and what to make of name servers that are others than before."""
+    """The next step of its state; and what to make of name servers that are others than before.
+
+    Only a check that found all well asks for a new token: one that could not tell may have lost its way, and where the
+    records are gone they are what costs the domain its state.
+    """
     step = next_state(domain.memory, Seen(word=seen.word, visible_by=seen.visible_by), now, policy)
     before, after = domain.name_servers, seen.name_servers
     if not before or not after or set(before) == set(after):
         return Told(step, seen.text, domain.token)
     said = f"{seen.text} Its name servers were {', '.join(before)}, and are {', '.join(after)}"
-    if set(before) & set(after) or step.memory.state != "verified":
+    if set(before) & set(after) or domain.memory.state not in IN_USE or seen.word not in ("good", "bad"):
         return Told(step, f"{said}.", domain.token)
-    if policy.on_new_name_servers == "advise":
+    if policy.on_new_name_servers == "advise" or seen.word == "bad":
         return Told(step, f"{said}: the domain may have another owner.", domain.token)
     return Told(challenged(step, now, policy), f"{said}: please publish the new token.", new_token())
 
@@ -182,10 +188,12 @@ def challenged(step: Step, now: datetime, policy: DomainPolicy) -> Step:
 
 
 def _said(domain: Registered, seen: Look, told: Told) -> dict[str, Any]:
-    """As the function domains_said takes it."""
+    """As the function domains_said takes it.  Name servers of a domain in use are remembered from checks that found all
+    well: those are what it is compared with, and neither an outage nor a move without the records changes that."""
+    at_home = seen.word == "good" or domain.memory.state not in IN_USE
     columns = asdict(told.step.memory) | {
         "next_check_at": told.step.next_check_at,
-        "name_servers": seen.name_servers or None,
+        "name_servers": (seen.name_servers or None) if at_home else None,
         "token": told.token,
     }
     return {

@@ -15,13 +15,24 @@ TRAIL_MAX = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """`cuts` are the delegations met, by zone; `silences` how often in a row an address did not answer.  `trail` are
-    the hosts whose addresses are being looked for, each for the sake of the one before."""
+    the hosts whose addresses are being looked for, each for the sake of the one before.  `thorough`: the word of one
+    server of a parent zone is not enough."""
 
     domain: str
     budget: Budget
     cuts: dict[str, Cut] = field(default_factory=dict)
     silences: Counter[str] = field(default_factory=Counter)
     trail: tuple[str, ...] = ()
+    thorough: bool = False
+
+    def met(self, cut: Cut) -> Cut:
+        """The delegation to go on with: the first that was met, or in a thorough check all of them together, since one
+        server of the parent may be behind the others."""
+        known = self.cuts.get(cut.zone)
+        if known is not None:
+            cut = known.beside(cut) if self.thorough else known
+        self.cuts[cut.zone] = cut
+        return cut
 
     def leads_to(self, host: str) -> Errand | None:
         """The errand of finding `host`; None if it runs in a circle or too far."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jobs.dns.finding import Finding
-from jobs.dns.sighting import Sighting
+from jobs.dns.sighting import Sighting, host
 from jobs.dns.verdict import Verdict
 
 NEGATIVE_MAX_S = 3600
@@ -39,7 +39,9 @@ class Evidence:
 
     @property
     def complete(self) -> bool:
-        """A name server whose name has no address is silent to everybody, so it holds nothing that others could see."""
+        """A name server whose name has no address is silent to everybody, so it holds nothing that others could see.
+        That it has none is what one server says, so it is good enough for a yes, which needs no more than what all who
+        answered say, and not for a no."""
         return all(reason == "no_address" for reason in self.silent.values())
 
     def shown(self, verdict: Verdict) -> Finding | None:
@@ -74,11 +76,6 @@ def weigh(sighting: Sighting, findings: Mapping[str, Finding], now: datetime) ->
         visible_by=_forgotten_by(stale, now),
         findings=(*authorities.values(), *resolvers.values()),
     )
-
-
-def host(server: str) -> str:
-    """ "ns1.example.net" of "ns1.example.net (192.0.2.1)"."""
-    return server.partition(" (")[0]
 
 
 def _by_host(

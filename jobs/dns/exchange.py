@@ -69,8 +69,7 @@ class Exchange:
                 return reply
             if not self._settings.tcp_fallback:
                 return failed("truncated")
-            _, wire = await self._send(place, question, payload, budget, tcp=True)
-            return decoded(wire)
+            return await self._whole(place, question, payload, budget)
         except _Spent:
             return failed("budget")
         except NoRoute:
@@ -91,10 +90,16 @@ class Exchange:
         if not self._settings.tcp_fallback:
             return failed("malformed")
         try:
-            _, wire = await self._send(place, question, payload, budget, tcp=True)
-        except OSError:
+            return await self._whole(place, question, payload, budget)
+        except (OSError, EOFError):
             return failed("malformed")  # to be tried again
-        return decoded(wire)
+
+    async def _whole(self, place: Server, question: Question, payload: int | None, budget: Budget) -> Reply:
+        """Over TCP everything fits; a reply that is cut short all the same would show a record set without some of its
+        records."""
+        _, wire = await self._send(place, question, payload, budget, tcp=True)
+        reply = decoded(wire)
+        return failed("truncated") if reply.flags & dns.flags.TC else reply
 
     async def _send(
         self, place: Server, question: Question, payload: int | None, budget: Budget, *, tcp: bool

@@ -10,6 +10,7 @@ from jobs.dns.expectation import Wanted
 from jobs.dns.finding import Finding
 from jobs.dns.sighting import Sighting
 from jobs.dns.verdict import Verdict
+from jobs.sentence import sentence
 
 SHOWN_CHARACTERS = 80
 SHOWN_VALUES = 3
@@ -35,7 +36,7 @@ _SILENCE = {
     "no_address": "has no address",
     "address_unknown": "has an address that nobody could tell",
     "bogus": "finds its DNSSEC broken",
-    "disagree": "depends on a record about which resolvers disagree",
+    "disagree": "depends on a record about which its own servers disagree",
     "malformed": "sent an answer that cannot be read",
     "cname_loop": "answered with CNAMEs that go in a circle",
     "blocked": "has an address that must not be asked",
@@ -99,7 +100,7 @@ def tell(wanted: Wanted, sighting: Sighting, evidence: Evidence, verdict: Verdic
             text = [_dnssec(wanted, sighting), *_silent(evidence)]
         case _:
             text = _nobody_knows(what, evidence)
-    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in text)
+    return " ".join(f"{sentence(words)}." for words in text)
 
 
 def delegation(sighting: Sighting) -> tuple[str, ...]:
@@ -220,7 +221,7 @@ def _dnssec(wanted: Wanted, sighting: Sighting) -> str:
 
 
 def _broken(sighting: Sighting) -> list[str]:
-    return ["besides, its DNSSEC is broken"] if sighting.bogus else []
+    return ["Besides, its DNSSEC is broken"] if sighting.bogus else []
 
 
 _HELD = "this is not held against the domain, and is looked at again"

@@ -40,3 +40,8 @@ class Sighting:
     an outage for one, nor a name that nobody has registered."""
     only_parent: tuple[str, ...] = ()
     only_zone: tuple[str, ...] = ()
+
+
+def host(server: str) -> str:
+    """ "ns1.example.net" of "ns1.example.net (192.0.2.1)", as `Sighting.authorities` has it."""
+    return server.partition(" (")[0]

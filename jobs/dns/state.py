@@ -22,6 +22,9 @@ Word = Literal["good", "bad", "spreading", "disagree", "unsure"]
 """Good: enough for verification.  Bad: its own name servers say otherwise.  Spreading: published, and not yet to be
 seen everywhere.  Disagree: some of its name servers have it, others not.  Unsure: nothing is known."""
 
+IN_USE: frozenset[State] = frozenset({"verified", "degraded"})
+"""A domain may be used while it is one of these."""
+
 _TROUBLE: frozenset[Notice | None] = frozenset({"degraded", "failed", "expired"})
 
 
@@ -82,7 +85,7 @@ def next_state(before: Memory, seen: Seen, now: datetime, policy: DomainPolicy) 
 def _well(before: Memory, now: datetime, policy: DomainPolicy) -> Step:
     """Told once when it is verified at first, and when it was said to be otherwise."""
     at = daily(now, before.slot, policy.every)
-    was_well = before.state in ("verified", "degraded")
+    was_well = before.state in IN_USE
     memory = replace(
         before,
         state="verified",

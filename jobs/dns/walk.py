@@ -17,11 +17,15 @@ from jobs.dns.errand import Errand
 from jobs.dns.kept import Kept
 from jobs.dns.referral import Alias, Inside, Meaning, meaning, own_servers
 from jobs.dns.settings import DnsSettings
+from jobs.dns.shut import Shut
 
 TOP_KEPT, TOP_AGE_S = 2_000, 3600.0
 HOSTS_KEPT, HOST_AGE_S = 20_000, 300.0
 SPOTS_TRIED = 8
 """Servers of one zone that are tried for one question on the way."""
+
+BESIDE_BARE = 4
+"""Servers without glue that a thorough check looks up to hear what they say beside the first."""
 
 NEVER_ASKED = frozenset({"no_route", "blocked"})
 """Failures without a question: they cost no try."""
@@ -49,6 +53,7 @@ class Walk:
         self._root = Cut(zone=ROOT, hosts={"": settings.roots or roots.ADDRESSES})
         self._tops: Kept[Cut] = Kept(TOP_KEPT, TOP_AGE_S)
         self._hosts: Kept[tuple[str, ...]] = Kept(HOSTS_KEPT, HOST_AGE_S)
+        self._shut = Shut()
 
     async def cut(self, name: str, errand: Errand) -> Cut | Lost:
         """The zone that `name` lies in, by its delegation.  Where a zone's servers do not say whether there is another
@@ -56,7 +61,7 @@ class Walk:
         cut = self._deepest(name, errand)
         asked = name
         while True:
-            server, found = await self._first(cut, asked, "SOA", errand, meaning)
+            server, found = await self._onward(cut, asked, errand)
             match found:
                 case Cut():
                     cut = self._met(found, errand)
@@ -87,9 +92,10 @@ class Walk:
             return "address_unknown"
         answers = await self._both(cut, host, onward)
         found = tuple(value for answer in answers for value in answer.values)
+        failed_too = any(answer.outcome == "error" for answer in answers)
         if not found:
-            return "address_unknown" if any(answer.outcome == "error" for answer in answers) else "no_address"
-        if not ours:
+            return "address_unknown" if failed_too else "no_address"
+        if not ours and not failed_too:
             self._hosts.put(host, found, min(HOST_AGE_S if a.ttl_s is None else a.ttl_s for a in answers))
         return found
 
@@ -113,12 +119,45 @@ class Walk:
             tasks = [group.create_task(self.any_answer(cut, host, rdtype, errand)) for rdtype in ("A", "AAAA")]
         return [task.result() for task in tasks]
 
+    async def _onward(self, cut: Cut, name: str, errand: Errand) -> tuple[Spot | None, Meaning]:
+        """What the servers of a zone say of where `name` lies, and who says so.  Zones at the top are everybody's, so
+        what is found out about them by waiting is told to all checks."""
+        at_top = depth(cut.zone) < DEPTH_OF_TENANTS
+        if at_top and (failure := self._shut.failure(cut.zone)):
+            return None, failure
+        server, found = await self._first(cut, name, "SOA", errand, meaning)
+        if at_top and isinstance(found, Answer):
+            self._shut.found(cut.zone, found)
+        elif at_top:
+            self._shut.open(cut.zone)
+        if errand.thorough and not errand.trail and name != cut.zone and not isinstance(found, Answer):
+            found = await self._beside(cut, name, found, errand)
+        return server, found
+
+    async def _beside(self, cut: Cut, name: str, found: Meaning, errand: Errand) -> Meaning:
+        """`found` and what other servers of the same zone say: one of them that knows of no delegation, or of an old
+        one, leads away from servers that know better."""
+        spots = list(cut.glue)
+        for host in () if spots else self._bare(cut, errand)[:BESIDE_BARE]:
+            spots += await self._spots(cut, host, errand)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._authorities.ask(spot, name, "SOA", errand, tries=1))
+                for spot in self._ordered(spots, errand)[:SPOTS_TRIED]
+            ]
+        replies = [reply for task in tasks if isinstance(reply := task.result(), dns.message.Message)]
+        for cut_below in (said for reply in replies if isinstance(said := meaning(reply, name, cut.zone), Cut)):
+            if not isinstance(found, Cut):
+                found = cut_below
+            if cut_below.zone == found.zone:
+                found = found.beside(cut_below)
+        return found
+
     async def _in_place(self, zone: str, server: Spot, above: Cut, errand: Errand) -> Cut:
         """A zone whose parent's servers answer for it themselves, so that nobody ever refers to it."""
         reply = await self._authorities.ask(server, zone, "NS", errand)
         cut = own_servers(reply, zone) if isinstance(reply, dns.message.Message) else None
-        errand.cuts[zone] = cut = cut or Cut(zone=zone, hosts=above.hosts, by_parent=False)
-        return cut
+        return errand.met(cut or Cut(zone=zone, hosts=above.hosts, by_parent=False))
 
     async def _first(
         self,
@@ -172,7 +211,7 @@ class Walk:
         return sorted(shuffled, key=lambda spot: (errand.silences[spot.address], self._authorities.wait_s(spot)))
 
     def _met(self, cut: Cut, errand: Errand) -> Cut:
-        errand.cuts[cut.zone] = cut
+        cut = errand.met(cut)
         if depth(cut.zone) == 1 and cut.zone != errand.domain:
             self._tops.put(cut.zone, cut, cut.ttl_s)
         return cut

@@ -14,7 +14,7 @@ from jobs.dns.authority import Authorities
 from jobs.dns.delegation import ROOT, Cut, Spot, Zone, within
 from jobs.dns.errand import Errand
 from jobs.dns.exchange import Reply
-from jobs.dns.referral import leaves, own_servers
+from jobs.dns.referral import leaves, own_servers, referral
 from jobs.dns.walk import Walk
 
 HOSTS_MAX = 16
@@ -58,13 +58,17 @@ class Zones:
             only_zone=tuple(sorted(added)) if cut.by_parent else (),
         )
 
-    async def say(self, zone: Zone, name: str, rdtype: str, errand: Errand) -> tuple[Mapping[Spot, Answer], bool]:
-        """What each server of `zone` says of a name in it, CNAMEs as far as the zone goes; and whether any of them says
-        that the name lies in a zone below."""
+    async def say(self, zone: Zone, name: str, rdtype: str, errand: Errand) -> tuple[Mapping[Spot, Answer], set[Spot]]:
+        """What each server of `zone` says of a name in it, CNAMEs as far as the zone goes; and which of them say that
+        the name lies in a zone below."""
         replies = await self._ask_all(zone.spots, name, rdtype, errand)
-        messages = [reply for reply in replies.values() if isinstance(reply, dns.message.Message)]
-        answers = {spot: _read(reply, name, rdtype, zone.name) for spot, reply in replies.items()}
-        return answers, any(leaves(message, name, zone.name) for message in messages)
+        below: set[Spot] = set()
+        for spot, reply in replies.items():
+            if isinstance(reply, dns.message.Message) and leaves(reply, name, zone.name):
+                below.add(spot)
+                if cut := referral(reply, name, zone.name):
+                    errand.met(cut)
+        return {spot: _read(reply, name, rdtype, zone.name) for spot, reply in replies.items()}, below
 
     async def _some(self, cut: Cut, errand: Errand) -> Zone:
         """A public suffix: a name in its zone is one that nobody has registered, and the servers are not its owner's.

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.monitor.reading import Reading
 from jobs.monitor.state import Notice
+from jobs.sentence import sentence
 from jobs.values import duration_text
 
 _WORDS = {"down": "is down", "degraded": "is not well", "up": "is well again"}
@@ -56,6 +57,6 @@ def _mail(
     if what == "up":
         lines += [f"It was not for {duration_text(lasted_s)}."] if lasted_s else []
     else:
-        lines += [f"{reading.reason[:1].upper()}{reading.reason[1:]} ({reading.code}).", ""]
+        lines += [f"{sentence(reading.reason)} ({reading.code}).", ""]
         lines += [f"What was found before: jobsd monitors show {name}", "You are told once more when it is well again."]
     return {"to": list(tell), "subject": f"{name} {_WORDS[what]}", "text": "\n".join(lines) + "\n"}

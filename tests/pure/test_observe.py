@@ -259,6 +259,7 @@ SILENT = {
     "limit_share",
     "hint",
     "pool",
+    "domains_counted",
     "sampled",
     "sampling_ended",
     "admin_answered",
@@ -440,6 +441,7 @@ def test_prometheus_own_parsers_read_every_metric(heard: Heard, accept: str, rea
     heard.observer.upkeep.domain_checked("match")
     heard.observer.upkeep.domain_noticed("verified")
     heard.observer.upkeep.domains_planned(3, 12.5)
+    heard.observer.upkeep.domains_counted({"verified": 7, "failed": 1})
     heard.observer.limit_day("relay_day:main", 800, 200)
     heard.observer.limit_share("relay:main", 0.5)
     heard.observer.upkeep.jobs_parked(["old_visits"])

@@ -68,6 +68,7 @@ ASKED_AGAIN_AND_AGAIN = [
     ("email.sql", "digest_take"),
     ("ledgers.sql", "email_suppressions"),
     ("domains.sql", "turn"),
+    ("domains.sql", "states"),
 ]
 
 IDS = "'{" + ",".join(str(14 + 21 * n) for n in range(BATCH)) + "}'"  # running rows of worker 1, in ascending order
@@ -192,7 +193,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "accounts.sql": {  # of Postgres's own catalogue, and one insert
         "edges": ((), set()),
-        "columns": (("'{app}'",), set()),
+        "columns": (("'{jobs}'",), set()),
+        "hidden": (("'{jobs}'",), set()),
         "told": (("'{}'", "null", "'k'"), set()),
         "planned_once": ((), set()),
         "snapshot": ((), set()),
@@ -287,6 +289,7 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     "domains.sql": {
         "turn": (("'o7'", "'d7.example'", "7", "1", "10", "150"), {"domains_name"}),
         "plan": (("1000",), {"domains_due", "domains_pkey"}),
+        "states": (("100",), {"domains_state"}),
     },
 }  # fmt: skip
 

@@ -37,10 +37,13 @@ Fault = Literal[
     "no_question",  # the question does not come back
     "answer_and_nxdomain",  # contradicts itself
     "extra_records",  # records of somebody else's names beside the right ones
+    "root_denies",  # NXDOMAIN in the name of the root, as of a server that has lost the zone and answers for all others
+    "everything_is_a_zone",  # a denial by which each name is a zone of its own
+    "cut_over_tcp",  # TC over UDP, and TC with an empty answer over TCP
 ]  # fmt: skip
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
-DENIALS: frozenset[Fault] = frozenset({"nxdomain", "nodata", "nxdomain_without_soa"})
+DENIALS: frozenset[Fault] = frozenset({"nxdomain", "nodata", "nxdomain_without_soa", "everything_is_a_zone"})
 """With these a server says that there is no such record: an authoritative one lacks it then, for all the world."""
 
 ALONE = frozenset({"servfail", "refused", "notimp", "formerr", "silent", "nxdomain", "nodata", "nxdomain_without_soa"})
@@ -153,6 +156,20 @@ def broken(
             if transport == "tcp":
                 return good if fault == "truncated" else None
             empty.flags |= dns.flags.TC
+            return empty
+        case "cut_over_tcp":
+            empty.flags |= dns.flags.TC | dns.flags.AA
+            return empty
+        case "root_denies":
+            empty.flags |= dns.flags.AA
+            empty.set_rcode(dns.rcode.NXDOMAIN)
+            empty.authority = [dns.rrset.from_text(".", 60, "IN", "SOA", soa("", 60))]
+            return empty
+        case "everything_is_a_zone":
+            empty.flags |= dns.flags.AA
+            owner = question.name.to_text()
+            there = [dns.rrset.from_text(owner, 60, "IN", "SOA", soa(owner.rstrip("."), 60))]
+            empty.answer, empty.authority = (there, []) if question.rdtype == dns.rdatatype.SOA else ([], there)
             return empty
         case "lame" | "referral_to_itself":
             zone = "." if fault == "lame" else origin

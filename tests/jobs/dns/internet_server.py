@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from typing import Unpack
@@ -71,8 +72,8 @@ class Server(Listener):
             self._heard.clear()
             await self._heard.wait()
 
-    def reply(self, query: dns.message.Message) -> dns.message.Message:
-        raise NotImplementedError
+    @abstractmethod
+    def reply(self, query: dns.message.Message) -> dns.message.Message: ...
 
     def origin(self, question: dns.rrset.RRset) -> str:
         return "."

@@ -58,7 +58,9 @@ TABLE: list[Row] = [
     (["match", "no_address"], [], "match match"),
     (["match", "no_address"], ["nxdomain", "nxdomain", "nxdomain"], "match spreading"),
     # one name server silent, the others lack it
-    (["nxdomain", "no_address"], [], "absent absent"),
+    (["nxdomain", "no_address"], [], "indeterminate authority_unreachable"),
+    (["nxdomain", "no_address"], ["nxdomain", "nxdomain", "match"], "absent absent"),
+    (["nxdomain", "timeout"], ["nxdomain", "nxdomain", "valid"], "indeterminate authority_unreachable"),
     (["nxdomain", "timeout"], ["nxdomain", "nxdomain", "match"], "absent absent"),
     (["other", "timeout"], ["other", "other", "other"], "mismatch mismatch"),
     (["nxdomain", "timeout"], ["match", "match", "match"], "indeterminate authority_unreachable"),

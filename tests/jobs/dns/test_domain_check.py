@@ -255,3 +255,64 @@ async def test_other_name_servers_are_said_and_challenge_where_that_is_wanted(
     assert await registry.told() == ["domain.verified", "domain.degraded"]
     publish(shop, row["token"])
     assert (await registry.check("shop.test"))["state"] == "verified"
+
+
+@pytest.fixture
+async def challenging(registry: Registry, internet: Internet) -> Registry:
+    registry.resolver = resolver(internet, on_new_name_servers="challenge")
+    return registry
+
+
+async def move(internet: Internet, token: str | None) -> Zone:
+    """The domain goes to a hoster; its records go with it, or do not."""
+    hoster = await internet.zone("hoster.example")
+    moved = await internet.zone("shop.test", on=hoster.servers)
+    if token:
+        publish(moved, token)
+    return moved
+
+
+async def test_a_check_that_could_not_tell_asks_for_no_new_token(
+    challenging: Registry, internet: Internet, shop: Zone
+) -> None:
+    """The parent's servers refer to somebody else for a while, who does not know the domain."""
+    token = await challenging.register("shop.test")
+    publish(shop, token)
+    await challenging.check("shop.test")
+    stranger = await internet.zone("stranger.example")
+    internet.delegate("shop.test", {server.host: [] for server in stranger.servers})
+    checked = await challenging.check("shop.test")
+    assert (checked["state"], checked["verdict"]) == ("verified", "indeterminate")
+    assert "Its name servers were ns1.shop.test" in checked["conclusion"]
+    internet.delegate("shop.test", {server.host: [server.address] for server in shop.servers})
+    assert (await challenging.check("shop.test"))["state"] == "verified"
+    assert (await challenging.row("shop.test"))["token"] == token
+
+
+async def test_a_domain_that_moves_before_it_is_verified_keeps_its_token(
+    challenging: Registry, internet: Internet, shop: Zone
+) -> None:
+    token = await challenging.register("shop.test")
+    assert (await challenging.check("shop.test"))["state"] == "pending"
+    await move(internet, token)
+    assert (await challenging.check("shop.test"))["state"] == "verified"
+    assert (await challenging.row("shop.test"))["token"] == token
+
+
+async def test_a_domain_whose_records_follow_its_move_later_is_challenged_all_the_same(
+    challenging: Registry, internet: Internet, shop: Zone
+) -> None:
+    """Or whoever has got it would only have to copy the old token a day later."""
+    token = await challenging.register("shop.test")
+    publish(shop, token)
+    await challenging.check("shop.test")
+    moved = await move(internet, None)
+    gone = await challenging.check("shop.test")
+    assert gone["state"] == "degraded"
+    assert gone["conclusion"].endswith("ns2.hoster.example: the domain may have another owner.")
+    publish(moved, token)
+    assert (await challenging.check("shop.test"))["state"] == "degraded"
+    new = (await challenging.row("shop.test"))["token"]
+    assert new != token
+    publish(moved, new)
+    assert (await challenging.check("shop.test"))["state"] == "verified"
