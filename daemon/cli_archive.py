@@ -21,7 +21,7 @@ from jobs.archive.reading import check
 from jobs.archive.restore import Unfit, columns_for, restore
 from jobs.archive.table import NoTable, Table, named
 from jobs.secrets import Secrets
-from jobs.storage.faults import StorageError
+from jobs.storage.faults import NotThere, StorageError
 from jobs.storage.storage import Storage
 
 LISTED = ("file", "table", "rows", "size_bytes", "written_at", "run")
@@ -58,7 +58,7 @@ def list_(under: str, config_file: Path | None, as_json: bool) -> None:
 @json_option
 def verify(under: str, config_file: Path | None, as_json: bool) -> int:
     """Reads every file under PATH (all of them), or the one that PATH is, and compares its hashes and its number of
-    rows. Exit code 1 if one is not what its manifest says."""
+    rows. Exit code 1 if one is not what its manifest says, or if there is nothing under PATH."""
     storage = _storage(load(config_file))
     with _told():
         verdicts = asyncio.run(_verdicts(storage, under))
@@ -83,8 +83,7 @@ def verify(under: str, config_file: Path | None, as_json: bool) -> int:
 @json_option
 def restore_(file: str, into: str | None, config_file: Path | None, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Verifies FILE and inserts its rows, in one transaction. Rows whose key is there already stay as they are."""
-    if file.endswith(MANIFEST_END):
-        file = file.removesuffix(MANIFEST_END) + FILE_END
+    file = _file_of(file)
     if not dry_run:
         confirm(f"Put the rows of {file} back?", yes=yes)
     with _told():
@@ -136,13 +135,23 @@ async def _verdict(storage: Storage, manifest: Manifest | StorageError | None) -
 
 
 async def _manifests(storage: Storage, under: str) -> AsyncGenerator[tuple[str, Manifest | StorageError | None], None]:
-    """Of one file, or of all under a folder; None: it has none."""
+    """Of one file, or of all under a folder; None: it has none.  NotThere if PATH leads nowhere."""
+    under = _file_of(under)
     if under.endswith(FILE_END):
         yield under, await _manifest(storage, under)
         return
+    some = False
     async with aclosing(files(storage, under)) as found:
         async for file, has_manifest in found:
+            some = True
             yield file, await _manifest(storage, file) if has_manifest else None
+    if not some and under != FOLDER:
+        raise NotThere(f"there is no archive under {under}", storage.where, "`jobsd archive list` shows all of them")
+
+
+def _file_of(path: str) -> str:
+    """The file that a manifest is of; anything else as it is."""
+    return path.removesuffix(MANIFEST_END) + FILE_END if path.endswith(MANIFEST_END) else path
 
 
 async def _manifest(storage: Storage, file: str) -> Manifest | StorageError:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -55,25 +57,24 @@ class Wanted:
     as_json: bool
 
 
+def _job_options(command: Callable[..., int]) -> Callable[..., int]:
+    """What `run` and `test` are both told: which job, and as whose."""
+    options = (
+        click.argument("kind_name", metavar="KIND"),
+        config_option,
+        args_option,
+        click.option("--queue", metavar="NAME", help="Whose settings count; unset: the job's own, or default."),
+        click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to."),
+        click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this."),
+    )
+    return functools.reduce(lambda told, option: option(told), reversed(options), command)
+
+
 @click.command(short_help="One job now, in this process.")
-@click.argument("kind_name", metavar="KIND")
-@config_option
-@args_option
-@click.option("--queue", metavar="NAME", help="Whose settings and limits count; unset: the job's own, or default.")
-@click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
-@click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
+@_job_options
 @click.option("--dry-run", is_flag=True, help="Say what it would do; change nothing, not even insert a row.")
 @json_option
-def run(
-    kind_name: str,
-    config_file: Path | None,
-    args_json: str,
-    queue: str | None,
-    org_id: str | None,
-    timeout_s: Duration | None,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
+def run(**asked: Any) -> int:
     """Runs one job of KIND now, and returns when it has ended: 0 done, 1 not done. What it found out is printed as
     JSON; log lines go to standard error.
 
@@ -84,39 +85,26 @@ def run(
     At most one run of a kind goes on at a time: a second one ends at once with exit code 75. The lock is in the
     database, and free again as soon as its holder ends, however it ends.
     """
-    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=dry_run, as_json=as_json)
+    return _call(**asked)
 
 
 @click.command(short_help="What a job would do, without doing it.")
-@click.argument("kind_name", metavar="KIND")
-@config_option
-@args_option
-@click.option("--queue", metavar="NAME", help="Whose settings count; unset: the job's own, or default.")
-@click.option("--org", "org_id", metavar="ID", help="The organisation it belongs to.")
-@click.option("--timeout", "timeout_s", type=seconds, metavar="DURATION", help="End it after this.")
+@_job_options
 @json_option
-def test(
-    kind_name: str,
-    config_file: Path | None,
-    args_json: str,
-    queue: str | None,
-    org_id: str | None,
-    timeout_s: Duration | None,
-    as_json: bool,
-) -> int:
+def test(**asked: Any) -> int:
     """Rehearses a job of KIND: the same as `jobsd run KIND --dry-run`. A job of [jobs.NAME] says how many rows it is
     about, and shows some. Nothing is changed, and nothing can be: the database refuses whatever would write."""
-    return _call(config_file, kind_name, args_json, queue, org_id, timeout_s, dry_run=True, as_json=as_json)
+    return _call(**asked, dry_run=True)
 
 
 def _call(
+    *,
     config_file: Path | None,
     kind_name: str,
     args_json: str,
     queue: str | None,
     org_id: str | None,
     timeout_s: Duration | None,
-    *,
     dry_run: bool,
     as_json: bool,
 ) -> int:

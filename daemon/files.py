@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from jobs.storage.links import PAGE, disposition
 from jobs.storage.storage import Gone, Storage
@@ -39,6 +40,14 @@ class Files:
         if found is None or found[1].name != request.match_info["name"]:
             raise web.HTTPNotFound
         path, link = found
-        return web.FileResponse(
-            path, headers={"Content-Disposition": disposition(link.name), "Content-Type": CONTENT_TYPE}
-        )
+        return _ThisFile(path, headers={"Content-Disposition": disposition(link.name), "Content-Type": CONTENT_TYPE})
+
+
+class _ThisFile(web.FileResponse):
+    """The file itself.  To a client that takes compressed answers the library gives what lies beside it under the same
+    name and `.gz` or `.br`; but that is another object, to which the link does not lead."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        headers = request.headers.copy()
+        headers.popall("Accept-Encoding", None)
+        return await super().prepare(request.clone(headers=headers))

@@ -63,7 +63,8 @@ select now();
 
 -- name: careful
 -- For the session of a run: it waits for no lock for longer than $1, and pages ride an index whatever the statistics of a
--- table say that was filled a moment ago.  Plans are made with the values at hand, so that partial indexes can be used.
+-- table say that was filled a moment ago.  Plans are made with the values at hand, so that partial indexes can be used; no machine
+-- code is made of them, which takes longer than a page does.
 select set_config('lock_timeout', $1, false), set_config('enable_seqscan', 'off', false),
        set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-       set_config('plan_cache_mode', 'force_custom_plan', false);
+       set_config('plan_cache_mode', 'force_custom_plan', false), set_config('jit', 'off', false);

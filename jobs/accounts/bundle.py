@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 import zipfile
 from collections.abc import AsyncIterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from itertools import chain, count
 from types import TracebackType
 
 from jobs.storage.writing import Writing
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A spreadsheet takes a cell that begins so for a formula."""
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+"""What the name of a file cannot have on somebody's disk."""
 
 
 class _Pipe(io.RawIOBase):
@@ -68,6 +73,18 @@ class Bundle(AbstractAsyncContextManager["Bundle"]):
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = 0o600 << 16
         return info
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """What to call the files of these tables, each differently on any disk, also where `A` and `a` are one."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = _UNSAFE.sub("_", name.replace('"', ""))
+        candidates = chain([plain], (f"{plain}-{n}" for n in count(2)))
+        found.append(next(each for each in candidates if each.casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found
 
 
 def json_text(rows: Sequence[str], *, first: bool) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.accounts.held import Held
-from jobs.accounts.mine import BLOCKS, Account, among, mine, own, pairs
+from jobs.accounts.mine import BLOCKS, Account, among, comparable, going, known, own
 from jobs.accounts.settings import EraseSettings
 from jobs.accounts.ties import Edge, Holding
+from jobs.archive.manifest import FOLDER
 from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.pace import Pace
 from jobs.catalogue.pages import AGAIN_S, REFUSED, TRIES
@@ -20,8 +20,14 @@ from jobs.catalogue.verb import Work
 from jobs.model import Retry
 from jobs.storage.names import is_path
 
-THEIRS, FOUND, FILE = alias("a", 1), alias("u", 1), alias("f", 1)
+FILE = alias("f", 1)
 
+AHEAD = 20_000
+"""Rows that are looked for at once; they are some MB."""
+
+IDLE = 3
+
+T = TypeVar("T")
 Condition = Callable[[Parameters], Sql]
 Noted = Callable[[Account, Parameters], Sql]
 
@@ -32,7 +38,7 @@ async def fetched(work: Work[Any], text: str, values: Sequence[Any]) -> list[Any
 
 
 class Stuck:
-    """Counts batches that changed nothing: a trigger or a policy that keeps rows must not keep us for ever."""
+    """Counts pages of which nothing went: a trigger or a policy that keeps rows must not keep us for ever."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -40,37 +46,22 @@ class Stuck:
 
     def after(self, count: int) -> None:
         self._idle = 0 if count else self._idle + 1
-        if self._idle >= TRIES:
+        if self._idle >= IDLE:
             raise Retry(f"rows of {self._table.asked} stay, whatever is done; look at its triggers", code="stuck")
 
 
-class Clearing:
-    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of
-    one account's rows, `noted_each` beside one of many accounts'."""
+class Undeleted(Exception):
+    """Somebody has taken the deletion back meanwhile: from then on nothing more goes."""
 
-    def __init__(
-        self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted, noted_each: Sql
-    ) -> None:
-        self._noted_each = noted_each
+
+class Clearing:
+    """`files`: by table, the column with paths in the storage.  `noted`: what is written beside a deletion of an
+    account's rows."""
+
+    def __init__(self, work: Work[EraseSettings], found: Held, files: Mapping[str, str], noted: Noted) -> None:
         self._work, self._held, self._files, self._noted = work, found, files, noted
         self._paces: dict[str, Pace] = {}
         self.rows = 0
-
-    async def revoke(self, table: Table) -> None:
-        """The rows that any deleted account has in it."""
-        holding = self._held.holding(table)
-        for edge in () if holding is None else holding.own:
-            while await self._paced(table, partial(self._revoked, table, edge), rest=True):
-                pass
-
-    async def delete(self, holding: Holding, account: Account) -> None:
-        """All that is the account's in this table, and before it what hangs on it alone."""
-        await self._delete(holding.table, account, lambda parameters: mine(self._held, holding, account, parameters))
-
-    async def blank(self, holding: Holding, columns: Sequence[str], account: Account) -> None:
-        """Rows that stay: these columns are emptied."""
-        table = self._held.tables[holding.table]
-        await self._set(table, columns, lambda parameters: mine(self._held, holding, account, parameters))
 
     async def open(self, holding: Holding, edge: Edge, account: Account) -> None:
         """A circle of foreign keys, cut on the side that can be null."""
@@ -78,62 +69,126 @@ class Clearing:
 
         def condition(parameters: Parameters) -> Sql:
             points = joined((BLOCKS.fill("held", column=of(ROW, table.columns[c].sql)) for c in edge.columns), " or ")
-            return BLOCKS.fill("both", one=mine(self._held, holding, account, parameters), other=points)
+            return BLOCKS.fill("both", one=going(self._held, holding, account, parameters), other=points)
 
-        await self._set(table, edge.columns, condition)
+        await self._set(table, edge.columns, account, condition)
 
-    async def open_root(self, edge: Edge, account: Account) -> None:
-        """Accounts that point to this one."""
-        accounts = self._held.accounts
+    async def delete(self, holding: Holding, account: Account) -> None:
+        """All that goes with the account of this table, and before it what hangs on it alone."""
+        await self._delete(holding.table, account, lambda parameters: going(self._held, holding, account, parameters))
+
+    async def revoke(self, holding: Holding, account: Account) -> None:
+        """All that names the account in this table, and what hangs on it."""
+        for edge in holding.loops:
+            await self.open(holding, edge, account)
 
         def condition(parameters: Parameters) -> Sql:
-            return own(edge, accounts, account, parameters, ROW)
+            return joined((own(self._held, edge, account, parameters) for edge in holding.own), " or ")
 
-        await self._set(accounts, edge.columns, condition)
+        await self._delete(holding.table, account, condition)
+
+    async def forget(self, edge: Edge, columns: Sequence[str], account: Account) -> None:
+        """Rows that stay, and name the account in this way: these columns are emptied."""
+        table = self._held.tables[edge.child]
+        await self._set(table, columns, account, lambda parameters: own(self._held, edge, account, parameters))
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    async def _delete(self, name: str, account: Account, condition: Condition, by: Sequence[str] = ()) -> None:
-        """`by`: columns that the condition is about, where it is dear to ask again: the rows are named by them, too."""
+    async def _delete(self, name: str, account: Account, condition: Condition, edge: Edge | None = None) -> None:
+        """`edge`: what the condition is about, where it is dear to ask again: rows are named by its columns, too."""
         table = self._held.tables[name]
         dependents = self._held.ties.dependents.get(name, ())
-        named = [*table.key, *(table.columns[column] for column in by)]
-        again = _nothing_more if by else condition
+        named = [*table.key, *(table.columns[column] for column in (edge.columns if edge is not None else ()))]
+        again = _nothing_more if edge is not None else condition
+
+        async def gone(page: Sequence[Any]) -> int:
+            return await self._in_batches(
+                table,
+                account,
+                page,
+                lambda some: self._deleted(table, named, [r[: len(named)] for r in some], account, again),
+            )
+
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, named, dependents, condition)):
-            for edge in dependents:
-                await self._dependents(edge, account, page)
-            rows = [row[: len(named)] for row in page]
-            await self._remove_files(name, page)
-            stuck.after(await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True))
+        over = False
+        while not over:
+            ahead = await self._ahead(table, named, dependents, condition)
+            count = 0
+            for page in self._pages(table, ahead):
+                for hanging in dependents:
+                    await self._dependents(hanging, account, page)
+                await self._remove_files(name, page)
+                count += await gone(page)
+            over = _was_all(stuck, ahead, count)
 
     async def _dependents(self, edge: Edge, account: Account, page: Sequence[Any]) -> None:
         """Rows of a table that says nothing of accounts, by the rows that they point to."""
-        child = self._held.tables[edge.child]
+        child, parent = self._held.tables[edge.child], self._held.tables[edge.parent]
         names = _pointed(self._held.ties.dependents[edge.parent])
         values = [[row[names[column]] for column in edge.parent_columns] for row in page]
         columns = [child.columns[column] for column in edge.columns]
-        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters), edge.columns)
+        pointed = [parent.columns[column] for column in edge.parent_columns]
+        types = [comparable(one, other) for one, other in zip(columns, pointed, strict=True)]
+        await self._delete(edge.child, account, lambda parameters: among(columns, values, parameters, types), edge)
 
-    async def _set(self, table: Table, columns: Sequence[str], condition: Condition) -> None:
+    async def _set(self, table: Table, columns: Sequence[str], account: Account, condition: Condition) -> None:
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, table.key, (), condition)):
-            rows = [row[: len(table.key)] for row in page]
-            stuck.after(await self._paced(table, partial(self._blanked, table, rows, columns, condition), rest=True))
+        over = False
+        while not over:
+            ahead = await self._ahead(table, table.key, (), condition)
+            rows = [row[: len(table.key)] for row in ahead]
+            count = await self._in_batches(
+                table, account, rows, lambda some: self._blanked(table, some, columns, account, condition)
+            )
+            over = _was_all(stuck, ahead, count)
 
-    async def _page(
-        self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition, rows: int
-    ) -> tuple[list[Any], int]:
+    def _pages(self, table: Table, ahead: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """As many rows at a time as a batch has by then."""
+        done = 0
+        while done < len(ahead):
+            page = ahead[done : done + self._pace(table).rows]
+            done += len(page)
+            yield page
+
+    async def _in_batches(
+        self, table: Table, account: Account, rows: Sequence[Any], batch: Callable[[Sequence[Any]], Awaitable[int]]
+    ) -> int:
+        """How many have changed; Undeleted."""
+        changed = done = 0
+        while done < len(rows):
+            count, asked = await self._paced(table, rows[done:], batch)
+            if not count and await known(self._work, self._held, str(account[self._held.key.name])) is None:
+                raise Undeleted("an account that was being erased is not deleted any more")
+            changed, done = changed + count, done + asked
+        return changed
+
+    def _still(self, account: Account, condition: Sql, parameters: Parameters) -> Sql:
+        """And that the account is still deleted: asked once a statement."""
+        accounts, key = self._held.accounts, self._held.key
+        deleted = BLOCKS.fill(
+            "still",
+            accounts=accounts.sql,
+            key=key.sql,
+            account=parameters.add(account[key.name]),
+            type=key.type,
+            deleted=accounts.columns[self._work.settings.deleted_column].sql,
+        )
+        return BLOCKS.fill("both", one=condition, other=deleted)
+
+    async def _ahead(
+        self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition
+    ) -> list[Any]:
+        """The rows that are next, for many batches: whoever looks for them again goes past all that has gone already,
+        as long as some transaction may still see it."""
         parameters = Parameters(self._work.now)
         shown = [_shown(column, alias("k", n)) for n, column in enumerate(named, 1)]
         shown += [_shown(table.columns[column], name) for column, name in _pointed(dependents).items()]
         if table.sql in self._files:
             shown.append(_shown(table.columns[self._files[str(table.sql)]], FILE))
         text = BLOCKS.fill(
-            "page", shown=joined(shown), table=table.sql, condition=condition(parameters), limit=parameters.add(rows)
+            "page", shown=joined(shown), table=table.sql, condition=condition(parameters), limit=parameters.add(AHEAD)
         )
-        found = await fetched(self._work, str(text), parameters.values)
-        return found, len(found)
+        return await self._tried(table, lambda: fetched(self._work, str(text), parameters.values))
 
     async def _deleted(
         self,
@@ -142,87 +197,86 @@ class Clearing:
         rows: Sequence[Sequence[str]],
         account: Account,
         again: Condition,
-        _most: int,
-    ) -> tuple[int, int]:
+    ) -> int:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "delete",
             table=table.sql,
             same=among(named, rows, parameters),
-            condition=again(parameters),
+            condition=self._still(account, again(parameters), parameters),
             noted=self._noted(account, parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
         self.rows += count
-        return count, count
+        return count
 
     async def _blanked(
-        self, table: Table, rows: Sequence[Sequence[str]], columns: Sequence[str], condition: Condition, _most: int
-    ) -> tuple[int, int]:
+        self,
+        table: Table,
+        rows: Sequence[Sequence[str]],
+        columns: Sequence[str],
+        account: Account,
+        condition: Condition,
+    ) -> int:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "blank",
             table=table.sql,
             sets=joined(_emptying(table.columns[column]) for column in columns),
             same=among(table.key, rows, parameters),
-            condition=condition(parameters),
+            condition=self._still(account, condition(parameters), parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
-        return count, count
-
-    async def _revoked(self, table: Table, edge: Edge, rows: int) -> tuple[int, int]:
-        parameters, accounts = Parameters(self._work.now), self._held.accounts
-        mine_, theirs = [table.columns[c] for c in edge.columns], [accounts.columns[c] for c in edge.parent_columns]
-        names = [alias("k", n) for n in range(1, len(table.key) + 1)]
-        text = BLOCKS.fill(
-            "revoke",
-            keys=joined(
-                BLOCKS.fill("named", column=of(ROW, c.sql), name=n) for c, n in zip(table.key, names, strict=True)
-            ),
-            table=table.sql,
-            accounts=accounts.sql,
-            joined=pairs(ROW, mine_, THEIRS, theirs),
-            deleted=accounts.columns[self._work.settings.deleted_column].sql,
-            limit=parameters.add(rows),
-            key=self._held.key.sql,
-            noted=self._noted_each,
-            same=joined(
-                (
-                    BLOCKS.fill("pair", left=of(ROW, c.sql), right=of(FOUND, n))
-                    for c, n in zip(table.key, names, strict=True)
-                ),
-                " and ",
-            ),
-        )
-        count: int = await self._work.conn.fetchval(str(text), *parameters.values)
-        self.rows += count
-        return count, count
+        return count
 
     async def _remove_files(self, name: str, page: Sequence[Any]) -> None:
         if name in self._files:
-            paths = [row[FILE] for row in page if row[FILE] is not None and is_path(row[FILE])]
+            paths = [row[FILE] for row in page if row[FILE] is not None and _may_go(row[FILE])]
             await self._work.ctx.storage.delete(paths)
 
+    def _pace(self, table: Table) -> Pace:
+        return self._paces.setdefault(str(table.sql), Pace(self._work.settings.batch))
+
     async def _paced(
-        self, table: Table, batch: Callable[[int], Awaitable[tuple[Any, int]]], *, rest: bool = False
-    ) -> Any:
-        """One batch, made smaller and tried again where it is in somebody's way.  `rest`: it has changed something."""
-        pace = self._paces.setdefault(str(table.sql), Pace(self._work.settings.batch))
+        self, table: Table, rows: Sequence[Any], batch: Callable[[Sequence[Any]], Awaitable[int]]
+    ) -> tuple[int, int]:
+        """One batch of these rows, smaller each time it is in somebody's way; how many have changed, of how many."""
+        pace = self._pace(table)
+
+        async def one() -> tuple[int, int, float]:
+            some, began = rows[: pace.rows], perf_counter()
+            count = await batch(some)
+            return count, len(some), perf_counter() - began
+
+        count, asked, took_s = await self._tried(table, one, pace.refused)
+        pace.took(took_s, asked)
+        await asyncio.sleep(min(self._work.settings.pause, took_s))
+        return count, asked
+
+    async def _tried(
+        self, table: Table, step: Callable[[], Awaitable[T]], refused: Callable[[], None] = lambda: None
+    ) -> T:
         for tried in range(1, TRIES + 1):
-            began = perf_counter()
             try:
-                found, count = await batch(pace.rows)
+                return await step()
             except REFUSED as error:
-                pace.refused()
-                refused = str(error)
+                refused()
+                said = str(error)
                 await asyncio.sleep(AGAIN_S * tried)
-            else:
-                took_s = perf_counter() - began
-                pace.took(took_s, count)
-                if rest:
-                    await asyncio.sleep(min(self._work.settings.pause, took_s))
-                return found
-        raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
+        raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {said}", code="locked")
+
+
+def _was_all(stuck: Stuck, ahead: Sequence[Any], count: int) -> bool:
+    """Whether nothing is left, when so many of the rows that were read have changed."""
+    if not ahead:
+        return True
+    stuck.after(count)
+    return len(ahead) < AHEAD and count == len(ahead)
+
+
+def _may_go(path: str) -> bool:
+    """Paths come out of rows that an account may have written: none of them leads into the archives."""
+    return is_path(path) and not path.startswith(f"{FOLDER}/")
 
 
 def _nothing_more(_parameters: Parameters) -> Sql:

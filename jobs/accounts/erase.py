@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 import sql
-from jobs.accounts.clearing import Clearing, fetched
-from jobs.accounts.held import Held, held, needs, placed
-from jobs.accounts.mine import BLOCKS, Account, account_columns, mine
+from jobs.accounts.clearing import Clearing, Undeleted, fetched
+from jobs.accounts.erase_needs import erase_needs, inspect, kept
+from jobs.accounts.held import Held, held, request_edges
+from jobs.accounts.mine import BLOCKS, Account, comparable, known, mine, pairs
 from jobs.accounts.settings import EraseSettings, place
-from jobs.accounts.ties import Edge
-from jobs.catalogue.ground import Table
-from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsTable
+from jobs.accounts.ties import Edge, Holding
+from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.skeleton import NOTHING, ROW, Parameters, Sql, alias, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.model import Retry
+from jobs.storage.faults import StorageError
 
 _SQL = sql.load("accounts.sql")
 
@@ -31,6 +32,9 @@ MOST, SAMPLE, COUNT_MAX = 1_000, 5, 1_000_000
 PASSES = 3
 """Rows that come while an account is erased are looked for so often."""
 
+UNFIT = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError)
+"""What one account's rows may be refused for; the others' need not be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Next:
@@ -40,70 +44,10 @@ class Next:
     deleted: str
 
 
-def _needs(settings: EraseSettings) -> Iterator[Need]:
-    yield from needs(settings)
-    yield NeedsTable("table", settings.table, ("select", "delete"), keyed=True)
-    for name in settings.revoke:
-        yield NeedsTable("revoke", name, ("select", "delete"), keyed=True)
-    for name, columns in settings.blank.items():
-        yield NeedsTable(f"blank.{name}", name, ("select", "update"), keyed=True)
-        for column in columns:
-            yield NeedsColumn(f"blank.{name}", name, column, written=True)
-    for name in settings.files:
-        yield from placed("files", name)
-    if settings.requests is not None:
-        yield NeedsTable("requests", settings.requests)
-        yield NeedsColumn("requests", settings.requests, "completed_at", "time", written=True)
-        yield NeedsColumn("requests", settings.requests, "rows_deleted", "number", written=True)
-
-
-async def _inspect(conn: Any, settings: EraseSettings, known: Mapping[str, Table]) -> list[Fault]:
-    """What only the map of all tables shows."""
-    found = await held(conn, settings, known, settings.blank)
-    return [*found.faults, *_unfit(settings, known, found)]
-
-
-def _unfit(settings: EraseSettings, known: Mapping[str, Table], found: Held) -> Iterator[Fault]:
-    stay = {str(known[name].sql) for name in settings.blank}
-    for holding in found.ties.holdings:
-        table = found.tables[holding.table]
-        if holding.table not in stay and not _lets_go(holding.own) and "delete" not in table.rights:
-            yield Fault(
-                "table", f"role {table.role} may not delete: grant select, delete on {table.sql} to {table.role}"
-            )
-    for name, columns in settings.blank.items():
-        blanked = found.holding(known[name])
-        own = set() if blanked is None else {c for edge in blanked.own for c in edge.columns}
-        if not own:
-            yield Fault(f"blank.{name}", f"no column of {name} holds an account")
-        elif left := own - set(columns):
-            yield Fault(f"blank.{name}", f"{', '.join(sorted(left))} would go on naming the account; empty it, too")
-    for name in settings.revoke:
-        opening = found.holding(known[name])
-        if opening is None or not opening.own:
-            yield Fault("revoke", f"no column of {name} holds an account")
-    if settings.requests is not None and _request_column(settings.requests, known, found) is None:
-        yield Fault("requests", f"no column of {settings.requests} that can be null holds an account")
-
-
-def _lets_go(own: tuple[Edge, ...]) -> bool:
-    return bool(own) and all(edge.action in ("n", "d") for edge in own)
-
-
-def _request_column(name: str, known: Mapping[str, Table], found: Held) -> str | None:
-    holding = found.holding(known[name])
-    columns = [] if holding is None else [edge.columns[0] for edge in holding.own if len(edge.columns) == 1]
-    return next((column for column in columns if not known[name].columns[column].not_null), None)
-
-
 async def _run(work: Work[EraseSettings]) -> Result:
-    found = await held(work.conn, work.settings, work.tables, work.settings.blank)
+    found = await held(work.conn, work.settings, work.tables, kept(work.settings))
     await work.conn.execute(_SQL["planned_once"])
     return await Erasing(work, found).run()
-
-
-class Undeleted(Exception):
-    """Somebody has taken the deletion back meanwhile."""
 
 
 class Erasing:
@@ -115,15 +59,21 @@ class Erasing:
         self._stay = {str(known[name].sql): tuple(columns) for name, columns in settings.blank.items()}
         files = [place(name) for name in settings.files]
         self._requests = None if settings.requests is None else known[settings.requests]
-        self._request_column = settings.requests and _request_column(settings.requests, known, found)
+        self._request = None if self._requests is None else request_edges(settings, self._requests, found)[0]
         by_table = {str(known[table].sql): column for table, column in files}
-        self._clearing = Clearing(work, found, by_table, self._noted, self._noted_each())
+        self._clearing = Clearing(work, found, by_table, self._noted)
         self._erased = self._total = 0
-        self._failed: list[str] = []
+        self._failed: list[Retry] = []
 
     async def run(self) -> Result:
+        try:
+            return await self._run()
+        except StorageError as error:
+            raise Retry(str(error), code="storage") from error
+
+    async def _run(self) -> Result:
         for name in self._work.settings.revoke:
-            await self._clearing.revoke(self._work.tables[name])
+            await self._revoke(self._work.tables[name])
         after: Next | None = None
         while page := await self._page(after):
             for one in page:
@@ -132,7 +82,8 @@ class Erasing:
                 if self._enough():
                     return self._result()
         if self._failed:
-            raise Retry(f"{len(self._failed)} accounts could not be erased: {self._failed[0]}", code="not_erased")
+            first = self._failed[0]
+            raise Retry(f"{len(self._failed)} accounts could not be erased: {first.reason}", code=first.code)
         return self._result()
 
     def _enough(self) -> bool:
@@ -142,38 +93,105 @@ class Erasing:
     def _result(self) -> Result:
         return {"erased": self._erased, "deleted": self._clearing.rows, "failed": len(self._failed)}
 
+    # --- one account --------------------------------------------------------------------------------------------------
+
     async def _account(self, key: str) -> None:
         """From whatever state a run before this has left it in."""
-        account = await self.known(key)
-        if account is None:
-            return
-        refused = ""
+        account = await known(self._work, self._held, key)
+        if account is not None and await self._done(account, self._erase):
+            self._erased += 1
+
+    async def _done(self, account: Account, step: Callable[[Account], Awaitable[None]]) -> bool:
+        """False: it could not be done, which is noted, and the other accounts have their turn."""
+        refused = Retry("")
         for _ in range(PASSES):
             try:
-                await self._clear(account)
-                await self._finish(account)
-                self._erased += 1
-                return
+                await step(account)
             except Undeleted as error:
-                refused = str(error)
+                refused = Retry(str(error), code="not_erased")
                 break
-            except asyncpg.ForeignKeyViolationError as error:  # a row has come since, or is another account's
-                refused = f"{error}: {error.detail}" if error.detail else str(error)
-        self._work.ctx.log.warning("account_not_erased", error=refused)
+            except Retry as error:  # a row that stays locked, or stays whatever is done
+                refused = error
+                break
+            except UNFIT as error:  # a row has come since, or is another account's, or a trigger refuses
+                refused = Retry(f"{error}: {error.detail}" if error.detail else str(error), code="not_erased")
+            else:
+                return True
+        self._work.ctx.log.warning("account_not_erased", error=refused.reason)
         self._failed.append(refused)
+        return False
+
+    async def _erase(self, account: Account) -> None:
+        await self._clear(account)
+        await self._finish(account)
 
     async def _clear(self, account: Account) -> None:
+        clearing, holdings = self._clearing, self._held.ties.holdings
         for edge in self._held.ties.root_loops:
-            await self._clearing.open_root(edge, account)
-        for holding in self._held.ties.holdings:
+            await clearing.forget(edge, edge.columns, account)
+        for holding in holdings:
             for edge in holding.loops:
-                await self._clearing.open(holding, edge, account)
-        for holding in self._held.ties.holdings:
+                await clearing.open(holding, edge, account)
+        for holding in holdings:
+            for edge, columns in self._emptied(holding):
+                await clearing.forget(edge, columns, account)
+            if holding.taking and not self._stays(holding):
+                await clearing.delete(holding, account)
+            await self._work.ctx.progress(self._percent(), erased=self._erased, deleted=clearing.rows)
+
+    def _stays(self, holding: Holding) -> bool:
+        return holding.table in self._stay or (self._requests is not None and holding.table == str(self._requests.sql))
+
+    def _emptied(self, holding: Holding) -> Iterator[tuple[Edge, Sequence[str]]]:
+        """What of rows that stay is emptied, by the edge that names the account.  Columns that name another account are
+        that one's."""
+        table = self._held.tables[holding.table]
+        for edge in holding.own:
+            others = {c for other in holding.own if other != edge for c in other.columns} - set(edge.columns)
             if holding.table in self._stay:
-                await self._clearing.blank(holding, self._stay[holding.table], account)
-            elif holding.own and not _lets_go(holding.own):
-                await self._clearing.delete(holding, account)
-            await self._work.ctx.progress(self._percent(), erased=self._erased, deleted=self._clearing.rows)
+                yield edge, [column for column in self._stay[holding.table] if column not in others]
+            elif self._stays(holding):
+                if edge != self._request:  # that one marks the end
+                    yield edge, edge.columns
+            elif edge.action == "n" and "update" in table.rights:  # else Postgres does it, all rows in one statement
+                yield edge, edge.emptied or edge.columns
+
+    async def _revoke(self, table: Table) -> None:
+        """The rows that any deleted account has in it."""
+        holding, last = self._held.ties.by_name[str(table.sql)], None
+
+        async def revoked(account: Account) -> None:
+            await self._clearing.revoke(holding, account)
+
+        while found := await self._with_access(table, holding, last):
+            for last in found:
+                account = await known(self._work, self._held, last)
+                if account is not None:
+                    await self._done(account, revoked)
+
+    async def _with_access(self, table: Table, holding: Holding, last: str | None) -> list[str]:
+        accounts, key, parameters = self._held.accounts, self._held.key, Parameters(self._work.now)
+        beyond = NOTHING
+        if last is not None:
+            beyond = BLOCKS.fill("beyond", key=key.sql, last=parameters.add(last), type=key.type)
+        there = (
+            pairs(
+                alias("a", 1), [table.columns[c] for c in edge.columns],
+                ROW, [accounts.columns[c] for c in edge.parent_columns],
+            )
+            for edge in holding.own
+        )  # fmt: skip
+        text = BLOCKS.fill(
+            "with_access",
+            key=key.sql,
+            accounts=accounts.sql,
+            deleted=accounts.columns[self._work.settings.deleted_column].sql,
+            after=beyond,
+            table=table.sql,
+            joined=joined(there, " or "),
+            limit=parameters.add(PAGE),
+        )
+        return [row["account"] for row in await fetched(self._work, str(text), parameters.values)]
 
     def _percent(self) -> float:
         return min(99.0, 100.0 * self._erased / max(self._total, 1))
@@ -187,7 +205,7 @@ class Erasing:
                 text = BLOCKS.fill(
                     "completed",
                     requests=self._requests.sql,
-                    column=self._requests.columns[str(self._request_column)].sql,
+                    column=self._request_column.sql,
                     asked=self._asked(account, parameters),
                 )
                 await conn.execute(str(text), *parameters.values)
@@ -210,21 +228,18 @@ class Erasing:
             return NOTHING
         return BLOCKS.fill("noted", requests=self._requests.sql, asked=self._asked(account, parameters))
 
-    def _noted_each(self) -> Sql:
-        """The same, of many accounts at once."""
-        if self._requests is None or not self._request_column:
-            return NOTHING
-        column = self._requests.columns[self._request_column]
-        return BLOCKS.fill("noted_each", requests=self._requests.sql, column=column.sql)
+    @property
+    def _request_column(self) -> Column:
+        assert self._requests is not None and self._request is not None  # noqa: S101, PT018  inspected before
+        return self._requests.columns[self._request.columns[0]]
 
     def _asked(self, account: Account, parameters: Parameters) -> Sql:
-        assert self._requests is not None and self._request_column  # noqa: S101, PT018  inspected before
-        column = self._requests.columns[self._request_column]
+        column = self._request_column
         return BLOCKS.fill(
             "equal",
             column=of(alias("r", 1), column.sql),
             value=parameters.add(account[self._held.key.name]),
-            type=column.type,
+            type=comparable(column, self._held.key),
         )
 
     # --- which accounts -----------------------------------------------------------------------------------------------
@@ -233,22 +248,6 @@ class Erasing:
         rows = await fetched(self._work, *doomed(self._work, self._held, after, PAGE))
         self._total = max(self._total, self._erased + len(rows))
         return [Next(row["account"], row["deleted"]) for row in rows]
-
-    async def known(self, key: str) -> Account | None:
-        """What others may hold of it; None: it is not there, or not deleted."""
-        accounts, parameters = self._held.accounts, Parameters(self._work.now)
-        names = account_columns(self._held)
-        text = BLOCKS.fill(
-            "account",
-            shown=joined(BLOCKS.fill("text", column=of(ROW, accounts.columns[name].sql)) for name in names),
-            table=accounts.sql,
-            key=of(ROW, self._held.key.sql),
-            account=parameters.add(key),
-            type=self._held.key.type,
-            deleted=of(ROW, accounts.columns[self._work.settings.deleted_column].sql),
-        )
-        row = await self._work.conn.fetchrow(str(text), *parameters.values)
-        return None if row is None else dict(zip(names, row, strict=True))
 
 
 def doomed(work: Work[EraseSettings], found: Held, after: Next | None, limit: int) -> tuple[str, list[Any]]:
@@ -280,13 +279,12 @@ def doomed(work: Work[EraseSettings], found: Held, after: Next | None, limit: in
 
 async def _rehearse(work: Work[EraseSettings]) -> Result:
     """How many accounts, and for the first of them how many rows of which table."""
-    found = await held(work.conn, work.settings, work.tables, work.settings.blank)
+    found = await held(work.conn, work.settings, work.tables, kept(work.settings))
     text, values = doomed(work, found, None, MOST)
     rows = await work.conn.fetch(text, *values)
-    erasing = Erasing(work, found)
     tables: dict[str, int] = {}
     for row in rows[:SAMPLE]:
-        account = await erasing.known(row["account"])
+        account = await known(work, found, row["account"])
         for holding in found.ties.holdings if account is not None else ():
             parameters = Parameters(work.now)
             condition = mine(found, holding, account or {}, parameters)
@@ -308,8 +306,8 @@ ERASE = Verb(
     doc="Erases what deleted accounts had: access first, then every table that holds rows of theirs, found along "
     "foreign keys and `links`, in batches; last the account itself.",
     settings=EraseSettings,
-    needs=_needs,
+    needs=erase_needs,
     run=_run,
     rehearse=_rehearse,
-    inspect=_inspect,
+    inspect=inspect,
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from secrets import token_hex
+from typing import Any, TypeGuard
 
 import msgspec
 
 import sql
-from jobs.accounts.bundle import Bundle, csv_text, json_text
-from jobs.accounts.held import Held, held, needs, placed
+from jobs.accounts.bundle import Bundle, csv_text, file_names, json_text
+from jobs.accounts.held import Held, held, needs, placed, request_edges, request_faults
 from jobs.accounts.mine import BLOCKS, Account, account_columns, mine
 from jobs.accounts.settings import ExportSettings, place
 from jobs.archive.table import lossless
@@ -21,18 +22,19 @@ from jobs.catalogue.skeleton import ROW, Parameters, Sql, alias, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.model import Retry
 from jobs.storage.faults import StorageError
-from jobs.storage.names import segment
+from jobs.storage.names import is_path, segment
+from jobs.storage.settings import LONGEST_LINK_S
 from jobs.storage.writing import Written
 
 _SQL = sql.load("accounts.sql")
 
 FOLDER = "exports"
-ROWS = 500
-"""That are in memory at once."""
+ROWS, FIRST_ROWS, PAGE_BYTES = 500, 10, 4 << 20
+"""So many are in memory at once, fewer where they are large, and few at first: nobody knows how large they are."""
 
 EXPIRED_AT_ONCE = 100
 STRAY_S = 86400.0
-"""A file that no request knows of goes so long after it should have."""
+"""A file that no request knows of goes so long after the last link to it can be about."""
 
 _COLUMNS: dict[str, Any] = {
     "id": "any", "state": "text", "location": "text", "size_bytes": "number", "sha256": "any", "requested_at": "time",
@@ -60,16 +62,9 @@ async def _inspect(conn: Any, settings: ExportSettings, known: Mapping[str, Tabl
         for t in found.tables.values()
         if "select" not in t.rights
     ]
-    if not _request_columns(settings, known, found):
-        unreadable.append(Fault("requests", f"no column of {settings.requests} holds an account"))
-    return [*found.faults, *unreadable]
-
-
-def _request_columns(settings: ExportSettings, known: Mapping[str, Table], found: Held) -> list[str]:
-    """Where a request has the account's key."""
-    holding = found.holding(known[settings.requests])
-    edges = () if holding is None else holding.own
-    return [edge.columns[0] for edge in edges if edge.parent_columns == (found.key.name,)]
+    requests = known[settings.requests]
+    wrong = request_faults(settings, requests, request_edges(settings, requests, found))
+    return [*found.faults, *unreadable, *wrong]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +76,7 @@ class Request:
     there: bool
     address: str | None
     org: str | None
+    location: str | None
 
 
 async def _run(work: Work[ExportSettings]) -> Result:
@@ -94,7 +90,8 @@ class Exporting:
         self._work, self._held = work, found
         self._requests = work.tables[work.settings.requests]
         self._key_type = self._requests.columns["id"].type
-        self._column = self._requests.columns[_request_columns(work.settings, work.tables, found)[0]]
+        (edge,) = request_edges(work.settings, self._requests, found)
+        self._column = self._requests.columns[edge.columns[0]]
         self._left_out = {(str(work.tables[t].sql), column) for t, column in map(place, work.settings.leave_out)}
         self._folder = f"{FOLDER}/{segment(work.name)}"
 
@@ -117,7 +114,7 @@ class Exporting:
 
     async def _export(self, request: Request) -> int | None:
         """How many rows there are in the file; None: there is no such account any more."""
-        path = f"{self._folder}/{segment(request.id)}.zip"
+        path = self._place(request)
         if not request.there or request.account is None or request.address is None:
             await self._refuse(request, path)
             return None
@@ -134,6 +131,16 @@ class Exporting:
             await self._refuse(request, path)
             return None
         return rows
+
+    def _place(self, request: Request) -> str:
+        """Where a killed run began it, else a place that nobody had before: a link that is still about must not lead to
+        another's file because a table of requests was restored, or there are two that count alike."""
+        if self._is_ours(request.location):
+            return request.location
+        return f"{self._folder}/{segment(request.id)}-{token_hex(8)}.zip"
+
+    def _is_ours(self, path: str | None) -> TypeGuard[str]:
+        return path is not None and is_path(path) and path.startswith(f"{self._folder}/")
 
     @property
     def _name(self) -> str:
@@ -154,8 +161,9 @@ class Exporting:
             known = await self._known(account)
             async with Bundle(out, self._work.now) as bundle:
                 tables = self._tables()
-                for number, table in enumerate(tables):
-                    counts[str(table.sql)] = await self._table(bundle, table, known)
+                names = file_names([str(table.sql) for table in tables])
+                for number, (table, name) in enumerate(zip(tables, names, strict=True)):
+                    counts[str(table.sql)] = await self._table(bundle, table, name, known)
                     percent = 100.0 * (number + 1) / (len(tables) + 1)
                     await self._work.ctx.progress(percent, table=str(table.sql), rows=sum(counts.values()))
                 await bundle.add("export.json", _once(self._about(account, counts)))
@@ -169,10 +177,10 @@ class Exporting:
         about = {"account": account, "made_at": self._work.now.isoformat(), "rows": counts}
         return msgspec.json.format(msgspec.json.encode(about), indent=2).decode() + "\n"
 
-    async def _table(self, bundle: Bundle, table: Table, known: Account) -> int:
+    async def _table(self, bundle: Bundle, table: Table, name: str, known: Account) -> int:
         """How many rows; both files are of the same snapshot."""
         columns = [c for c in table.columns.values() if (str(table.sql), c.name) not in self._left_out]
-        name, count = str(table.sql).replace('"', ""), 0
+        count = 0
 
         async def as_json() -> AsyncGenerator[str, None]:
             nonlocal count
@@ -205,8 +213,11 @@ class Exporting:
         else:
             places["texts"] = joined(BLOCKS.fill("text", column=column) for column in shown)
         cursor = await self._work.conn.cursor(str(BLOCKS.fill(block, **places)), *parameters.values)
-        while page := await cursor.fetch(ROWS):
+        rows = FIRST_ROWS
+        while page := await cursor.fetch(rows):
             yield page
+            of_one = sum(len(row[0]) if isinstance(row[0], str) else _length(row[0]) for row in page) // len(page)
+            rows = max(1, min(ROWS, 4 * rows, PAGE_BYTES // max(of_one, 1)))
 
     def _condition(self, table: Table, known: Account, parameters: Parameters) -> Sql:
         holding = self._held.holding(table)
@@ -299,10 +310,10 @@ class Exporting:
         """Files go before their requests say so: one that is killed between comes again."""
         expired = 0
         while page := await self._over():
-            await self._work.ctx.storage.delete([row["location"] for row in page])
+            await self._work.ctx.storage.delete([row["location"] for row in page if self._is_ours(row["location"])])
             await self._set("over", ids=[row["id"] for row in page])
             expired += len(page)
-        await self._work.ctx.storage.expire(f"{self._folder}/", self._work.settings.keep + STRAY_S)
+        await self._work.ctx.storage.expire(f"{self._folder}/", LONGEST_LINK_S + STRAY_S)
         return expired
 
     async def _over(self) -> list[Any]:
@@ -310,6 +321,10 @@ class Exporting:
         text = BLOCKS.fill("expired", requests=self._requests.sql, limit=parameters.add(EXPIRED_AT_ONCE))
         rows: list[Any] = await self._work.conn.fetch(str(text), *parameters.values)
         return rows
+
+
+def _length(values: Sequence[str | None]) -> int:
+    return sum(len(value) for value in values if value is not None)
 
 
 async def _once(text: str) -> AsyncGenerator[str, None]:

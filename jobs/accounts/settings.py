@@ -29,6 +29,11 @@ class AccountSettings(BatchSettings):
         "which nothing says whose it is, parks the job.",
         example='["user_id"]',
     )
+    requests_column: str | None = key(
+        None,
+        "Whose a request is, where its table has more than one column that holds an account.",
+        example='"account_id"',
+    )
     ignore: tuple[str, ...] = key(
         (),
         "Columns, as table.column, that are called as if they held accounts, and do not.",
@@ -39,6 +44,7 @@ class AccountSettings(BatchSettings):
         check_table("table", self.table)
         check_columns("deleted_column", self.deleted_column)
         check_columns("account_columns", *self.account_columns)
+        check_columns("requests_column", self.requests_column)
         for name, to in self.links.items():
             _placed("links", name)
             if not isinstance(to, str):

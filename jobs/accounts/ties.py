@@ -14,25 +14,48 @@ KEEPS = frozenset("nd")
 @dataclass(frozen=True, slots=True)
 class Edge:
     """A row of `child` belongs to that row of `parent` whose `parent_columns` are its `columns`.  `action`: what a
-    delete of the parent does by itself, as pg_constraint has it; `-` for a link of the config."""
+    delete of the parent does by itself, as pg_constraint has it; `-` for a link of the config.  `emptied`: the columns
+    that this sets, () for all; `loose`: all columns can be null."""
 
     child: str
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...]
     action: str = "-"
+    emptied: tuple[str, ...] = ()
+    loose: bool = True
+
+    @property
+    def lets_go(self) -> bool:
+        """The row stays, and points nowhere."""
+        return self.action in KEEPS
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A table that holds rows of accounts.  `own`: edges to the account itself; a table that has some has those rows
-    alone.  `parents`: of one that has none, the edges by which its rows are somebody's.  `loops`: edges that lead back
-    here, to be cut first."""
+    """A table that names accounts, or whose rows hang on rows that do.  `own`: edges to the account itself.
+    `parents`: where no such edge says whose a row is, those by which it goes with something of an account's.  `loops`:
+    edges that lead back here, to be cut first."""
 
     table: str
     own: tuple[Edge, ...]
     parents: tuple[Edge, ...]
     loops: tuple[Edge, ...] = ()
+
+    @property
+    def taking(self) -> tuple[Edge, ...]:
+        """By these a row goes with its account, and with nothing else."""
+        return tuple(edge for edge in self.own if not edge.lets_go)
+
+    @property
+    def letting(self) -> tuple[Edge, ...]:
+        """By these it stays, and forgets the account."""
+        return tuple(edge for edge in self.own if edge.lets_go)
+
+    @property
+    def goes(self) -> bool:
+        """Whether any of its rows goes with an account."""
+        return bool(self.taking or self.parents)
 
 
 @dataclass(frozen=True)
@@ -43,7 +66,7 @@ class Ties:
     holdings: tuple[Holding, ...]
     root_loops: tuple[Edge, ...]
     dependents: Mapping[str, tuple[Edge, ...]] = field(default_factory=dict)
-    """table -> edges of tables that have none of their own: their rows go when its rows do."""
+    """table -> edges of tables whose rows go when its rows do."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Holding]:
@@ -58,37 +81,44 @@ def ties(root: str, edges: Iterable[Edge], kept: Collection[str] = ()) -> Ties:
     """Everything that is reached from `root`.  `kept`: tables whose rows stay, so that what points to them does too."""
     into: dict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
-        if edge.parent not in kept:
-            into[edge.parent].append(edge)
+        into[edge.parent].append(edge)
     own = [edge for edge in into[root] if edge.child != root]
-    reached = _reached(root, into)
-    between = [e for parent in reached for e in into[parent] if e.child in reached and e.action not in KEEPS]
-    order, loops = _order(sorted(reached), between)
-    owners = {edge.child for edge in own}
+    takers = {edge.child for edge in own if not edge.lets_go}
+    going = _going(root, takers, into, kept)
+    between = [e for parent in sorted(going) for e in into[parent] if e.child in going and not e.lets_go]
+    order, loops = _order(sorted(going | {edge.child for edge in own}), between, takers)
+
+    def whole(edge: Edge) -> bool:
+        """It says whose a row is: the table does not say so itself, and it was not cut."""
+        return edge.child not in takers and edge not in loops
+
     holdings = tuple(
         Holding(
             table,
             tuple(edge for edge in own if edge.child == table),
-            () if table in owners else tuple(e for e in between if e.child == table and e not in loops),
+            tuple(edge for edge in between if edge.child == table and whole(edge)),
             tuple(edge for edge in loops if edge.child == table),
         )
         for table in order
     )
-    dependents: dict[str, tuple[Edge, ...]] = {
-        table: tuple(e for e in between if e.parent == table and e.child not in owners and e not in loops)
-        for table in order
-    }
+    dependents = {table: tuple(e for e in between if e.parent == table and whole(e)) for table in order}
     return Ties(root, holdings, tuple(edge for edge in into[root] if edge.child == root), dependents)
 
 
 def strangers(
-    found: Ties, columns: Mapping[str, Collection[str]], named: Collection[str], known: Collection[tuple[str, str]]
+    found: Ties,
+    columns: Mapping[str, Collection[str]],
+    named: Collection[str],
+    known: Collection[tuple[str, str]],
+    keys: Mapping[str, Collection[str]],
 ) -> list[tuple[str, str]]:
     """Columns, with their tables, that are called as those which hold accounts are, and of which nobody has said whose
-    they are."""
-    names = {column for h in found.holdings for edge in h.own if len(edge.columns) == 1 for column in edge.columns}
+    they are.  `keys`: the key of each table.  A column that is its table's whole key teaches no name: each table has an
+    `id`, and if one of them is an account's, the others are not."""
+    own = [edge for h in found.holdings for edge in h.own]
+    names = {edge.columns[0] for edge in own if len(edge.columns) == 1 and edge.columns != tuple(keys[edge.child])}
     names |= set(named)
-    told = {(edge.child, column) for h in found.holdings for edge in h.own for column in edge.columns} | set(known)
+    told = {(edge.child, column) for edge in own for column in edge.columns} | set(known)
     return [
         (table, column)
         for table, has in sorted(columns.items())
@@ -97,42 +127,55 @@ def strangers(
     ]
 
 
-def _reached(root: str, into: Mapping[str, list[Edge]]) -> set[str]:
-    """Tables whose rows are somebody's.  A row that is kept when what it points to goes is nobody's for that, unless it
-    points to the account itself."""
-    reached: set[str] = set()
-    todo = [edge.child for edge in into[root] if edge.child != root]
+def _going(root: str, takers: Collection[str], into: Mapping[str, list[Edge]], kept: Collection[str]) -> set[str]:
+    """Tables whose rows go with an account."""
+    going: set[str] = set()
+    todo = [table for table in takers if table not in kept]
     while todo:
         table = todo.pop()
-        if table not in reached:
-            reached.add(table)
-            todo += [e.child for e in into[table] if e.action not in KEEPS and e.child != root]
-    return reached
+        if table not in going:
+            going.add(table)
+            todo += [e.child for e in into[table] if not e.lets_go and e.child != root and e.child not in kept]
+    return going
 
 
-def _order(tables: list[str], between: list[Edge]) -> tuple[list[str], frozenset[Edge]]:
-    """Children before their parents, and the edges that close a circle."""
+def _order(tables: list[str], between: list[Edge], takers: Collection[str]) -> tuple[list[str], frozenset[Edge]]:
+    """Children before their parents, and the edges that close a circle.  Of a circle that one is cut whose columns can
+    be null, and without which every row is still somebody's."""
+    loops = {edge for edge in between if edge.child == edge.parent}
+    left, order = dict.fromkeys(tables), list[str]()
     into: dict[str, list[Edge]] = defaultdict(list)
     for edge in between:
-        into[edge.parent].append(edge)
-    order: list[str] = []
-    loops: set[Edge] = set()
-    state: dict[str, str] = {}
-    for start in tables:
-        stack: list[tuple[str, bool]] = [(start, False)]
-        while stack:
-            table, left = stack.pop()
-            if left:
-                state[table] = "done"
-                order.append(table)
-                continue
-            if table in state:
-                continue
-            state[table] = "open"
-            stack.append((table, True))
-            for edge in into[table]:
-                if state.get(edge.child) == "open":
-                    loops.add(edge)
-                elif edge.child not in state:
-                    stack.append((edge.child, False))
+        if edge not in loops:
+            into[edge.parent].append(edge)
+
+    def waits_for(table: str) -> list[Edge]:
+        return [edge for edge in into[table] if edge.child in left]
+
+    def price(table: str) -> tuple[int, int, int]:
+        cut = {*loops, *waits_for(table)}
+        owned = _owned(takers, [edge for edge in between if edge not in cut])
+        return -len(owned), sum(not edge.loose for edge in waits_for(table)), len(cut)
+
+    while left:
+        chosen = next((table for table in left if not waits_for(table)), None)
+        if chosen is None:
+            chosen = min(left, key=price)
+            loops.update(waits_for(chosen))
+        order.append(chosen)
+        del left[chosen]
     return order, frozenset(loops)
+
+
+def _owned(takers: Collection[str], between: Iterable[Edge]) -> set[str]:
+    """Tables of whose rows something says whose they are."""
+    into: dict[str, list[str]] = defaultdict(list)
+    for edge in between:
+        into[edge.parent].append(edge.child)
+    owned, todo = set[str](), list(takers)
+    while todo:
+        table = todo.pop()
+        if table not in owned:
+            owned.add(table)
+            todo += into[table]
+    return owned

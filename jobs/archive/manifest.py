@@ -56,9 +56,12 @@ async def read_manifest(storage: Storage, path: str) -> Manifest:
     """NotThere, StorageError."""
     content = await storage.get(path, most=LARGEST)
     try:
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
         raise StorageError(f"{path} is no manifest of this version", storage.where, str(error)) from None
+    if manifest_path(manifest.file) != path:  # else the file beside it would be taken for whole when that one is
+        raise StorageError(f"{path} is of another file", storage.where, f"{manifest.file}; it was moved or copied")
+    return manifest
 
 
 async def files(storage: Storage, under: str = FOLDER) -> AsyncGenerator[tuple[str, bool], None]:

@@ -25,6 +25,11 @@ from jobs.storage.writing import Writing
 CONTENT_TYPE = "application/zstd"
 
 
+def folder_of(table: Table) -> str:
+    """Where the archives of a table lie, a folder for each day."""
+    return f"{FOLDER}/{segment(table.schema)}.{segment(table.name)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The file `path` holds `rows` lines: written, synced, read back, and found to be what was added."""
@@ -60,8 +65,7 @@ class Part:
         self._job, self._run, self._number = job, run, number
         self._range = range or {}
         now = datetime.now(UTC)
-        folder = f"{FOLDER}/{segment(table.schema)}.{segment(table.name)}/{now:%Y-%m-%d}"
-        self.path = f"{folder}/{segment(job)}-{run}-{number:05}{FILE_END}"
+        self.path = f"{folder_of(table)}/{now:%Y-%m-%d}/{segment(job)}-{run}-{number:05}{FILE_END}"
         self._out: Writing = storage.writing(self.path, content_type=CONTENT_TYPE)
         self._zstd = compressor()
         self._hash = hashlib.sha256()

@@ -13,6 +13,13 @@ from jobs.catalogue.settings import check_columns, check_pair, check_table
 from jobs.catalogue.skeleton import NOTHING, Blocks, Parameters, Sql, joined
 from jobs.catalogue.verb import Work
 
+AUDIT_TABLE = "Where it is written down, in the same statement."
+AUDIT_VALUES = (
+    "Its columns, and what goes into them: text with {job}, {verb}, {rows}, {now}, or a {column} of the row. "
+    "With a column each row is written down, else each batch."
+)
+"""What a verb's keys `audit_table` and `audit_values` are."""
+
 _BLOCKS = Blocks("audit.sql")
 _PLACE = re.compile(r"\{(\w+)\}")
 _OURS = ("job", "verb", "job_id", "now", "rows")

@@ -30,6 +30,11 @@ class Column:
     not_null: bool
     generated: bool
 
+    @property
+    def unbounded(self) -> Sql:
+        """Its type without a length: a value that is cast to it stays as it is."""
+        return trusted({"character": "bpchar", "bit": "varbit"}.get(self.base, self.base))
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -97,6 +102,15 @@ class Table:
 
     def _leading(self, column: str) -> Iterator[Index]:
         return (index for index in self.indexes if index.columns[:1] == (column,) and index.ordered)
+
+    def ranged(self, by: Collection[str], time: str) -> tuple[str, ...]:
+        """`by` in the order of an index that has their rows in the order of `time`; (): there is none."""
+        for index in self.indexes:
+            owners = index.columns[: len(by)]
+            whole = index.ordered and index.where is None and index.columns[len(by) : len(by) + 1] == (time,)
+            if whole and set(owners) == set(by):
+                return tuple(name for name in owners if name is not None)
+        return ()
 
     def found_by(self, column: str) -> bool:
         """Whether rows are found by a value of this column without reading the table."""

@@ -11,6 +11,9 @@ from jobs.catalogue.names import column_name, table_name
 from jobs.catalogue.predicates import predicates
 from jobs.values import Duration, duration, key
 
+WHERE = "Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}."
+"""What a verb's key `where` is."""
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
 
 

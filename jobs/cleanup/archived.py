@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from jobs.archive.part import Part, run_of
+from jobs.archive.part import Part, folder_of, run_of
 from jobs.archive.table import line, lossless, named
 from jobs.catalogue.facts import facts
 from jobs.catalogue.pages import Page, Pages, key_texts
@@ -57,6 +57,7 @@ class Archiving:
         """What each file holds, when it holds it for good."""
         table, one = self._table, self._one
         of_archive = await named(self._work.conn, str(table.sql))
+        await self._work.ctx.storage.tidy(folder_of(of_archive))
         text = trusted(line(of_archive))
         known = facts(predicates(self._work.settings.where), table)
         pages = Pages(self._work, table, table.columns[one.column], one.below, prepare=lossless, facts=known)

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from jobs.catalogue import sampling
-from jobs.catalogue.audit import audit_needs, check_audit, each_row, noted
+from jobs.catalogue.audit import AUDIT_TABLE, AUDIT_VALUES, audit_needs, check_audit, each_row, noted
 from jobs.catalogue.conditions import conditions
 from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsTable, NeedsValues, of_predicates
 from jobs.catalogue.pages import Page, Pages
 from jobs.catalogue.predicates import plain_text, predicates
-from jobs.catalogue.settings import BatchSettings, check_columns, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_table, check_where
 from jobs.catalogue.skeleton import Blocks, Parameters, Sql, joined
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.values import Duration, key
@@ -38,16 +38,11 @@ class ExpireSettings(BatchSettings):
     )
     clear: tuple[str, ...] = key((), "Columns that become null.", example='["token_hash"]')
     stamp_column: str | None = key(None, "Column that gets the time at which it was done.", example='"deactivated_at"')
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example="{ active = true }",
-    )
-    audit_table: str | None = key(None, "Where it is written down, in the same statement.", example='"app.audit_log"')
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example="{ active = true }")
+    audit_table: str | None = key(None, AUDIT_TABLE, example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
-        doc="Its columns, and what goes into them: text with {job}, {verb}, {rows}, {now}, or a {column} of the row. "
-        "With a column each row is written down, else each batch.",
+        doc=AUDIT_VALUES,
         example='{ actor = "job:{job}", action = "alias.deactivated", subject = "alias {id}" }',
     )
     priority: int = key(2, "Priority of its rows; 1 is first.", minimum=1, maximum=4)

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.catalogue.audit import audit_needs, check_audit
+from jobs.catalogue.audit import AUDIT_TABLE, AUDIT_VALUES, audit_needs, check_audit
 from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.predicates import predicates
-from jobs.catalogue.settings import BatchSettings, check_columns, check_pair, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_pair, check_table, check_where
 from jobs.cleanup.totals import check_totals, totals_needs
 from jobs.values import Duration, key
 
@@ -25,11 +25,7 @@ class PurgeSettings(BatchSettings):
     table: str = key(doc="Where rows are deleted.", example='"app.spam_quarantine"')
     age_column: str = key(doc=AGE, example='"quarantined_at"')
     retention: Duration = key(doc="Rows older than this are deleted.", minimum=0, example='"30d"')
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example='{ status = ["archived", "spam"], flagged = false }',
-    )
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example='{ status = ["archived", "spam"], flagged = false }')
     idle_column: str | None = key(
         None,
         "When a row was last of use: rows go as well when that is longer ago than idle_retention.",
@@ -92,11 +88,10 @@ class PurgeSettings(BatchSettings):
     archive: bool = key(
         False, "Rows go into an archive in [storage] first: written, synced and read back.  Excludes together."
     )
-    audit_table: str | None = key(None, "Where it is written down, in the same statement.", example='"app.audit_log"')
+    audit_table: str | None = key(None, AUDIT_TABLE, example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
-        doc="Its columns, and what goes into them: text with {job}, {verb}, {rows}, {now}, or a {column} of the row. "
-        "With a column each row is written down, else each batch.",
+        doc=AUDIT_VALUES,
         example='{ actor = "job:{job}", action = "spam.purged", detail = \'{"rows": {rows}}\' }',
     )
     queue: str = key("cleanup", "Queue of its rows.")

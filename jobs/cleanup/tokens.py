@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jobs.catalogue.audit import AUDIT_TABLE, AUDIT_VALUES
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Need
-from jobs.catalogue.settings import BatchSettings
+from jobs.catalogue.settings import WHERE, BatchSettings
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.cleanup import purge
 from jobs.cleanup.purge_settings import PurgeSettings, advise, needs
@@ -26,21 +27,16 @@ class TokensSettings(BatchSettings):
     expires_column: str = key(doc="When a token stops being good; null: never.", example='"expires_at"')
     used_column: str | None = key(None, "When it was used; used ones go as well.", example='"used_at"')
     grace: Duration = key(Duration(0.0), "They are kept for so long after that.", minimum=0)
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example='{ purpose = ["login", "reset"] }',
-    )
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example='{ purpose = ["login", "reset"] }')
     together: dict[str, str] = key(
         factory=dict,
         doc="Tables whose rows go with the token that they point to, and the column that does.",
         example='{ "app.token_uses" = "token_id" }',
     )
-    audit_table: str | None = key(None, "Where it is written down, in the same statement.", example='"app.audit_log"')
+    audit_table: str | None = key(None, AUDIT_TABLE, example='"app.audit_log"')
     audit_values: dict[str, str] = key(
         factory=dict,
-        doc="Its columns, and what goes into them: text with {job}, {verb}, {rows}, {now}, or a {column} of the row. "
-        "With a column each row is written down, else each batch.",
+        doc=AUDIT_VALUES,
         example='{ actor = "job:{job}", action = "tokens.purged", detail = \'{"rows": {rows}}\' }',
     )
     queue: str = key("cleanup", "Queue of its rows.")

@@ -19,6 +19,17 @@ def made(folder: Path) -> Path:
     return folder.resolve()
 
 
+def room(folder: Path, path: Path) -> None:
+    """The folders above `path`; those that are made here are open to us alone, whatever `folder` is open to."""
+    missing = []
+    for parent in path.parents:
+        if parent == folder or parent.exists():
+            break
+        missing.append(parent)
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync(folder: Path, path: Path) -> None:
     """`path` and each folder up to `folder` are on the disk when this returns: its bytes, and its name."""
     _sync(path, os.O_RDONLY)

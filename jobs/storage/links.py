@@ -10,6 +10,7 @@ from jobs.signed import Signer
 
 PURPOSE = b"file"
 PAGE = "/files/"
+LONGEST_NAME = 200
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):

@@ -48,7 +48,12 @@ def opened(settings: StorageSettings, folder: Path, secret_key: str | None) -> O
         },
         "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=settings.retry_for)},
     }
-    return Opened(library, stores.from_url(url, **options), None, url)
+    return Opened(library, stores.from_url(_address(settings, url), **options), None, url)
+
+
+def _address(settings: StorageSettings, url: str) -> str:
+    """As the library writes it: of Azure it takes the account as an option, and the container for the host."""
+    return f"az://{urlsplit(url).path.strip('/')}" if settings.scheme == "az" else url
 
 
 def _config(settings: StorageSettings, secret_key: str | None) -> dict[str, str]:
@@ -64,5 +69,6 @@ def _config(settings: StorageSettings, secret_key: str | None) -> dict[str, str]
         case "gs":
             given = {"service_account_key": secret_key, "base_url": settings.endpoint}
         case _:
-            given = {"account_key": secret_key, "endpoint": settings.endpoint}
+            account = urlsplit(settings.url or "").netloc
+            given = {"account_name": account, "account_key": secret_key, "endpoint": settings.endpoint}
     return {name: value for name, value in given.items() if value is not None}

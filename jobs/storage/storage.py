@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,17 @@ from pathlib import Path
 from jobs.secrets import SecretMissing, Secrets
 from jobs.signed import Signer
 from jobs.storage.durable import clear_left_behind
-from jobs.storage.faults import Changed, StorageError, in_our_words
-from jobs.storage.links import Link, disposition, link_of, url_of
+from jobs.storage.faults import Changed, StorageError, in_our_words, is_absent
+from jobs.storage.links import LONGEST_NAME, Link, disposition, link_of, url_of
 from jobs.storage.names import checked, is_path
 from jobs.storage.opening import Opened, opened
-from jobs.storage.settings import StorageSettings
+from jobs.storage.settings import LONGEST_LINK_S, StorageSettings
 from jobs.storage.writing import Writing, Written
 
-CHUNK_BYTES = 1 << 20
+BLOCK_BYTES = 8 << 20
+"""What is read by one request: each must end within storage.timeout, however large the object is, and however long
+whoever reads it takes between two."""
+
 DELETED_AT_ONCE = 500
 LIST_PAGE = 200
 
@@ -69,12 +72,14 @@ class Storage:
         return out.written
 
     async def read(self, path: str) -> AsyncGenerator[bytes, None]:
-        """In pieces of 1 MiB or somewhat more; NotThere."""
+        """In pieces of 8 MiB, all of the object that is there now; NotThere, Changed if it is replaced meanwhile."""
         opened = self._open()
         with in_our_words("read", checked(path), opened.where):
-            found = await opened.library.get_async(opened.store, path)
-            async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(piece)
+            meta = await opened.library.head_async(opened.store, path)
+            for start in range(0, meta["size"], BLOCK_BYTES):
+                wanted = {"range": (start, min(start + BLOCK_BYTES, meta["size"])), "if_match": meta["e_tag"]}
+                found = await opened.library.get_async(opened.store, path, options=wanted)
+                yield bytes(await found.bytes_async())
 
     async def get(self, path: str, *, most: int) -> bytes:
         """A small object, whole; StorageError if it is over `most` bytes."""
@@ -130,16 +135,22 @@ class Storage:
 
     async def expire(self, prefix: str, age_s: float) -> int:
         """Delete what lies under `prefix` and was written so long ago; how many.  Clears what killed writers left."""
-        opened, before = self._open(), time.time() - age_s
+        before = time.time() - age_s
         old: list[str] = []
         async with aclosing(self.list(prefix)) as found:
             async for stored in found:
                 if stored.changed_at.timestamp() < before:
                     old.append(stored.path)
         await self.delete(old)
-        if opened.folder is not None and (opened.folder / prefix).is_dir():
-            await asyncio.to_thread(clear_left_behind, opened.folder / prefix)
+        await self.tidy(prefix)
         return len(old)
+
+    async def tidy(self, prefix: str) -> None:
+        """Remove what killed writers left in a local folder a day ago; in a bucket that is up to its own rules."""
+        opened = self._open()
+        if opened.folder is not None and (opened.folder / prefix).is_dir():
+            with in_our_words("tidy", prefix, opened.where):
+                await asyncio.to_thread(clear_left_behind, opened.folder / prefix)
 
     @property
     def where(self) -> str:
@@ -149,9 +160,14 @@ class Storage:
     # --- links ------------------------------------------------------------------------------------------------------
 
     async def link(self, path: str, *, name: str, valid_s: float | None = None) -> str:
-        """A URL that gives this one object to whoever has it, for `valid_s` (storage.link_for)."""
+        """A URL that gives this one object to whoever has it, for `valid_s` (storage.link_for), up to 7 days.  `name`:
+        what a browser calls it; of an object in a bucket, that is the name it was written with."""
         opened, settings = self._open(), self.settings
-        valid_s = min(valid_s or settings.link_for, settings.link_for)
+        valid_s = settings.link_for if valid_s is None else valid_s
+        if not 0 < valid_s <= LONGEST_LINK_S:
+            raise ValueError(f"a link can be good for up to {LONGEST_LINK_S:.0f} s, and not for {valid_s:.0f}")
+        if not 0 < len(name.encode()) <= LONGEST_NAME or name in (".", "..") or "/" in name:
+            raise ValueError(f"{name[:80]!r} is no name of a file: 1 to {LONGEST_NAME} bytes, without a slash")
         if not checked(path).startswith(settings.link_prefixes):
             raise StorageError(f"no link for {path}", opened.where, "it lies under none of storage.link_prefixes")
         if opened.folder is None:
@@ -174,8 +190,8 @@ class Storage:
             return None
         if link.expires_at <= time.time():
             raise Gone("this link is over")
-        path = (opened.folder / link.path).resolve()
-        return (path, link) if path.is_relative_to(opened.folder) and path.is_file() else None
+        path = opened.folder / link.path
+        return (path, link) if path.resolve() == path and path.is_file() else None  # no symlink on the way
 
     def _signer(self) -> Signer:
         named = self.settings.link_secrets
@@ -208,13 +224,16 @@ class Storage:
 
 def _unlink(folder: Path, paths: list[str]) -> None:
     for path in paths:
-        (folder / path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, IsADirectoryError):  # a folder is no object, whatever it is called
+            (folder / path).unlink()
 
 
 async def _delete_of_bucket(opened: Opened, paths: list[str]) -> None:
     try:
         await opened.library.delete_async(opened.store, paths)
-    except FileNotFoundError:  # Google and Azure say so of the first one that is not there; the others are still to go
+    except FileNotFoundError as error:  # Google and Azure say so of the first that is not there; others are still to go
+        if not is_absent(error):
+            raise
         for path in paths:
             try:
                 await opened.library.delete_async(opened.store, path)

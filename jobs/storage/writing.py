@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from jobs.storage.durable import sync
+from jobs.storage.durable import room, sync
 from jobs.storage.faults import StorageError, in_our_words
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Writing:
         return self._written
 
     async def __aenter__(self) -> Writing:
+        opened = self._opened
+        if opened.folder is not None:
+            with in_our_words("write", self._path, opened.where):
+                await asyncio.to_thread(room, opened.folder, opened.folder / self._path)
         return self
 
     async def write(self, data: bytes) -> None:

@@ -16,7 +16,7 @@ from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsTable, NeedsValues, of_predicates
 from jobs.catalogue.pages import Page, Pages
 from jobs.catalogue.predicates import Predicate, predicates
-from jobs.catalogue.settings import BatchSettings, check_columns, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_table, check_where
 from jobs.catalogue.skeleton import Blocks, Parameters, Sql, joined
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.values import Duration, duration, key
@@ -52,11 +52,7 @@ class ForwardRetrySettings(BatchSettings):
     )
     relay: str | None = key(None, "One of [email.relays]; unset: main.", example='"forwards"')
     after: Duration = key(duration("1h"), "The first try of ours is so long after the first failure.", minimum=0)
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example="{ spam = false }",
-    )
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example="{ spam = false }")
     priority: int = key(1, "Priority of its rows; 1 is first: retries come before clean-up.", minimum=1, maximum=4)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from jobs.catalogue.conditions import conditions
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.pages import Page, Pages, key_texts
 from jobs.catalogue.predicates import predicates
-from jobs.catalogue.settings import BatchSettings, check_columns, check_pair, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_pair, check_table, check_where
 from jobs.catalogue.skeleton import NOTHING, ROW, Blocks, Parameters, Sql, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.dns.expectation import Expectation
@@ -46,11 +46,7 @@ class VerifyDomainsSettings(BatchSettings):
         None, "Whose a row is: a column with the key of owner_table.", example='"account_id"'
     )
     owner_table: str | None = key(None, "Where organisation and contact are.", example='"app.accounts"')
-    where: dict[str, Any] = key(
-        factory=dict,
-        doc="Only rows that fit: a value, a list, or {not, null, above, at_least, below, at_most, older_than}.",
-        example="{ deleted_at = { null = true } }",
-    )
+    where: dict[str, Any] = key(factory=dict, doc=WHERE, example="{ deleted_at = { null = true } }")
     expect: str = key(
         "[]",
         "Records beside the token, as dns_check takes them, in JSON.",
@@ -218,6 +214,9 @@ class _Row:
             )
         self.org = self._of_owner(settings.org_column)
         self.contact = self._of_owner(settings.contact_column)
+        self.fitting = _BLOCKS.fill(
+            "fitting", fits=_BLOCKS.fill("fits"), name=self.name, org=self.org, contact=self.contact
+        )
 
     def _of_owner(self, column: str | None) -> Sql:
         if column is None:
@@ -232,13 +231,19 @@ async def _rehearse(work: Work[VerifyDomainsSettings]) -> Result:
     name = work.settings.name_column
     rows = await sampling.sample(work, table, (name,), name, partial(_missing, work), whose)
     said = sampling.said("register", total, work.settings.table, rows)
+    said["would_refuse"] = await sampling.count(work, table, partial(_unfit, work), whose)
     said["would_remove"] = await sampling.count(work, domains, partial(_gone, work))
     return said
 
 
 def _missing(work: Work[VerifyDomainsSettings], parameters: Parameters) -> Sql:
     row = _Row(work, parameters)
-    return _BLOCKS.fill("missing", org=row.org, name=row.name, conditions=row.conditions)
+    return _BLOCKS.fill("missing", org=row.org, name=row.name, fitting=row.fitting, conditions=row.conditions)
+
+
+def _unfit(work: Work[VerifyDomainsSettings], parameters: Parameters) -> Sql:
+    row = _Row(work, parameters)
+    return _BLOCKS.fill("unfit", fitting=row.fitting, conditions=row.conditions)
 
 
 VERIFY_DOMAINS = Verb(

@@ -31,6 +31,9 @@ BUCKETS = 10_000
 
 LATE_BY_ARRIVAL, LATE_BY_TIME = duration("1h"), duration("7d")
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+"""The driver takes it for -infinity: nothing is before it, and it does not come back as it went."""
+
+NOTHING_READ = BEGINNING + timedelta(days=1)
 ROWS_MAX = 1_000_000
 """A rehearsal reads no further."""
 
@@ -78,7 +81,7 @@ async def _run(work: Work[RollupSettings]) -> Result:
     if reach.otherwise:
         async for standing in _standing(work, sums, reach.first):
             await _compute(work, sums, standing, said)
-        await _note(work, BEGINNING)
+        await _note(work, NOTHING_READ)
     pages = _pages(work, sums, reach)
     async for page in pages.run(sums.touched(reach.first)):
         said["read"] += page["scanned"]

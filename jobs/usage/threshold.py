@@ -158,15 +158,17 @@ class Look:
             return _BLOCKS.fill("used_own")
         table = self._work.tables[settings.usage]
         time = table.columns[settings.time_column]
-        places = {
-            "used": table.columns[settings.used_column].sql,
-            "usage": table.sql,
-            "by": table.columns[settings.by].sql,
-            "time": time.sql,
-        }
-        if time.base == _INSTANT:
-            return _BLOCKS.fill("used_instants", **places)
-        return _BLOCKS.fill("used_locals", zone=self._zone(parameters), **places)
+        bounds = {name: _BLOCKS.fill(name) for name in ("starts", "ends")}
+        if time.base != _INSTANT:
+            zone = self._zone(parameters)
+            bounds = {name: _BLOCKS.fill("at_local", time=bound, zone=zone) for name, bound in bounds.items()}
+        within = _BLOCKS.fill(
+            "between" if table.ranged([settings.by], time.name) else "within",
+            by=table.columns[settings.by].sql,
+            time=time.sql,
+            **bounds,
+        )
+        return _BLOCKS.fill("added_up", used=table.columns[settings.used_column].sql, usage=table.sql, within=within)
 
     def _values(self, table: Table, given: Mapping[str, str], parameters: Parameters) -> tuple[Sql, Sql]:
         """The columns, and what goes in."""

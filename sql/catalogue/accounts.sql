@@ -8,6 +8,10 @@
 -- The columns of a key, among values that are given column by column.
 ({columns}) in (select {casts} from unnest({arrays}) as u ({names}));
 
+-- name: any_of
+-- The same of a key of one column.
+{column} = any ({value}::text[]::{type}[]);
+
 -- name: through
 exists (select from {parent} as {alias} where {same} and ({condition}));
 
@@ -77,20 +81,18 @@ select {shown} from {table} as t where {key} = {account}::text::{type} and {dele
 -- name: alive
 select {shown} from {table} as t where {key} = {account}::text::{type};
 
--- name: revoke
--- Access of all who were deleted, whatever time they are given.
-with found as materialized (
-    select {keys}, a1.{key} as account
-    from {table} as t join {accounts} as a1 on {joined} where a1.{deleted} is not null limit {limit}::int
-), gone as (delete from {table} as t using found as u1 where {same} returning u1.account){noted}
-select count(*)::int from gone;
+-- name: still
+-- Nothing more goes once a deletion was taken back.
+exists (select from {accounts} as a1 where a1.{key} = {account}::text::{type} and a1.{deleted} is not null);
 
--- name: noted_each
--- In the same transaction: each request counts what was deleted for it.
-, noted as (
-    update {requests} as r1 set rows_deleted = coalesce(r1.rows_deleted, 0) + g.deleted
-    from (select account, count(*) as deleted from gone group by account) as g where r1.{column} = g.account
-);
+-- name: with_access
+-- Accounts that were deleted, and have rows in a table that gives access: the next ones by their key.
+select t.{key}::text as account from {accounts} as t
+where t.{deleted} is not null {after} and exists (select from {table} as a1 where {joined})
+order by t.{key} limit {limit}::int;
+
+-- name: beyond
+and t.{key} > {last}::text::{type};
 
 -- name: named
 {column} as {name};
@@ -119,7 +121,8 @@ select array[{texts}]::text[] from {table} as t where {condition};
 
 -- name: wanted
 -- Exports that are to be made: the oldest one.  A run that was killed has left its own as it was.
-select r1.id::text as id, r1.{account}::text as account, a1.{key} is not null and a1.{deleted} is null as there, {address}::text as address, {org}::text as org
+select r1.id::text as id, r1.{account}::text as account, a1.{key} is not null and a1.{deleted} is null as there, {address}::text as address, {org}::text as org,
+    r1.location
 from {requests} as r1 left join {accounts} as a1 on a1.{key} = r1.{account}
 where r1.state in ('wanted', 'running') and r1.id::text <> all ({passed}::text[]) order by r1.requested_at, r1.id limit 1;
 

@@ -18,7 +18,7 @@ from page;
 -- When the bucket of a page's oldest row begins, or {slack} before; and not before {first}.
 with {scan}
 select scanned, last, at,
-       (select greatest({first}::timestamptz, min(start) - {slack}::text::interval) from scanned where start is not null) as oldest
+       (select greatest({first}::timestamptz, min(start) - {slack}::text::interval) from scanned where isfinite(start)) as oldest
 from page;
 
 -- name: instant_bucket

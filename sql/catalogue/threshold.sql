@@ -46,14 +46,26 @@ page as materialized (
 -- name: used_own
 p.own::numeric;
 
--- name: used_instants
+-- name: added_up
 -- Rides the index of {usage} by owner and time.
-(select sum(u.{used}) from {usage} as u where u.{by} = p.owner and u.{time} >= p.starts and u.{time} < p.ends)::numeric;
+(select sum(u.{used}) from {usage} as u where {within})::numeric;
 
--- name: used_locals
-(select sum(u.{used}) from {usage} as u
- where u.{by} = p.owner and u.{time} >= (p.starts at time zone {zone}::text) and u.{time} < (p.ends at time zone {zone}::text)
-)::numeric;
+-- name: within
+u.{by} = p.owner and u.{time} >= {starts} and u.{time} < {ends};
+
+-- name: between
+-- The same, where there is that index: no other will do for a comparison of rows.  Of an index by time and owner Postgres 18
+-- believes that it is as good, and looks there for each day by itself.
+(u.{by}, u.{time}) >= (p.owner, {starts}) and (u.{by}, u.{time}) < (p.owner, {ends});
+
+-- name: starts
+p.starts;
+
+-- name: ends
+p.ends;
+
+-- name: at_local
+({time} at time zone {zone}::text);
 
 -- name: crossed
 -- All in whole numbers and microseconds, so that nothing is rounded: used / allowed is at least threshold / 100, and where it

@@ -2,32 +2,35 @@
 -- of the row it stands for; what others have registered it leaves as it is, and only tells the user's rows of it.
 
 -- name: register
--- {scan}: a page of the user's table.  Names that no domain can have, and contacts and organisations that `domains` would refuse, are
--- counted and shown.  Of two rows with the same name the first in order of keys has it.  Names that are registered are told from
--- others before the insert, which would make a row of each, with its token and its number, to find that it is there.
+-- {scan}: a page of the user's table.  What is registered as it should be is left out first: it is nearly all, and to make a row of
+-- it, or to look at its letters, costs more than to find it.  Names that no domain can have, and contacts and organisations that
+-- `domains` would refuse, are counted and shown.  Of two rows with the same name the first in order of keys has it.
 -- index domains_name, domains_pkey
 with {scan}, named as materialized (
     select {key} as key, {name} as domain, {shown} as shown, {org} as org_id, {contact} as contact
     from scanned as s join {table} as t on {same} {joins}
     where {condition}
+), news as materialized (
+    select named.*, d.id
+    from named left join domains as d on coalesce(d.org_id, '') = coalesce(named.org_id, '') and d.domain = named.domain
+    where d.id is null or d.registered_by = {job}::text and d.registered_key = named.key
+          and (d.expect <> {expect}::text::jsonb or d.contact is distinct from named.contact)
+), judged as materialized (
+    select news.*, {fits} as fits from news
 ), refused as (
-    select shown from named where not {fits}
+    select shown from judged where not fits
 ), wanted as materialized (
-    select distinct on (coalesce(org_id, ''), domain) key, domain, org_id, contact
-    from named where {fits} order by coalesce(org_id, ''), domain, key
-), known as materialized (
-    select w.*, d.id from wanted as w
-    left join domains as d on coalesce(d.org_id, '') = coalesce(w.org_id, '') and d.domain = w.domain
+    select distinct on (coalesce(org_id, ''), domain) id, key, domain, org_id, contact
+    from judged where fits order by coalesce(org_id, ''), domain, key
 ), added as (
     insert into domains (org_id, domain, expect, contact, registered_by, registered_key)
-    select org_id, domain, {expect}::text::jsonb, contact, {job}::text, key from known
+    select org_id, domain, {expect}::text::jsonb, contact, {job}::text, key from wanted
     where id is null order by coalesce(org_id, ''), domain
     on conflict do nothing returning id
 ), changed as (
     update domains as d set expect = {expect}::text::jsonb, contact = w.contact
-    from known as w
-    where d.id = w.id
-      and d.registered_by = {job}::text and d.registered_key = w.key
+    from wanted as w
+    where d.id = w.id and d.registered_by = {job}::text and d.registered_key = w.key
       and (d.expect <> {expect}::text::jsonb or d.contact is distinct from w.contact)
     returning d.id
 )
@@ -104,8 +107,15 @@ null::text;
 true {conditions};
 
 -- name: missing
--- For a rehearsal: a row whose name is not registered.
-not exists (select from domains as d where coalesce(d.org_id, '') = coalesce({org}, '') and d.domain = {name}) {conditions};
+-- For a rehearsal: a row whose name is not registered, and can be.
+not exists (select from domains as d where coalesce(d.org_id, '') = coalesce({org}, '') and d.domain = {name})
+and {fitting} {conditions};
+
+-- name: unfit
+not {fitting} {conditions};
+
+-- name: fitting
+(select {fits} from (select {name} as domain, {org} as org_id, {contact} as contact) as named);
 
 -- name: owner
 join {owner} as o on o.{key} = {row}.{column};

@@ -120,3 +120,29 @@ async def test_what_is_damaged_or_incomplete_is_told_apart(
     assert (refused.code, "is damaged" in refused.err) == (1, True)
     listed = (await terminal.ok(*BASE, "list", "archives/app.x", "--json")).json
     assert [(row["file"], row["rows"]) for row in listed] == [("archives/app.x/left.jsonl.zst", None)]
+
+
+async def test_a_path_that_leads_nowhere_is_not_called_fine(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection
+) -> None:
+    assert "0 files" in (await terminal.ok(*BASE, "verify")).err, "nothing was archived yet"
+    receipt = await archived(conn, storage)
+    for path in ("archives/app.Odd-lgo", receipt.path.replace("00001", "00002"), "archives/x.manifest.json"):
+        said = await terminal(*BASE, "verify", path)
+        assert said.code == 1, path
+        assert "there is no" in said.err + said.out
+    manifest = receipt.path.replace(".jsonl.zst", ".manifest.json")
+    assert "1 files, 30 rows, 0 damaged" in (await terminal.ok(*BASE, "verify", manifest)).err
+
+
+async def test_a_manifest_vouches_for_the_file_beside_it_and_no_other(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection, tmp_path: Path
+) -> None:
+    receipt = await archived(conn, storage)
+    copied = receipt.path.replace("/app.", "/copied.")
+    (tmp_path / "kept" / copied).parent.mkdir(parents=True)
+    (tmp_path / "kept" / copied).write_bytes(b"damaged")
+    manifest = (tmp_path / "kept" / receipt.path.replace(".jsonl.zst", ".manifest.json")).read_bytes()
+    (tmp_path / "kept" / copied.replace(".jsonl.zst", ".manifest.json")).write_bytes(manifest)
+    said = await terminal(*BASE, "verify", "--json")
+    assert {row["file"]: row["verdict"] for row in said.json} == {receipt.path: "whole", copied: "damaged"}

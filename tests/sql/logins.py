@@ -6,7 +6,7 @@ Roles are the server's, so all of them are gone afterwards.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
@@ -57,6 +57,16 @@ async def roles_in(dsn: str, schema: str = "public") -> AsyncIterator[None]:
         yield
     finally:
         await drop_roles(dsn, *LOGINS, *manifest().roles)
+
+
+@asynccontextmanager
+async def connections(dsn: str, *logins: str) -> AsyncIterator[tuple[asyncpg.Connection, ...]]:
+    """One of each login, in a database whose rights follow the manifest."""
+    async with roles_in(dsn), AsyncExitStack() as open_ones:
+        conns = [await asyncpg.connect(as_login(dsn, login)) for login in logins]
+        for conn in conns:
+            open_ones.push_async_callback(conn.close)
+        yield tuple(conns)
 
 
 @asynccontextmanager

@@ -193,7 +193,8 @@ EXPECTED: dict[str, dict[str, tuple[tuple[str, ...], set[str]]]] = {
     },
     "accounts.sql": {  # of Postgres's own catalogue, and one insert
         "edges": ((), set()),
-        "columns": (("'{app}'",), set()),
+        "columns": (("'{jobs}'",), set()),
+        "hidden": (("'{jobs}'",), set()),
         "told": (("'{}'", "null", "'k'"), set()),
         "planned_once": ((), set()),
         "snapshot": ((), set()),

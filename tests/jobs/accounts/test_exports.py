@@ -5,24 +5,42 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import time
 import zipfile
+from collections.abc import AsyncIterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from jobs.accounts.bundle import csv_text
+from jobs.accounts.bundle import csv_text, file_names
+from jobs.accounts.export import Exporting
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.accounts.people import ANN, BOB, CONFIG, EXPORT, MAIL, befriend, club, leave, move_in, rows_of, traces
+from tests.jobs.accounts.people import (
+    ANN,
+    BOB,
+    CONFIG,
+    EXPORT,
+    MAIL,
+    SCHEMA,
+    befriend,
+    club,
+    leave,
+    move_in,
+    rows_of,
+    traces,
+)
 from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole
 
 pytestmark = pytest.mark.req("BJ-17")
 
-FILE = "exports/parcel/1.zip"
+FOLDER = "exports/parcel/"
 
 
 async def exported(queue: Queue) -> Any:
@@ -36,7 +54,10 @@ async def asked(pool: asyncpg.Pool, member: str) -> None:
     await pool.execute("insert into club.parcels (member_id) values ($1)", member)
 
 
-async def unpacked(queue: Queue, path: str = FILE) -> zipfile.ZipFile:
+async def unpacked(queue: Queue, path: str | None = None) -> zipfile.ZipFile:
+    """The only one there is."""
+    if path is None:
+        (path,) = [stored.path async for stored in queue.storage.list(FOLDER)]
     file = zipfile.ZipFile(io.BytesIO(await queue.storage.get(path, most=1 << 24)))
     assert file.testzip() is None
     return file
@@ -99,6 +120,16 @@ async def test_the_tables_as_csv_say_the_same() -> None:
         assert orders[0]["number"] == "1"
 
 
+def test_every_table_has_a_file_of_its_own_on_any_disk() -> None:
+    names = ["app.a", 'app."A"', 'app."a""b"', "app.ab", 'app."../../x"', 'app."con\x01:"', "app.a-2"]
+    assert file_names(names) == ["app.a", "app.A-2", "app.ab", "app.ab-2", "app..._.._x", "app.con__", "app.a-2-2"]
+
+
+@pytest.mark.parametrize("letter", [*"=+-@\t\r\n", *"＝＋－＠"])
+def test_a_text_that_a_spreadsheet_would_run_is_none(letter: str) -> None:
+    assert next(csv.reader(io.StringIO(csv_text([[f"{letter}1+1"]], [True]), newline=""))) == [f"'{letter}1+1"]
+
+
 def test_numbers_are_numbers_in_a_spreadsheet_and_texts_are_texts() -> None:
     rows: list[list[str | None]] = [
         ["-5", "=cmd|' /C calc'!A1"],
@@ -125,14 +156,84 @@ async def test_its_owner_gets_a_link_once_that_leads_to_the_file() -> None:
         assert url is not None
         found = queue.storage.linked(urlsplit(url[0]).path.split("/")[-2])
         assert found is not None
-        assert (found[1].path, found[0].read_bytes()[:2]) == (FILE, b"PK")
+        assert found[0].read_bytes()[:2] == b"PK"
         (row,) = await queue.pool.fetch(
             "select state, location, size_bytes, encode(sha256, 'hex') as sha256, expires_at - ready_at as valid "
             "from club.parcels"
         )
-        assert (row["state"], row["location"], row["size_bytes"]) == ("ready", FILE, found[0].stat().st_size)
+        assert (row["state"], row["location"], row["size_bytes"]) == ("ready", found[1].path, found[0].stat().st_size)
         assert row["valid"].days == 7
         assert row["sha256"] == sha256(found[0].read_bytes()).hexdigest()
+
+
+async def test_no_link_ever_leads_to_anothers_file() -> None:
+    schema = SCHEMA.replace(
+        "create table club.parcels (\n    id bigint generated always as identity primary key",
+        "create table club.parcels (\n    id text primary key",
+    )
+    async with club(schema=schema) as queue:
+        for member, request in ((ANN, "a/b"), (BOB, "a-b")):
+            await move_in(queue.pool, member, rows=1)
+            await queue.pool.execute("insert into club.parcels (id, member_id) values ($1, $2)", request, member)
+        assert (await exported(queue))["exported"] == 2
+        files = [stored.path async for stored in queue.storage.list(FOLDER)]
+        assert len(files) == 2, "whatever their ids look like in a path"
+        hers = await queue.pool.fetchval("delete from club.parcels where id = 'a/b' returning location")
+        await queue.pool.execute("insert into club.parcels (id, member_id) values ('a/b', $1)", BOB)
+        assert (await exported(queue))["exported"] == 1
+        about = json.loads((await unpacked(queue, hers)).read("export.json"))
+        assert about["account"] == ANN, "nor is an old one overwritten when a table counts anew"
+
+
+@pytest.mark.parametrize("location", ["archives/x", "exports/other/x", "../x", "", None])
+async def test_a_request_that_names_another_file_takes_none_and_stops_nobody(location: str | None) -> None:
+    async with club() as queue:
+        for path in ("archives/x", "exports/other/x"):
+            await queue.storage.put(path, b".")
+        await move_in(queue.pool, ANN, rows=1)
+        await queue.pool.execute(
+            "insert into club.parcels (member_id, state, location, expires_at) values ($1, 'ready', $2, now())",
+            ANN,
+            location,
+        )
+        await queue.pool.execute(
+            "insert into club.parcels (member_id, state, location) values ($1, 'running', $2)", ANN, location
+        )
+        said = await exported(queue)
+        assert (said["expired"], said["exported"]) == (1, 1)
+        assert len([stored async for stored in queue.storage.list()]) == 3
+
+
+async def test_a_file_that_was_promised_for_a_week_stays_for_it_whatever_is_promised_today() -> None:
+    async with club(CONFIG.replace('requests = "club.parcels"', 'requests = "club.parcels"\nkeep = "1h"')) as queue:
+        path = f"{FOLDER}1-old.zip"
+        for days, there in ((6, [path]), (9, [])):
+            await queue.storage.put(path, b"of last week")
+            os.utime(Path(queue.storage.where) / path, (time.time() - days * 86400,) * 2)
+            await exported(queue)
+            assert [stored.path async for stored in queue.storage.list(FOLDER)] == there
+
+
+async def test_large_rows_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with club() as queue:
+        await move_in(queue.pool, ANN, rows=1)
+        await queue.pool.execute("insert into club.folders (member_id) select $1 from generate_series(1, 2000)", ANN)
+        await queue.pool.execute(
+            "insert into club.orders select 'x', n, $1, repeat('x', 1 << 20) from generate_series(1, 40) n", ANN
+        )
+        await asked(queue.pool, ANN)
+        pages: list[tuple[int, int]] = []
+        rows = Exporting._rows
+
+        async def noted(self: Exporting, *args: Any) -> AsyncIterator[list[Any]]:
+            async for page in rows(self, *args):
+                pages.append((len(page), sum(len(str(row[0])) for row in page)))
+                yield page
+
+        monkeypatch.setattr(Exporting, "_rows", noted)
+        await exported(queue)
+        assert max(size for _, size in pages) < 11 << 20
+        assert max(count for count, _ in pages) == 500
 
 
 async def test_how_far_it_is_can_be_read() -> None:
@@ -161,7 +262,7 @@ async def test_killed_in_any_pause_it_goes_on_and_tells_once() -> None:
                 "+ (select count(*) from job_history where kind = 'email')"
             )
             file = await unpacked(queue)
-            rows = await queue.pool.fetch("select state, location from club.parcels")
+            rows = await queue.pool.fetch("select state, location is not null from club.parcels")
             return mails, [tuple(row) for row in rows], sorted(file.namelist())
 
         pauses = await killed_everywhere(queue, "parcel", seed, state, step=41, most=400)
@@ -206,9 +307,9 @@ async def test_a_file_goes_when_its_time_is_over() -> None:
         assert len([stored async for stored in queue.storage.list()]) == 2
         await queue.clock.advance("1h")
         assert (await exported(queue))["expired"] == 1
-        assert [stored.path async for stored in queue.storage.list()] == ["exports/parcel/2.zip"]
+        (left,) = [stored.path async for stored in queue.storage.list()]
         rows = await queue.pool.fetch("select state, location from club.parcels order by id")
-        assert [tuple(row) for row in rows] == [("expired", None), ("ready", "exports/parcel/2.zip")]
+        assert [tuple(row) for row in rows] == [("expired", None), ("ready", left)]
 
 
 async def test_what_was_exported_goes_with_the_account() -> None:

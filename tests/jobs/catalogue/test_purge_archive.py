@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ import pytest
 from jobs.archive.manifest import files, manifest_path, read_manifest
 from jobs.archive.reading import check, lines
 from jobs.cleanup import archived
+from jobs.model import Done
 from jobs.storage.faults import StorageError
 from jobs.storage.storage import Storage
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import zoo
+from tests.jobs.catalogue.house import rehearsed, zoo
 
 pytestmark = pytest.mark.req("BJ-09")
 
@@ -74,6 +77,9 @@ async def test_rows_are_archived_and_then_they_go() -> None:
         await logged(queue, 400, 3, critical=True)
         await logged(queue, 3000, 2, critical=True)
         await logged(queue, 10, 4)
+        said = await rehearsed(queue, CONFIG, "log")
+        assert isinstance(said, Done)
+        assert (said.result["would_delete"], said.result["would_archive"]) == (14, 14)
         await queue.enqueue("log")
         assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 14, "archived": 14}
         storage = queue._tools.storage
@@ -144,6 +150,22 @@ async def test_without_its_storage_nothing_is_deleted(monkeypatch: pytest.Monkey
         assert await there(queue) == set()
 
 
+async def test_what_a_killed_run_had_begun_goes_with_the_next_run_a_day_later() -> None:
+    async with zoo(CONFIG, SCHEMA) as queue:
+        storage = queue._tools.storage
+        await logged(queue, 400, 1)
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        (folder,) = {Path(file).parent async for file, _ in files(storage)}
+        left, under_way = (Path(storage.where) / folder / name for name in ("a.jsonl.zst#1", "b.jsonl.zst#1"))
+        for path in (left, under_way):
+            path.write_bytes(b"half of it")
+        os.utime(left, (0, 0))
+        await queue.enqueue("log")
+        await queue.drain(raise_errors=True)
+        assert (left.exists(), under_way.exists()) == (False, True)
+
+
 async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> None:
     """It would be gone, and in no archive."""
     notes = "create table zoo.notes (org text, id int, foreign key (org, id) references zoo.log on delete {}, n int)"
@@ -159,3 +181,14 @@ async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> No
         await queue.pool.execute("drop table zoo.notes; " + notes.format("set null"))
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await there(queue) == set()
+
+
+async def test_large_rows_make_more_files_and_not_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archived, "PART_BYTES", 1000)
+    async with zoo(CONFIG, SCHEMA) as queue:
+        await logged(queue, 400, 20)
+        await queue.pool.execute("update zoo.log set what = repeat('x', 400)")
+        await queue.enqueue("log")
+        assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 20, "archived": 20}
+        assert len([1 async for _ in files(queue._tools.storage)]) == 4, "a page of five rows each"
+        assert await in_archives(queue._tools.storage) == Counter(range(1, 21))

@@ -15,6 +15,7 @@ from jobs.catalogue.kinds import look
 from jobs.catalogue.verb import Work
 from jobs.testing import Queue
 from jobs.usage.rollup import ROLLUP, Anew
+from tests.jobs.catalogue.house import killed_everywhere
 from tests.jobs.catalogue.wares import DAILY, NOW, WEEKLY, Call, call, daily, model, run, shop, weeks
 
 pytestmark = pytest.mark.req("BJ-10")
@@ -199,6 +200,25 @@ async def test_a_bucket_whose_rows_are_gone_goes_when_all_is_made_anew() -> None
         said = await run(queue, args={"anew": True})
         assert (said["computed"], said["emptied"]) == (0, 1)
         assert len(await daily(queue.pool)) == 3
+
+
+@pytest.mark.req("BJ-27")
+async def test_killed_in_any_pause_of_adding_up_otherwise_it_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.usage.rollup.BUCKETS", 3)
+    calls: list[Call] = [("ann", 1, 1, NOW - timedelta(hours=20 * n)) for n in range(8)]
+    async with shop(DAILY + 'batch = 3\npause = "0"\nlate = "0"\n') as queue:
+        await call(queue.pool, calls)
+        await queue.clock.advance("1h")
+
+        async def seed() -> None:
+            await queue.pool.execute("""
+                truncate shop.daily, job_rollups;
+                insert into job_rollups values ('daily', 'other sums', now());
+                insert into shop.daily select 'ann', region, '2026-07-01', 9, 9 from generate_series(2, 6) as region;
+            """)
+
+        assert await killed_everywhere(queue, "daily", seed, lambda: daily(queue.pool), step=3) >= 10
+        assert await daily(queue.pool) == model(calls)
 
 
 # --- types and numbers ------------------------------------------------------------------------------------------------

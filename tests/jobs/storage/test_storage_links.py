@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
 import pytest
+from yarl import URL
 
 from daemon.admin import Admin
 from daemon.log import Logger
@@ -22,7 +24,9 @@ from jobs.storage.faults import StorageError
 from jobs.storage.links import PURPOSE, Link, link_of, url_of
 from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
-from tests.jobs.storage.bucket import S3
+from jobs.values import Duration, Secret
+from tests.jobs.storage.azure import with_azurite
+from tests.jobs.storage.bucket import S3, service_account
 from tests.jobs.storage.conftest import ENV, LINKED
 
 CONTENT = random.Random(7).randbytes(300_000)
@@ -90,6 +94,58 @@ async def test_a_download_that_broke_off_goes_on_where_it_was(
         assert given is None or await answer.read() == given
 
 
+async def test_a_link_leads_to_no_file_beside_its_own(
+    local: Storage, admin: Admin, client: aiohttp.ClientSession
+) -> None:
+    for end in (".gz", ".br"):
+        await local.put(PATH + end, b"somebody else's")
+    async with client.get(
+        here(admin, await local.link(PATH, name="a.zip")), headers={"Accept-Encoding": "gzip, br"}
+    ) as answer:
+        assert (answer.status, await answer.read()) == (200, CONTENT)
+        assert "Content-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["a b+c%2F&?#;=.zip", "ü€😀.zip", 'a"\r\nX: y', "x" * 200, "...", "%", "a\\b"])
+async def test_any_name_of_a_file_is_one(
+    local: Storage, admin: Admin, client: aiohttp.ClientSession, name: str
+) -> None:
+    url = URL(f"http://{admin.addresses[0]}{urlsplit(await local.link(PATH, name=name)).path}", encoded=True)
+    async with client.get(url) as answer:
+        assert (answer.status, await answer.read()) == (200, CONTENT)
+        said = answer.headers["Content-Disposition"]
+        assert said.endswith(f"filename*=UTF-8''{quote(name, safe='')}")
+        assert "X" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "x" * 201, "€" * 70])
+async def test_what_cannot_be_the_name_of_a_file_makes_no_link(storage: Storage, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a file"):
+        await storage.link(PATH, name=name)
+
+
+async def test_how_long_a_link_is_good_is_what_its_job_says(local: Storage) -> None:
+    await local.put(PATH, b".")
+    for asked, until in ((None, 7 * 86400), (90.0, 90), (7 * 86400.0, 7 * 86400)):
+        url = await local.link(PATH, name="a", valid_s=asked)
+        link = link_of(SIGNER, urlsplit(url).path.split("/")[-2])
+        assert link is not None
+        assert abs(link.expires_at - time.time() - until) < 60
+    for asked in (0.0, -1.0, 8 * 86400.0):
+        with pytest.raises(ValueError, match="a link can be good for up to 604800 s"):
+            await local.link(PATH, name="a", valid_s=asked)
+
+
+async def test_a_default_of_an_hour_takes_nothing_from_a_link_that_is_to_be_good_for_a_week(
+    tmp_path: Path, secrets: Secrets
+) -> None:
+    storage = Storage(StorageSettings(**LINKED, link_for=Duration(3600)), tmp_path, secrets)  # type: ignore[arg-type]
+    for asked, until in ((None, 3600), (86400.0, 86400)):
+        link = link_of(SIGNER, urlsplit(await storage.link(PATH, name="a", valid_s=asked)).path.split("/")[-2])
+        assert link is not None
+        assert abs(link.expires_at - time.time() - until) < 60
+
+
 async def test_a_link_is_over_when_its_time_is(local: Storage, admin: Admin, client: aiohttp.ClientSession) -> None:
     over = url_of("https://shop.example", SIGNER, Link(PATH, int(time.time()) - 1, "a.zip"))
     async with client.get(here(admin, over)) as answer:
@@ -104,6 +160,8 @@ async def test_a_link_is_over_when_its_time_is(local: Storage, admin: Admin, cli
         Link("exports/../archives/secret", 2**40, "a.zip"),
         Link("exports/none", 2**40, "a.zip"),
         Link("exports/link", 2**40, "a.zip"),
+        Link("exports/inside", 2**40, "a.zip"),
+        Link("exports/folder/secret", 2**40, "a.zip"),
         Link("exports", 2**40, "a.zip"),
         Link("/etc/passwd", 2**40, "a.zip"),
     ],
@@ -113,7 +171,10 @@ async def test_even_a_signed_link_leads_nowhere_else(
     local: Storage, admin: Admin, client: aiohttp.ClientSession, tmp_path: Path, link: Link
 ) -> None:
     await local.put("archives/secret", b"not for strangers")
-    (tmp_path / "storage" / "exports" / "link").symlink_to("/etc/hostname")
+    exports = tmp_path / "storage" / "exports"
+    (exports / "link").symlink_to("/etc/hostname")
+    (exports / "inside").symlink_to("../archives/secret")
+    (exports / "folder").symlink_to("../archives")
     url = here(admin, url_of("https://shop.example", SIGNER, link))
     async with client.get(url) as answer:
         assert answer.status == 404
@@ -168,16 +229,36 @@ async def test_a_link_is_made_for_what_lies_under_its_prefixes(storage: Storage)
         await storage.link("archives/a", name="a")
 
 
+@pytest.mark.parametrize(
+    ("store", "until"),
+    [("s3", "X-Amz-Expires=90"), ("google", "X-Goog-Expires=90"), pytest.param("azure", "se=", marks=with_azurite)],
+)
 async def test_a_bucket_signs_links_itself(
-    s3: S3, secrets: Secrets, tmp_path: Path, client: aiohttp.ClientSession
+    request: pytest.FixtureRequest,
+    secrets: Secrets,
+    tmp_path: Path,
+    client: aiohttp.ClientSession,
+    store: str,
+    until: str,
 ) -> None:
-    storage = Storage(s3.settings(), tmp_path, secrets)
+    s3: S3 = request.getfixturevalue("s3")
+    match store:
+        case "azure":
+            settings = await request.getfixturevalue("azure").settings()
+        case "google":
+            settings = s3.of_google()
+            signing = replace(settings, secret_key=Secret(service_account(s3.url, asks_nobody=False)))
+        case _:
+            settings = s3.settings()
+    storage = Storage(settings, tmp_path, secrets)
     async with storage.writing(PATH, name="Ann's export.zip") as out:
         await out.write(CONTENT)
+    if store == "google":
+        storage = Storage(signing, tmp_path, secrets)
     url = await storage.link(PATH, name="ignored.zip", valid_s=90)
-    assert "X-Amz-Expires=90" in url
+    assert until in url
     assert ENV["JOBSD_SECRET_LINKS"] not in url
-    async with client.get(url, headers={"Range": "bytes=5-9"}) as answer:
+    async with client.get(URL(url, encoded=True), headers={"Range": "bytes=5-9"}) as answer:
         assert (answer.status, await answer.read()) == (206, CONTENT[5:10])
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="Ann_s export.zip"')
     assert storage.linked("anything") is None

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from jobs.secrets import Secrets
 from jobs.storage import durable
-from jobs.storage.faults import Changed, NotThere, StorageError
+from jobs.storage.faults import Changed, NotThere, StorageError, in_our_words
 from jobs.storage.names import checked, segment
 from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
 from jobs.storage.writing import Writing, Written
+from tests.jobs.storage.azure import Azure, with_azurite
 from tests.jobs.storage.bucket import S3
 
 MIB = 1 << 20
@@ -116,6 +118,24 @@ async def test_what_is_old_expires_and_what_is_not_stays(local: Storage, tmp_pat
     assert await paths(local) == ["archives/old", "exports/new"]
 
 
+async def test_what_is_replaced_while_it_is_read_is_not_taken_for_one_object(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.storage.storage.BLOCK_BYTES", 4)
+    await storage.put("a", b"0123456789")
+    read = storage.read("a")
+    assert await anext(read) == b"0123"
+    await storage.put("a", b"abcdefghij")
+    with pytest.raises(Changed, match="a was replaced while it was read"):
+        await anext(read)
+
+
+async def test_a_folder_is_no_object_and_stays(storage: Storage) -> None:
+    await storage.put("exports/a", b".")
+    await storage.delete(["exports"])
+    assert await paths(storage) == ["exports/a"]
+
+
 async def test_objects_of_a_bucket_expire_too(s3: S3, secrets: Secrets, tmp_path: Path) -> None:
     storage = Storage(s3.settings(), tmp_path, secrets)
     await storage.put("exports/a", b".")
@@ -203,6 +223,34 @@ async def test_a_folder_is_open_to_us_alone(local: Storage, tmp_path: Path) -> N
     assert (tmp_path / "storage").stat().st_mode & 0o777 == 0o700
 
 
+async def test_what_is_stored_is_open_to_us_alone_even_in_a_folder_that_is_open_to_all(
+    local: Storage, tmp_path: Path
+) -> None:
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage").chmod(0o755)
+    await local.put("exports/job/a.zip", b".")
+    for name in ("exports", "exports/job"):
+        assert (tmp_path / "storage" / name).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "storage").stat().st_mode & 0o777 == 0o755, "which is whoever made it's own affair"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(122, "Disk quota exceeded")])
+async def test_a_full_disk_says_so(local: Storage, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    monkeypatch.setattr(durable, "_sync", _raising(error))
+    with pytest.raises(StorageError, match="no space is left; make room, or set"):
+        await local.put("a", b".")
+    words = f"Generic LocalFileSystem error: Unable to copy data to file: {error.strerror} (os error {error.errno})"
+    with pytest.raises(StorageError, match="no space is left"), in_our_words("write", "a", "here"):
+        raise RuntimeError(words)  # as the library says it
+
+
+def _raising(error: OSError) -> Callable[..., None]:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    return raise_it
+
+
 async def test_what_a_killed_writer_left_is_no_object_and_is_cleared_a_day_later(
     local: Storage, tmp_path: Path
 ) -> None:
@@ -255,6 +303,16 @@ async def test_large_objects_go_in_parts_and_a_failure_takes_them_back(
     assert any(method == "DELETE" and "uploadId" in url for method, url in s3.faults.seen)
 
 
+async def test_a_large_object_is_read_however_long_all_of_it_takes(
+    s3: S3, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.storage.storage.BLOCK_BYTES", MIB)
+    storage = Storage(s3.settings(timeout=1.0), tmp_path, secrets)
+    written = await storage.put("large", os.urandom(5 * MIB))
+    monkeypatch.setattr(s3.faults, "slow", 0.3)
+    await storage.verify(written)
+
+
 async def _failing(writing: Writing) -> None:
     async with writing:
         await writing.write(b"x" * 11 * MIB)
@@ -279,6 +337,11 @@ async def test_a_store_that_refuses_us_says_what_to_check(s3: S3, secrets: Secre
         ({"url": "s3://no-such-bucket/x"}, "cannot write a (s3://no-such-bucket/x): there is no such bucket"),
         ({"endpoint": "http://127.0.0.1:1"}, "the store does not answer; check storage.endpoint"),
         ({"secret_key": "secret://nobody"}, "no key for the storage (storage.secret_key): no secret named 'nobody'"),
+        ({"url": "gs://box/x", "secret_key": "hidden"}, "storage.secret_key is not what this store takes for a key"),
+        (
+            {"url": "az://shop/box", "secret_key": "%hidden"},
+            "storage.secret_key is not what this store takes for a key",
+        ),
     ],
 )
 async def test_what_is_wrong_with_the_settings_is_said(
@@ -287,6 +350,34 @@ async def test_what_is_wrong_with_the_settings_is_said(
     with pytest.raises(StorageError) as error:
         await Storage(s3.settings(**more), tmp_path, secrets).put("a", b".")
     assert said in str(error.value)
+    assert "hidden" not in str(error.value)
+    assert "Debug" not in str(error.value)
+
+
+@pytest.mark.parametrize("store", ["s3", "google", pytest.param("azure", marks=with_azurite)])
+async def test_in_a_bucket_that_is_not_there_nothing_counts_as_deleted(
+    request: pytest.FixtureRequest, s3: S3, secrets: Secrets, tmp_path: Path, store: str
+) -> None:
+    match store:
+        case "azure":
+            settings = await request.getfixturevalue("azure").settings(url="az://devstoreaccount1/nowhere/x")
+        case "google":
+            settings = s3.of_google(url="gs://googlenowhere/x")
+        case _:
+            settings = s3.settings(url="s3://nowhere/x")
+    storage = Storage(settings, tmp_path, secrets)
+    for doing in (storage.delete(["a", "b"]), storage.put("a", b"."), paths(storage)):
+        with pytest.raises(StorageError, match="there is no such bucket or container") as error:
+            await doing
+        assert not isinstance(error.value, NotThere)
+
+
+@with_azurite
+async def test_a_wrong_key_for_azure_says_what_to_check(azure: Azure, secrets: Secrets, tmp_path: Path) -> None:
+    storage = Storage(await azure.settings(secret_key=b64encode(b"x" * 64).decode()), tmp_path, secrets)
+    for doing in (storage.put("a", b"."), storage.head("a"), storage.delete(["a"]), paths(storage)):
+        with pytest.raises(StorageError, match="it is not allowed; check storage"):
+            await doing
 
 
 async def test_a_secret_that_was_replaced_counts_at_once(s3: S3, tmp_path: Path) -> None:
