@@ -74,7 +74,11 @@ async def _database_problems(found: Config) -> tuple[list[str], list[str]]:
     async with session(found) as opened:
         looked = await looks(opened.conn, found.jobs)
     return (
-        [f"{origin(found, name)}: jobs.{name}.{fault}" for name, one in looked.items() for fault in one.faults],
+        [
+            f"{origin(found, name, fault.key)}: jobs.{name}.{fault}"
+            for name, one in looked.items()
+            for fault in one.faults
+        ],
         [f"{origin(found, name)}: jobs.{name}: {advice}" for name, one in looked.items() for advice in one.advice],
     )
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.config_check import Problem
-from daemon.config_tree import DEFAULT, Origin, dotted, nearest
+from daemon.config_tree import Origin, dotted, nearest
 from daemon.cron import parse
 from daemon.work_settings import ScheduleSettings
 from jobs.catalogue.settings import JobSettings
@@ -46,10 +46,9 @@ def schedule_of(job: JobSettings, name: str) -> ScheduleSettings | None:
     return found if job.spread is not None else replace(found, spread=_spread(job.schedule, job.timezone))
 
 
-def origin(config: Config, name: str) -> str:
-    """Where a job stands: `config.toml:12`."""
-    found = config.origins.get(dotted(("jobs", name, "verb")), DEFAULT)
-    return found.text
+def origin(config: Config, name: str, key: str = "verb") -> str:
+    """Where a key of a job stands, or the job: `config.toml:12`."""
+    return nearest(("jobs", name, key.partition(".")[0]), config.origins).text
 
 
 def problems(config: Config, origins: Mapping[str, Origin]) -> list[Problem]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.accounts.held import Held
-from jobs.accounts.mine import BLOCKS, Account, account_columns, among, comparable, going, own
+from jobs.accounts.mine import BLOCKS, Account, among, comparable, going, known, own
 from jobs.accounts.settings import EraseSettings
 from jobs.accounts.ties import Edge, Holding
 from jobs.archive.manifest import FOLDER
@@ -23,6 +22,12 @@ from jobs.storage.names import is_path
 
 FILE = alias("f", 1)
 
+AHEAD = 20_000
+"""Rows that are looked for at once; they are some MB."""
+
+IDLE = 3
+
+T = TypeVar("T")
 Condition = Callable[[Parameters], Sql]
 Noted = Callable[[Account, Parameters], Sql]
 
@@ -33,7 +38,7 @@ async def fetched(work: Work[Any], text: str, values: Sequence[Any]) -> list[Any
 
 
 class Stuck:
-    """Counts batches that changed nothing: a trigger or a policy that keeps rows must not keep us for ever."""
+    """Counts pages of which nothing went: a trigger or a policy that keeps rows must not keep us for ever."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -41,7 +46,7 @@ class Stuck:
 
     def after(self, count: int) -> None:
         self._idle = 0 if count else self._idle + 1
-        if self._idle >= TRIES:
+        if self._idle >= IDLE:
             raise Retry(f"rows of {self._table.asked} stay, whatever is done; look at its triggers", code="stuck")
 
 
@@ -95,14 +100,26 @@ class Clearing:
         dependents = self._held.ties.dependents.get(name, ())
         named = [*table.key, *(table.columns[column] for column in (edge.columns if edge is not None else ()))]
         again = _nothing_more if edge is not None else condition
+
+        async def gone(page: Sequence[Any]) -> int:
+            return await self._in_batches(
+                table,
+                account,
+                page,
+                lambda some: self._deleted(table, named, [r[: len(named)] for r in some], account, again),
+            )
+
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, named, dependents, condition)):
-            for hanging in dependents:
-                await self._dependents(hanging, account, page)
-            rows = [row[: len(named)] for row in page]
-            await self._remove_files(name, page)
-            count = await self._paced(table, partial(self._deleted, table, named, rows, account, again), rest=True)
-            await self._went_on(stuck, count, account)
+        over = False
+        while not over:
+            ahead = await self._ahead(table, named, dependents, condition)
+            count = 0
+            for page in self._pages(table, ahead):
+                for hanging in dependents:
+                    await self._dependents(hanging, account, page)
+                await self._remove_files(name, page)
+                count += await gone(page)
+            over = _was_all(stuck, ahead, count)
 
     async def _dependents(self, edge: Edge, account: Account, page: Sequence[Any]) -> None:
         """Rows of a table that says nothing of accounts, by the rows that they point to."""
@@ -116,17 +133,34 @@ class Clearing:
 
     async def _set(self, table: Table, columns: Sequence[str], account: Account, condition: Condition) -> None:
         stuck = Stuck(table)
-        while page := await self._paced(table, partial(self._page, table, table.key, (), condition)):
-            rows = [row[: len(table.key)] for row in page]
-            count = await self._paced(
-                table, partial(self._blanked, table, rows, columns, account, condition), rest=True
+        over = False
+        while not over:
+            ahead = await self._ahead(table, table.key, (), condition)
+            rows = [row[: len(table.key)] for row in ahead]
+            count = await self._in_batches(
+                table, account, rows, lambda some: self._blanked(table, some, columns, account, condition)
             )
-            await self._went_on(stuck, count, account)
+            over = _was_all(stuck, ahead, count)
 
-    async def _went_on(self, stuck: Stuck, count: int, account: Account) -> None:
-        if not count and await known(self._work, self._held, str(account[self._held.key.name])) is None:
-            raise Undeleted("an account that was being erased is not deleted any more")
-        stuck.after(count)
+    def _pages(self, table: Table, ahead: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """As many rows at a time as a batch has by then."""
+        done = 0
+        while done < len(ahead):
+            page = ahead[done : done + self._pace(table).rows]
+            done += len(page)
+            yield page
+
+    async def _in_batches(
+        self, table: Table, account: Account, rows: Sequence[Any], batch: Callable[[Sequence[Any]], Awaitable[int]]
+    ) -> int:
+        """How many have changed; Undeleted."""
+        changed = done = 0
+        while done < len(rows):
+            count, asked = await self._paced(table, rows[done:], batch)
+            if not count and await known(self._work, self._held, str(account[self._held.key.name])) is None:
+                raise Undeleted("an account that was being erased is not deleted any more")
+            changed, done = changed + count, done + asked
+        return changed
 
     def _still(self, account: Account, condition: Sql, parameters: Parameters) -> Sql:
         """And that the account is still deleted: asked once a statement."""
@@ -141,19 +175,20 @@ class Clearing:
         )
         return BLOCKS.fill("both", one=condition, other=deleted)
 
-    async def _page(
-        self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition, rows: int
-    ) -> tuple[list[Any], int]:
+    async def _ahead(
+        self, table: Table, named: Sequence[Column], dependents: Sequence[Edge], condition: Condition
+    ) -> list[Any]:
+        """The rows that are next, for many batches: whoever looks for them again goes past all that has gone already,
+        as long as some transaction may still see it."""
         parameters = Parameters(self._work.now)
         shown = [_shown(column, alias("k", n)) for n, column in enumerate(named, 1)]
         shown += [_shown(table.columns[column], name) for column, name in _pointed(dependents).items()]
         if table.sql in self._files:
             shown.append(_shown(table.columns[self._files[str(table.sql)]], FILE))
         text = BLOCKS.fill(
-            "page", shown=joined(shown), table=table.sql, condition=condition(parameters), limit=parameters.add(rows)
+            "page", shown=joined(shown), table=table.sql, condition=condition(parameters), limit=parameters.add(AHEAD)
         )
-        found = await fetched(self._work, str(text), parameters.values)
-        return found, len(found)
+        return await self._tried(table, lambda: fetched(self._work, str(text), parameters.values))
 
     async def _deleted(
         self,
@@ -162,8 +197,7 @@ class Clearing:
         rows: Sequence[Sequence[str]],
         account: Account,
         again: Condition,
-        _most: int,
-    ) -> tuple[int, int]:
+    ) -> int:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "delete",
@@ -174,7 +208,7 @@ class Clearing:
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
         self.rows += count
-        return count, count
+        return count
 
     async def _blanked(
         self,
@@ -183,8 +217,7 @@ class Clearing:
         columns: Sequence[str],
         account: Account,
         condition: Condition,
-        _most: int,
-    ) -> tuple[int, int]:
+    ) -> int:
         parameters = Parameters(self._work.now)
         text = BLOCKS.fill(
             "blank",
@@ -194,49 +227,51 @@ class Clearing:
             condition=self._still(account, condition(parameters), parameters),
         )
         count: int = await self._work.conn.fetchval(str(text), *parameters.values)
-        return count, count
+        return count
 
     async def _remove_files(self, name: str, page: Sequence[Any]) -> None:
         if name in self._files:
             paths = [row[FILE] for row in page if row[FILE] is not None and _may_go(row[FILE])]
             await self._work.ctx.storage.delete(paths)
 
+    def _pace(self, table: Table) -> Pace:
+        return self._paces.setdefault(str(table.sql), Pace(self._work.settings.batch))
+
     async def _paced(
-        self, table: Table, batch: Callable[[int], Awaitable[tuple[Any, int]]], *, rest: bool = False
-    ) -> Any:
-        """One batch, made smaller and tried again where it is in somebody's way.  `rest`: it has changed something."""
-        pace = self._paces.setdefault(str(table.sql), Pace(self._work.settings.batch))
+        self, table: Table, rows: Sequence[Any], batch: Callable[[Sequence[Any]], Awaitable[int]]
+    ) -> tuple[int, int]:
+        """One batch of these rows, smaller each time it is in somebody's way; how many have changed, of how many."""
+        pace = self._pace(table)
+
+        async def one() -> tuple[int, int, float]:
+            some, began = rows[: pace.rows], perf_counter()
+            count = await batch(some)
+            return count, len(some), perf_counter() - began
+
+        count, asked, took_s = await self._tried(table, one, pace.refused)
+        pace.took(took_s, asked)
+        await asyncio.sleep(min(self._work.settings.pause, took_s))
+        return count, asked
+
+    async def _tried(
+        self, table: Table, step: Callable[[], Awaitable[T]], refused: Callable[[], None] = lambda: None
+    ) -> T:
         for tried in range(1, TRIES + 1):
-            began = perf_counter()
             try:
-                found, count = await batch(pace.rows)
+                return await step()
             except REFUSED as error:
-                pace.refused()
-                refused = str(error)
+                refused()
+                said = str(error)
                 await asyncio.sleep(AGAIN_S * tried)
-            else:
-                took_s = perf_counter() - began
-                pace.took(took_s, count)
-                if rest:
-                    await asyncio.sleep(min(self._work.settings.pause, took_s))
-                return found
-        raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {refused}", code="locked")
+        raise Retry(f"{table.asked}: a batch was refused {TRIES} times: {said}", code="locked")
 
 
-async def known(work: Work[EraseSettings], found: Held, key: str) -> Account | None:
-    """What others may hold of an account; None: it is not there, or not deleted."""
-    accounts, parameters, names = found.accounts, Parameters(work.now), account_columns(found)
-    text = BLOCKS.fill(
-        "account",
-        shown=joined(BLOCKS.fill("text", column=of(ROW, accounts.columns[name].sql)) for name in names),
-        table=accounts.sql,
-        key=of(ROW, found.key.sql),
-        account=parameters.add(key),
-        type=found.key.type,
-        deleted=of(ROW, accounts.columns[work.settings.deleted_column].sql),
-    )
-    row = await work.conn.fetchrow(str(text), *parameters.values)
-    return None if row is None else dict(zip(names, row, strict=True))
+def _was_all(stuck: Stuck, ahead: Sequence[Any], count: int) -> bool:
+    """Whether nothing is left, when so many of the rows that were read have changed."""
+    if not ahead:
+        return True
+    stuck.after(count)
+    return len(ahead) < AHEAD and count == len(ahead)
 
 
 def _may_go(path: str) -> bool:

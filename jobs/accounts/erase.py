@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 
 import sql
-from jobs.accounts.clearing import Clearing, Undeleted, fetched, known
+from jobs.accounts.clearing import Clearing, Undeleted, fetched
 from jobs.accounts.erase_needs import erase_needs, inspect, kept
 from jobs.accounts.held import Held, held, request_edges
-from jobs.accounts.mine import BLOCKS, Account, comparable, mine, pairs
+from jobs.accounts.mine import BLOCKS, Account, comparable, known, mine, pairs
 from jobs.accounts.settings import EraseSettings, place
 from jobs.accounts.ties import Edge, Holding
 from jobs.catalogue.ground import Column, Table

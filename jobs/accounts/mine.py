@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs.accounts.held import Held
 from jobs.accounts.ties import Edge, Holding
 from jobs.catalogue.ground import Column
 from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, alias, joined, of
+from jobs.catalogue.verb import Work
 
 BLOCKS = Blocks("accounts.sql")
 
@@ -20,6 +22,22 @@ def account_columns(held: Held) -> list[str]:
     edges = [*held.ties.root_loops, *(edge for holding in held.ties.holdings for edge in holding.own)]
     pointed = {column for edge in edges for column in edge.parent_columns}
     return list(dict.fromkeys([held.key.name, *sorted(pointed)]))
+
+
+async def known(work: Work[Any], found: Held, key: str) -> Account | None:
+    """What others may hold of an account; None: it is not there, or not deleted."""
+    accounts, parameters, names = found.accounts, Parameters(work.now), account_columns(found)
+    text = BLOCKS.fill(
+        "account",
+        shown=joined(BLOCKS.fill("text", column=of(ROW, accounts.columns[name].sql)) for name in names),
+        table=accounts.sql,
+        key=of(ROW, found.key.sql),
+        account=parameters.add(key),
+        type=found.key.type,
+        deleted=of(ROW, accounts.columns[work.settings.deleted_column].sql),
+    )
+    row = await work.conn.fetchrow(str(text), *parameters.values)
+    return None if row is None else dict(zip(names, row, strict=True))
 
 
 def mine(held: Held, holding: Holding, account: Account, parameters: Parameters) -> Sql:
@@ -89,15 +107,16 @@ def among(
     columns: Sequence[Column], values: Sequence[Sequence[str | None]], parameters: Parameters, types: Sequence[Sql] = ()
 ) -> Sql:
     """Rows whose columns are one of these; `values` row by row, as texts.  `types`: theirs, if not the columns'."""
+    types = types or [column.type for column in columns]
+    if len(columns) == 1:  # a third of the time of a join
+        values_of_one = parameters.add([value[0] for value in values])
+        return BLOCKS.fill("any_of", column=of(ROW, columns[0].sql), value=values_of_one, type=types[0])
     names = [alias("k", n) for n in range(1, len(columns) + 1)]
     arrays = [BLOCKS.fill("array", value=parameters.add([value[n] for value in values])) for n in range(len(columns))]
     return BLOCKS.fill(
         "one_of",
         columns=joined(of(ROW, column.sql) for column in columns),
-        casts=joined(
-            BLOCKS.fill("cast", name=name, type=type_)
-            for name, type_ in zip(names, types or [column.type for column in columns], strict=True)
-        ),
+        casts=joined(BLOCKS.fill("cast", name=name, type=type_) for name, type_ in zip(names, types, strict=True)),
         arrays=joined(arrays),
         names=joined(names),
     )

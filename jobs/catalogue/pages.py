@@ -139,10 +139,10 @@ class Pages:
             try:
                 said = await self._ask(text, page.parameters.values)
             except asyncpg.ForeignKeyViolationError as error:
-                said_by = f"{error.as_dict()['message']}; {error.as_dict().get('detail', '')}"
+                pointing = f"{error.schema_name}.{error.table_name}"
                 raise Retry(
-                    f"rows of {self._table.asked} are still pointed to: deal with those first, or add their table to "
-                    f"together: {said_by}",
+                    f"rows of {self._table.asked} are still pointed to: purge {pointing} first, or add it to together "
+                    f"({error.constraint_name}: {error.detail})",
                     code="referenced",
                 ) from error
             except REFUSED as error:

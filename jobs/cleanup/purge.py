@@ -107,16 +107,31 @@ def _audit(work: Work[PurgeSettings], table: Table, parameters: Parameters) -> S
 async def rehearse(work: Work[PurgeSettings]) -> Result:
     settings, table = work.settings, work.tables[work.settings.table]
     counts, rows = list[int | None](), list[Any]()
+    beside: dict[str, list[int | None]] = {child: [] for child in settings.together}
     asked = await passes(work)
     whose = joins(settings, work.tables)
     for number, one in enumerate(asked):
         condition = partial(_goes, work, table, one, asked[:number])
         counts.append(await sampling.count(work, table, condition, whose))
         rows += await sampling.sample(work, table, settings.where, one.column, condition, whose)
-    said = sampling.said("delete", sampling.added(counts), settings.table, rows)
+        for child, found in beside.items():
+            found.append(await sampling.count(work, table, condition, joined([whose, _pointing(work, child)], " ")))
+    total = sampling.added(counts)
+    said = sampling.said("delete", total, settings.table, rows)
+    if beside:
+        said["together"] = {child: sampling.added(found) for child, found in beside.items()}
+    if settings.archive:
+        said["would_archive"] = total
     if settings.warn_before is not None:
         said["would_warn"] = await warning.count(work)
     return said
+
+
+def _pointing(work: Work[PurgeSettings], child: str) -> Sql:
+    """The rows of `child` that point to a row: one for each of them."""
+    table, pointing = work.tables[child], work.settings.together[child]
+    key = work.tables[work.settings.table].key[0]
+    return _BLOCKS.fill("pointing", child=table.sql, column=table.columns[pointing].sql, key=key.sql)
 
 
 def _goes(work: Work[PurgeSettings], table: Table, one: Pass, before: Iterable[Pass], parameters: Parameters) -> Sql:

@@ -214,6 +214,9 @@ class _Row:
             )
         self.org = self._of_owner(settings.org_column)
         self.contact = self._of_owner(settings.contact_column)
+        self.fitting = _BLOCKS.fill(
+            "fitting", fits=_BLOCKS.fill("fits"), name=self.name, org=self.org, contact=self.contact
+        )
 
     def _of_owner(self, column: str | None) -> Sql:
         if column is None:
@@ -228,13 +231,19 @@ async def _rehearse(work: Work[VerifyDomainsSettings]) -> Result:
     name = work.settings.name_column
     rows = await sampling.sample(work, table, (name,), name, partial(_missing, work), whose)
     said = sampling.said("register", total, work.settings.table, rows)
+    said["would_refuse"] = await sampling.count(work, table, partial(_unfit, work), whose)
     said["would_remove"] = await sampling.count(work, domains, partial(_gone, work))
     return said
 
 
 def _missing(work: Work[VerifyDomainsSettings], parameters: Parameters) -> Sql:
     row = _Row(work, parameters)
-    return _BLOCKS.fill("missing", org=row.org, name=row.name, conditions=row.conditions)
+    return _BLOCKS.fill("missing", org=row.org, name=row.name, fitting=row.fitting, conditions=row.conditions)
+
+
+def _unfit(work: Work[VerifyDomainsSettings], parameters: Parameters) -> Sql:
+    row = _Row(work, parameters)
+    return _BLOCKS.fill("unfit", fitting=row.fitting, conditions=row.conditions)
 
 
 VERIFY_DOMAINS = Verb(

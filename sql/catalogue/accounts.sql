@@ -8,6 +8,10 @@
 -- The columns of a key, among values that are given column by column.
 ({columns}) in (select {casts} from unnest({arrays}) as u ({names}));
 
+-- name: any_of
+-- The same of a key of one column.
+{column} = any ({value}::text[]::{type}[]);
+
 -- name: through
 exists (select from {parent} as {alias} where {same} and ({condition}));
 

@@ -67,6 +67,10 @@ and t.{column} <= {now}::timestamptz - {seconds}::text::float8 * interval '1 sec
     delete from {child} as c using doomed as s where c.{column} = s.k1 returning 1
 );
 
+-- name: pointing
+-- For a rehearsal: a row for each of theirs.
+join {child} as c on c.{column} = t.{key};
+
 -- name: count_of
 , (select count(*)::int from {name}) as {name};
 

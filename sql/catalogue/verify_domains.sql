@@ -107,8 +107,15 @@ null::text;
 true {conditions};
 
 -- name: missing
--- For a rehearsal: a row whose name is not registered.
-not exists (select from domains as d where coalesce(d.org_id, '') = coalesce({org}, '') and d.domain = {name}) {conditions};
+-- For a rehearsal: a row whose name is not registered, and can be.
+not exists (select from domains as d where coalesce(d.org_id, '') = coalesce({org}, '') and d.domain = {name})
+and {fitting} {conditions};
+
+-- name: unfit
+not {fitting} {conditions};
+
+-- name: fitting
+(select {fits} from (select {name} as domain, {org} as org_id, {contact} as contact) as named);
 
 -- name: owner
 join {owner} as o on o.{key} = {row}.{column};

@@ -102,7 +102,7 @@ async def test_the_command_line_says_what_a_daemon_would_and_runs_a_job_by_hand(
     terminal.configure(CONFIG)
     said = await terminal("config", "check", "--database", "--json")
     assert said.code == 78
-    assert said.json["problems"] == [f"{terminal.file}:3: jobs.old_visits.{NO_TABLE}"]
+    assert said.json["problems"] == [f"{terminal.file}:4: jobs.old_visits.{NO_TABLE}"]
     assert (await terminal("config", "check")).code == 0, "without the database all is well"
     assert f"WARN  jobs: jobs.old_visits is parked: {NO_TABLE}" in (await terminal("doctor")).out
     said = await terminal("run", "old_visits", "--json")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import asyncpg
@@ -21,6 +23,7 @@ from jobs.catalogue.verbs import VERBS
 from jobs.context import Context
 from jobs.model import Outcome
 from jobs.testing import Queue, queue
+from tests.life.fleet import until
 
 TABLES = """
 create schema zoo;
@@ -123,8 +126,40 @@ async def unlocked(queue: Queue, config: str, name: str) -> Any:
         await conn.close()
 
 
+GATE = """
+create function zoo.gate() returns trigger language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock_shared(4711);
+    return new;
+end $$;
+create trigger aaa_gate before {place} for each row execute function zoo.gate()"""
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+async def at_once(queue: Queue, config: str, name: str, place: str, runs: int = 3) -> list[Any]:
+    """So many runs that no lock of their job keeps apart: none is through with what it does at `place`, like `insert on
+    zoo.events`, before each has come there."""
+    patient = config + 'lock_timeout = "10s"\n'
+    gate = await asyncpg.connect(queue.dsn)
+    try:
+        await gate.execute(GATE.replace("{place}", place))
+        await gate.execute("select pg_advisory_lock(4711)")
+        tasks = [asyncio.create_task(unlocked(queue, patient, name)) for _ in range(runs)]
+
+        async def all_there() -> bool:
+            return bool(await gate.fetchval(WAITING) + sum(task.done() for task in tasks) >= runs)
+
+        await until(all_there, lambda: f"{runs} runs meet")
+        await gate.execute("select pg_advisory_unlock(4711)")
+        return await asyncio.gather(*tasks)
+    finally:
+        await gate.close()
+
+
 class _Silent:
     """All that those verbs ask of a context."""
+
+    job = SimpleNamespace(id=1)
 
     async def progress(self, _percent: float, **_fields: Any) -> None: ...
 

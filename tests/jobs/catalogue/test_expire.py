@@ -9,7 +9,7 @@ import pytest
 
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import killed_everywhere, rehearsed, whole, zoo
+from tests.jobs.catalogue.house import at_once, killed_everywhere, rehearsed, whole, zoo
 
 SCHEMA = """
 create schema zoo;
@@ -114,6 +114,17 @@ async def test_a_killed_expiry_comes_to_the_same_and_writes_each_event_once() ->
             )
 
         assert await killed_everywhere(queue, "passes", seed, state, step=3) >= 4
+
+
+@pytest.mark.req("BJ-12")
+@pytest.mark.req("BJ-27")
+async def test_three_at_once_that_no_lock_keeps_apart_change_each_row_and_write_its_event_once() -> None:
+    async with zoo(EXPIRE, SCHEMA) as queue:
+        await passes(queue, -1, 20)
+        said = await at_once(queue, EXPIRE, "passes", "update on zoo.passes")
+        assert sum(one["expired"] for one in said) == 20
+        assert await queue.pool.fetchval("select count(*) from zoo.events") == 20
+        assert await ran(queue, "passes") == {"expired": 0}
 
 
 @pytest.mark.req("BJ-13")

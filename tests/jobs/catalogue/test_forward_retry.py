@@ -10,7 +10,7 @@ import pytest
 
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import killed_everywhere, rehearsed, unlocked, whole, zoo
+from tests.jobs.catalogue.house import at_once, killed_everywhere, rehearsed, unlocked, whole, zoo
 
 SCHEMA = """
 create schema zoo;
@@ -124,6 +124,7 @@ NEVER: tuple[tuple[dict[str, Any], str], ...] = (
     ({"to": None}, RECIPIENTS),
     ({"to": ["joe@y.example", None]}, RECIPIENTS),
     ({"to": [f"a{n}@y.example" for n in range(101)]}, RECIPIENTS),
+    ({"to": [f"{'a' * 250}{n}@y.example" for n in range(100)]}, RECIPIENTS),
     ({"raw": b""}, BYTES_MISSING),
     ({"raw": None}, BYTES_MISSING),
     ({"house": "a\x01b"}, "the organisation has no known name"),
@@ -137,13 +138,16 @@ async def test_what_can_never_be_sent_is_over_and_says_why() -> None:
     async with zoo(LETTERS, SCHEMA) as queue:
         for hours, (columns, _why) in enumerate(NEVER, 2):
             await letters(queue, 1, hours, **columns)
-        await letters(queue, 1, 90)
-        assert await ran(queue) == {"handed": 1, "refused": len(NEVER), "delivered": 0, "failed": 0}
+        await letters(queue, 1, 70 * 365 * 24)
+        await letters(queue, 1, 90, why="the line was busy")
+        assert await ran(queue) == {"handed": 1, "refused": len(NEVER) + 1, "delivered": 0, "failed": 0}
+        assert await queue.pool.fetchval("select why from zoo.letters where over_at is null") == "the line was busy"
         rows = await queue.pool.fetch(
             "select fate::text, why, over_at, forward from zoo.letters "
             "where over_at is not null order by failed_at desc"
         )
-        assert [tuple(row) for row in rows] == [("lost", why, queue.clock.now, None) for _columns, why in NEVER]
+        reasons = [*(why for _columns, why in NEVER), "its first failure has no possible time"]
+        assert [tuple(row) for row in rows] == [("lost", why, queue.clock.now, None) for why in reasons]
         assert (await ran(queue))["refused"] == 0
 
 
@@ -191,7 +195,7 @@ async def test_run_twice_and_beside_itself_it_comes_to_the_same() -> None:
 async def test_three_at_once_that_no_lock_keeps_apart_hand_over_and_tell_each_once() -> None:
     async with zoo(LETTERS, SCHEMA) as queue:
         await letters(queue, 40, 2)
-        said = await asyncio.gather(*(unlocked(queue, LETTERS, "letters") for _ in range(3)))
+        said = await at_once(queue, LETTERS, "letters", "insert on email_forwards")
         assert sum(one["handed"] for one in said) == 40
         rows, counts = await handed(queue)
         assert {row[2] for row in rows} == {1}

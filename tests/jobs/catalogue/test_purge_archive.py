@@ -14,10 +14,11 @@ import pytest
 from jobs.archive.manifest import files, manifest_path, read_manifest
 from jobs.archive.reading import check, lines
 from jobs.cleanup import archived
+from jobs.model import Done
 from jobs.storage.faults import StorageError
 from jobs.storage.storage import Storage
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import zoo
+from tests.jobs.catalogue.house import rehearsed, zoo
 
 pytestmark = pytest.mark.req("BJ-09")
 
@@ -76,6 +77,9 @@ async def test_rows_are_archived_and_then_they_go() -> None:
         await logged(queue, 400, 3, critical=True)
         await logged(queue, 3000, 2, critical=True)
         await logged(queue, 10, 4)
+        said = await rehearsed(queue, CONFIG, "log")
+        assert isinstance(said, Done)
+        assert (said.result["would_delete"], said.result["would_archive"]) == (14, 14)
         await queue.enqueue("log")
         assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 14, "archived": 14}
         storage = queue._tools.storage
@@ -177,3 +181,14 @@ async def test_what_a_foreign_key_would_delete_beside_them_parks_the_job() -> No
         await queue.pool.execute("drop table zoo.notes; " + notes.format("set null"))
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await there(queue) == set()
+
+
+async def test_large_rows_make_more_files_and_not_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archived, "PART_BYTES", 1000)
+    async with zoo(CONFIG, SCHEMA) as queue:
+        await logged(queue, 400, 20)
+        await queue.pool.execute("update zoo.log set what = repeat('x', 400)")
+        await queue.enqueue("log")
+        assert (await queue.drain(raise_errors=True)).one().result == {"deleted": 20, "archived": 20}
+        assert len([1 async for _ in files(queue._tools.storage)]) == 4, "a page of five rows each"
+        assert await in_archives(queue._tools.storage) == Counter(range(1, 21))

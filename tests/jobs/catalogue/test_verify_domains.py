@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from daemon.config import ConfigError, parse
 from jobs.model import Done
 from jobs.testing import Queue
-from tests.jobs.catalogue.house import killed_everywhere, rehearsed, unlocked, whole, zoo
+from tests.jobs.catalogue.house import at_once, killed_everywhere, rehearsed, unlocked, whole, zoo
 
 SCHEMA = """
 create schema zoo;
@@ -68,17 +67,20 @@ async def test_names_are_registered_once_each_for_its_organisation() -> None:
         await sites(queue, 9)
         await sites(queue, 2, keeper=2, first=9)
         await queue.pool.execute("update zoo.sites set closed = true where host = 'S1.Example.'")
+        await queue.pool.execute("insert into zoo.keepers values (3, $1, null)", "a\x01b")
         await queue.pool.execute(
-            "insert into zoo.sites (keeper, host) values (1, 'not a name'), (1, 'münchen.example')"
+            "insert into zoo.sites (keeper, host) values (1, 'not a name'), (1, 'münchen.example'), (3, 's1.example')"
         )
         said = await rehearsed(queue, SITES, "sites")
         assert isinstance(said, Done)
-        assert (said.result["would_register"], said.result["would_remove"]) == (12, 0), (
-            "names that none can have among them"
-        )
+        counts = [said.result[f"would_{what}"] for what in ("register", "refuse", "remove")]
+        assert counts == [10, 3, 0], "as a run then does"
         first = await ran(queue)
         assert first["registered"] == 10
-        assert (first["refused"], sorted(first["refused_names"])) == (2, ["münchen.example", "not a name"])
+        assert (first["refused"], sorted(first["refused_names"])) == (
+            3,
+            ["münchen.example", "not a name", "s1.example"],
+        )
         mx = '[{"type": "MX", "value": "mx.zoo.example"}]'
         assert [row[:3] for row in await registered(queue)] == [
             *(("north", f"s{n}.example", "ann@x.example") for n in range(2, 10)),
@@ -152,6 +154,53 @@ async def test_other_records_and_contacts_reach_what_is_registered() -> None:
         assert (await ran(queue))["changed"] == 2
         assert {row[2] for row in await registered(queue)} == {"eve@x.example"}
         assert (await ran(queue))["changed"] == 0
+        others = SITES.replace("mx.zoo.example", "mx2.zoo.example")
+        assert (await unlocked(queue, others, "sites"))["changed"] == 2
+        assert {row[3] for row in await registered(queue)} == {'[{"type": "MX", "value": "mx2.zoo.example"}]'}
+
+
+@pytest.mark.req("BJ-20")
+async def test_what_is_no_name_of_the_dns_is_refused_and_the_others_go_on() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        long = ".".join(["x" * 60] * 4)
+        for host in ("x" * 63 + ".example", "x" * 64 + ".example", long[:-8], long, "example"):
+            await queue.pool.execute("insert into zoo.sites (keeper, host) values (1, $1)", host)
+        said = await ran(queue)
+        assert (said["registered"], said["refused"]) == (2, 3)
+
+
+@pytest.mark.req("BJ-20")
+async def test_of_two_rows_with_a_name_the_first_has_it_and_what_others_registered_is_not_changed() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        await queue.pool.execute("insert into zoo.keepers values (3, 'north', 'bea@x.example')")
+        await queue.pool.execute(
+            "insert into domains (org_id, domain, contact) values ('north', 's2.example', 'cyd@x.example')"
+        )
+        await sites(queue, 5)
+        await queue.pool.execute("insert into zoo.sites (keeper, host) values (3, 's1.example')")
+        await ran(queue)
+        before = await registered(queue)
+        assert [row[2] for row in before[:2]] == ["ann@x.example", "cyd@x.example"]
+        assert before[1][3] == "[]"
+        assert (await ran(queue))["changed"] == 0
+        assert await registered(queue) == before
+
+
+@pytest.mark.req("BJ-20")
+async def test_a_row_is_told_of_its_own_organisations_domain_and_goes_with_its_owner_to_another() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        for keeper in (1, 2):
+            await sites(queue, 1, keeper=keeper)
+        await ran(queue)
+        await queue.pool.execute("update domains set state = 'verified' where org_id = 'north'")
+        await ran(queue)
+        told = "select dns from zoo.sites order by keeper"
+        assert [row[0] for row in await queue.pool.fetch(told)] == ["verified", "pending"]
+        await queue.pool.execute("update zoo.keepers set house = 'east' where id = 1")
+        said = await ran(queue)
+        assert (said["removed"], said["registered"]) == (1, 1)
+        assert [row[0] for row in await registered(queue)] == ["east", "south"]
+        assert [row[0] for row in await queue.pool.fetch(told)] == ["pending", "pending"], "east has shown nothing yet"
 
 
 @pytest.mark.req("BJ-20")
@@ -198,7 +247,7 @@ async def test_three_at_once_that_no_lock_keeps_apart_are_one() -> None:
             "insert into domains (org_id, domain, registered_by, registered_key) "
             "select 'north', 'old' || n || '.example', 'sites', array['9' || n] from generate_series(1, 20) n"
         )
-        said = await asyncio.gather(*(unlocked(queue, SITES, "sites") for _ in range(3)))
+        said = await at_once(queue, SITES, "sites", "insert on domains")
         assert [sum(one[what] for one in said) for what in ("registered", "removed", "told")] == [30, 20, 30]
         names, checks, told = await known(queue)
         assert len(names) == 30
