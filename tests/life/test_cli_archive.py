@@ -146,3 +146,36 @@ async def test_a_manifest_vouches_for_the_file_beside_it_and_no_other(
     (tmp_path / "kept" / copied.replace(".jsonl.zst", ".manifest.json")).write_bytes(manifest)
     said = await terminal(*BASE, "verify", "--json")
     assert {row["file"]: row["verdict"] for row in said.json} == {receipt.path: "whole", copied: "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("add by_whom text not null", 'null value in column "by_whom"'),
+        ("add check (id < 20)", "this must hold: Odd log id check"),
+        ("add column said2 text, add foreign key (id) references app.others", "violates foreign key constraint"),
+    ],
+)
+async def test_a_table_that_refuses_a_row_takes_none(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection, change: str, said: str
+) -> None:
+    receipt = await archived(conn, storage)
+    await conn.execute('delete from app."Odd log"; create table app.others (id int primary key)')
+    await conn.execute(f'alter table app."Odd log" {change}')
+    refused = await terminal(*BASE, "restore", receipt.path, "--yes")
+    assert refused.code == 2
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+    assert await conn.fetchval('select count(*) from app."Odd log"') == 0
+
+
+async def test_a_manifest_that_is_missing_is_named(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection
+) -> None:
+    receipt = await archived(conn, storage)
+    manifest = receipt.path.replace(".jsonl.zst", ".manifest.json")
+    await storage.delete([manifest])
+    for verb in ("verify", "restore"):
+        said = await terminal(*BASE, verb, receipt.path, *(["--yes"] if verb == "restore" else []))
+        assert said.code == 1, "nobody can say whether it is whole"
+        assert manifest in said.err + said.out
