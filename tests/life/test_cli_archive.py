@@ -13,6 +13,7 @@ import pytest
 from jobs.archive.part import Part, Receipt
 from jobs.archive.table import line, lossless, named
 from jobs.secrets import Secrets
+from jobs.storage.faults import StorageError
 from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
 from tests.life.cli_terminal import Terminal, opened
@@ -179,3 +180,23 @@ async def test_a_manifest_that_is_missing_is_named(
         said = await terminal(*BASE, verb, receipt.path, *(["--yes"] if verb == "restore" else []))
         assert said.code == 1, "nobody can say whether it is whole"
         assert manifest in said.err + said.out
+
+
+async def test_a_store_that_fails_makes_no_archive_damaged(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in "ab":
+        await archived(conn, storage, run)
+    read = Storage.read
+
+    async def failing(self: Storage, path: str) -> AsyncIterator[bytes]:
+        if path.endswith("-a-00001.jsonl.zst"):
+            raise StorageError("cannot read it", "here", "the store says: 500 Internal Server Error")
+        async for piece in read(self, path):
+            yield piece
+
+    monkeypatch.setattr(Storage, "read", failing)
+    said = await terminal(*BASE, "verify")
+    assert said.code == 1
+    assert [line.split()[0] for line in said.out.splitlines()] == ["unread", "whole"]
+    assert "2 files, 30 rows, 0 damaged, 1 could not be read now" in said.err
