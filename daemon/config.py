@@ -24,7 +24,7 @@ from daemon.settings import AdminSettings, DaemonSettings, DatabaseSettings, Log
 from daemon.toml_source import MAX_BYTES, TomlError, TomlSource, read_toml
 from daemon.work_settings import KindSettings, LaneSettings, LimitSettings, QueueSettings, ScheduleSettings
 from jobs.catalogue.settings import JobSettings
-from jobs.catalogue.verbs import VERBS
+from jobs.catalogue.verbs import SETTINGS
 from jobs.dns.settings import DnsSettings
 from jobs.email.settings import EmailSettings
 from jobs.model import Policy
@@ -74,7 +74,7 @@ class Config:
     jobs: dict[str, JobSettings] = key(
         doc="Upkeep of your own tables, without code: each is a kind of job of this name, and does to a table what its "
         "verb says.",
-        variants={name: verb.settings for name, verb in VERBS.items()},
+        variants=SETTINGS,
     )
     limits: dict[str, LimitSettings] = key(
         doc="At most so many jobs a second, or at once, exact over all daemons; of the jobs that all selectors match."

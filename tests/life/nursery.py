@@ -13,9 +13,10 @@ from pathlib import Path
 import daemon.cli
 import daemon.cli_serve  # what the commands below need, so that a child finds it imported
 from daemon.handlers import BUILT_IN
+from jobs.catalogue.verbs import PLACES
 from tests import known_types
 
-for _module in BUILT_IN:
+for _module in (*BUILT_IN, *(place.partition(":")[0] for place in PLACES.values())):
     importlib.import_module(_module)
 
 _FORKSERVER = multiprocessing.get_context("forkserver")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -113,6 +115,16 @@ def test_whoever_warns_has_a_sender_or_nobody_would_be_told_of_what_is_deleted()
     assert parse(warns + f'warn_from = "Desk <desk@shop.example>"\n{relay}').warnings == ()
     (doubt,) = parse(warns + 'warn_from = "desk@shop.example"\n').warnings
     assert "no relay is called main: mail of jobs.spam becomes dead letters" in doubt.message
+
+
+def test_each_verb_is_found_under_its_name_and_none_is_imported_before_it_is_asked_for() -> None:
+    assert [verb.name for verb in VERBS.values()] == list(VERBS)
+    program = (
+        "import sys; import daemon.config as config; from jobs.catalogue.verbs import PLACES; config.parse('')\n"
+        "loaded = {place.partition(':')[0] for place in PLACES.values()} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_job_can_come_from_the_environment_and_be_compared() -> None:
