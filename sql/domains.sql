@@ -3,7 +3,8 @@
 -- name: turn
 -- The domain $2 of organisation $1 (and, if it is given, with id $3), and its turn for job $4: one check at a time, and none within
 -- $5 seconds of the last one's begin.  A job that begins again has its turn still; one that was lost gives it up after $6
--- seconds.  `taken`: it is this job's; else `under_way` and `asked_s`: whether somebody checks it now, and since when.
+-- seconds.  `taken`: it is this job's; else `under_way` and `asked_s`: whether somebody checks it now, and since when.  One who
+-- could have had it by what this statement sees of the row, and has not, came in the same moment as another who has it now.
 -- index domains_name
 with found as materialized (
     select id from domains
@@ -18,7 +19,8 @@ with found as materialized (
 )
 select d.id, d.domain, d.token, d.challenge, d.expect::text, d.contact, d.state, d.since, d.verified_at, d.checked_at, d.checks,
        d.next_check_at, d.slot, d.verdict, d.conclusion, d.records::text, d.name_servers, d.unsure, d.mismatch_since, d.mismatch_at,
-       d.mismatch_s, d.noticed, d.noticed_at, d.warned_at, d.asked_by is not null as under_way,
+       d.mismatch_s, d.noticed, d.noticed_at, d.warned_at,
+       d.asked_by is not null or mine.id is null and coalesce(d.asked_at <= now() - $5::float8 * interval '1 second', true) as under_way,
        date_part('epoch', now() - d.asked_at) as asked_s, mine.id is not null as taken, now() as now
 from found join domains as d using (id) left join mine using (id);
 

@@ -33,9 +33,11 @@ class Authorities:
         if spot.host and not self._is_allowed(spot.address):
             return failed("blocked")
         place = Server(spot.address, self._settings.authority_port)
+        silent_before = errand.silences[spot.address]
         if tries is None:
-            tries = max(1, self._settings.tries - errand.silences[spot.address])
-        reply = await self._exchange.ask(place, Question(name, rdtype), errand.budget, tries=tries)
+            tries = max(1, self._settings.tries - silent_before)
+        question = Question(name, rdtype)
+        reply = await self._exchange.ask(place, question, errand.budget, tries=tries, silent_before=silent_before)
         if isinstance(reply, Answer) and reply.reason in SILENT:
             errand.silences[spot.address] += tries
         else:

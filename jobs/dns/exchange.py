@@ -14,6 +14,7 @@ import dns.rcode
 from jobs.dns.answer import Answer, failed
 from jobs.dns.budget import Budget
 from jobs.dns.datagram import Misfits, NoRoute, over_tcp, over_udp
+from jobs.dns.kept import Kept
 from jobs.dns.pace import Pace
 from jobs.dns.question import Fit, Question, packed
 from jobs.dns.settings import DnsSettings, Server
@@ -24,7 +25,10 @@ Reply = dns.message.Message | Answer
 SILENT = frozenset({"timeout", "malformed"})
 """Reasons to ask a server again at once.  One that said SERVFAIL or REFUSED has spoken, and caches it (RFC 2308, 7)."""
 
-CASELESS_KEPT = 4096
+CASELESS_KEPT = PLAIN_KEPT = 4096
+PLAIN_S = 3600.0
+"""Who answers only without EDNS is asked without it for so long, and need not be waited for each time."""
+
 DECODED_KEPT, KEPT_SIZE_MAX = 1024, 2048
 
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
@@ -39,11 +43,16 @@ class Exchange:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._caseless: set[Server] = set()
+        self._plain: Kept[bool] = Kept(PLAIN_KEPT, PLAIN_S)
 
-    async def ask(self, place: Server, question: Question, budget: Budget, *, tries: int) -> Reply:
+    async def ask(
+        self, place: Server, question: Question, budget: Budget, *, tries: int, silent_before: int = 0
+    ) -> Reply:
         """What `place` says.  Whatever the network or the server does wrong is an error: timeout, malformed,
-        unreachable, no_route, truncated, or budget where the check may ask no more."""
-        payload: int | None = self._settings.edns_payload
+        unreachable, no_route, truncated, or budget where the check may ask no more.  `silent_before`: so often in a row
+        it has said nothing to this check."""
+        with_edns = silent_before < _TRIES_WITH_EDNS and not self._plain.get(str(place))
+        payload = self._settings.edns_payload if with_edns else None
         silences: list[Answer] = []
         while True:
             reply = await self._try(place, question, payload, budget)
@@ -53,10 +62,12 @@ class Exchange:
                 silences.append(reply)
                 if reply.reason not in SILENT or len(silences) >= tries:
                     return reply
-                payload = payload if len(silences) < _TRIES_WITH_EDNS else None
+                payload = payload if silent_before + len(silences) < _TRIES_WITH_EDNS else None
             elif payload is not None and reply.rcode() in _NO_EDNS:
                 payload = None
             else:
+                if payload is None and (silences or silent_before):
+                    self._plain.put(str(place), True, PLAIN_S)
                 return reply
 
     async def _try(self, place: Server, question: Question, payload: int | None, budget: Budget) -> Reply:

@@ -42,7 +42,7 @@ def read(reply: dns.message.Message, name: str, rdtype: str, zone: str) -> Answe
 def _denied(reply: dns.message.Message, name: str, zone: str, chain: tuple[str, ...], ttls: tuple[int, ...]) -> Answer:
     """There is no such record, as far as the reply tells.  Nothing at all under NOERROR is a NODATA (RFC 2308, section
     2.2, type 3), unless it points below the zone, or answers what nobody asked."""
-    if denies_elsewhere(reply, name, zone):
+    if _denies_elsewhere(reply, name, zone):
         dangling = Answer(outcome="nodata", chain=chain, ttl_s=min(ttls, default=None), dangling=True)
         return dangling if chain else failed("lame")
     negative_ttl_s = _negative_ttl_s(reply, name, zone)
@@ -58,7 +58,7 @@ def _denied(reply: dns.message.Message, name: str, zone: str, chain: tuple[str, 
     return failed("malformed") if reply.answer else Answer(outcome="nodata")
 
 
-def denies_elsewhere(reply: dns.message.Message, name: str, zone: str) -> bool:
+def _denies_elsewhere(reply: dns.message.Message, name: str, zone: str) -> bool:
     """Whether a reply without the record is one in the name of other zones only: above `zone`, as a server has it that
     answers for the root or a whole top-level domain where it has lost the zone, or to the side.  It says nothing about
     `zone`, and resolvers refuse it likewise."""

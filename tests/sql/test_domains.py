@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from tests.sql.domains import SAID, one_row, register, said, turn
-from tests.sql.rows import Pool
+from tests.sql.domains import SAID, TURN, one_row, register, said, turn
+from tests.sql.rows import Pool, waits_for_lock
 
 pytestmark = pytest.mark.req("BJ-20")
 
@@ -118,6 +119,24 @@ async def test_there_is_one_check_at_a_time_and_one_in_ten_seconds(pool: Pool) -
     assert (await turn(pool, job=2))["taken"]
     await pool.execute("update domains set asked_at = now() - interval '151 s'")
     assert (await turn(pool, job=3))["taken"]  # job 2 is lost
+
+
+@pytest.mark.parametrize("asked_at", [None, "2020-01-01"])
+async def test_of_two_that_begin_in_the_same_moment_one_waits_for_the_other(pool: Pool, asked_at: str | None) -> None:
+    """What the second sees of the row is from before the first one's turn: no old answer is given for a new one."""
+    await register(pool)
+    await pool.execute("update domains set asked_at = $1::text::timestamptz", asked_at)
+    async with pool.acquire() as first:
+        transaction = first.transaction()
+        await transaction.start()
+        begun = await first.fetchrow(TURN, "acme", "example.com", None, 1, 10.0, 150.0)
+        assert begun is not None
+        assert begun["taken"]
+        second = asyncio.create_task(turn(pool, job=2))
+        await waits_for_lock(pool, "update domains as d set asked_at")
+        await transaction.commit()
+    row = await second
+    assert (row["taken"], row["under_way"]) == (False, True)
 
 
 async def test_a_domain_is_found_by_its_organisation_only(pool: Pool) -> None:

@@ -43,6 +43,8 @@ time_column = "happened_at"
 used_column = "bytes"
 events = "app.usage_events"
 event_columns = { cycle_id = "id", account_id = "account_id", threshold = "@threshold", used = "@used", allowed = "=1" }
+email_column = "email"
+email_from = "usage@shop.example"
 [jobs.usage_by_day]
 verb = "threshold"
 cycles = "app.usage_cycles"
@@ -116,7 +118,22 @@ async def test_a_page_of_periods_costs_their_usage(filled: asyncpg.Connection) -
     plan = await explained(filled, str(text), parameters.values)
     assert not plan.scanned("bandwidth")
     assert not plan.scanned("billing_cycles")
+    assert not plan.scanned("usage_events"), "whether a higher threshold was told of"
     assert {"billing_cycles_ends", "bandwidth_account"} <= plan.indexes
+
+
+async def test_what_stands_is_read_by_its_key(filled: asyncpg.Connection) -> None:
+    wanted = await work(filled, "daily")
+    sums = sums_of(wanted)
+    asked: list[Page] = []
+
+    def noted(page: Page) -> Sql:
+        asked.append(page)
+        return sums.touched(NOW - timedelta(days=400))(page)
+
+    text = noted(Pages(wanted, sums.into, more=sums.stands).page(100))
+    plan = await explained(filled, str(text), asked[0].parameters.values)
+    assert plan.indexes == {"bandwidth_daily_pkey"}
 
 
 async def test_days_of_a_period_are_found_by_its_owner_and_not_one_by_one(filled: asyncpg.Connection) -> None:

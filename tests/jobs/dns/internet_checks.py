@@ -42,10 +42,10 @@ class Checks:
     def now(self) -> datetime:
         return BEGAN + timedelta(seconds=self.internet.clock.now())
 
-    async def look(self, *expect: Expectation, visible: bool = True) -> Look:
+    async def look(self, *expect: Expectation, visible: bool = True, careful: bool = True) -> Look:
         resolver = Resolver(self.internet.settings(**self.settings))
         wanted = [one.at(self.zone.origin) for one in expect or (TOKEN,)]
-        return await look(resolver, self.zone.origin, wanted, lambda: self.now, visible=visible)
+        return await look(resolver, self.zone.origin, wanted, lambda: self.now, visible=visible, careful=careful)
 
     async def see(self, *expect: Expectation, visible: bool = True) -> Conclusion:
         """The conclusion about one record."""

@@ -21,6 +21,7 @@ Fault = Literal[
     "formerr_edns",  # FORMERR to whatever has EDNS, right answers to what has not
     "silent",  # no reply at all
     "silent_udp",  # only TCP is answered
+    "silent_to_edns",  # as behind a firewall that drops what it does not know
     "slow",  # the right answer, `Server.delay_s` later
     "wrong_id", "wrong_question", "garbage",  # replies that fit no question
     "forged_first",  # a reply with a wrong id and a wrong record, then the true one
@@ -34,6 +35,7 @@ Fault = Literal[
     "nxdomain_without_soa",
     "cname_to_itself", "cname_circle", "cname_endless",  # but who asks for the CNAME itself gets the right one
     "case_lowered",  # the question comes back in lower case
+    "case_lowered_tcp_shut",  # and TCP closes without a word
     "no_question",  # the question does not come back
     "answer_and_nxdomain",  # contradicts itself
     "extra_records",  # records of somebody else's names beside the right ones
@@ -144,6 +146,8 @@ def broken(
             return None
         case "silent_udp":
             return good if transport == "tcp" else None
+        case "silent_to_edns":
+            return None if query.edns >= 0 else good
         case "wrong_id":
             good.id ^= 1
             return good
@@ -191,7 +195,9 @@ def broken(
             empty.flags |= dns.flags.AA
             empty.answer = [dns.rrset.from_text(question.name, 60, "IN", "CNAME", _next(question.name, fault, origin))]
             return empty
-        case "case_lowered":
+        case "case_lowered_tcp_shut" if transport == "tcp":
+            return None
+        case "case_lowered" | "case_lowered_tcp_shut":
             lower = dns.name.from_text(question.name.to_text().lower())
             good.question = dns.message.make_query(lower, question.rdtype).question
             return good

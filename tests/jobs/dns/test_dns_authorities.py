@@ -68,7 +68,9 @@ async def test_a_server_that_does_not_answer_is_asked_three_times(internet: Inte
     assert [server.asked[NAME, "TXT", "udp"] for server in shop.servers] == [3] * len(faults)
 
 
-@pytest.mark.parametrize("fault", ["formerr_edns", "truncated", "case_lowered", "forged_first", "extra_records"])
+@pytest.mark.parametrize(
+    "fault", ["formerr_edns", "truncated", "case_lowered", "case_lowered_tcp_shut", "forged_first", "extra_records"]
+)
 async def test_an_odd_server_is_understood(internet: Internet, here: Here, fault: Fault) -> None:
     bad, good, _ = await sight_one(internet, here, fault)
     assert (bad.values, good.values) == (("token=1",), ("token=1",))
@@ -81,6 +83,22 @@ async def test_a_server_that_denies_is_believed(internet: Internet, here: Here, 
     shop.at(1).add(f"{NAME} A 192.0.2.1")
     first, second = (await here().sight(NAME, rdtype, visible=False)).authorities.values()
     assert (first.outcome, second.outcome, second.ttl_s) == ("answer", "nodata", 77)
+
+
+async def test_a_server_that_wants_no_edns_and_does_not_say_so_is_asked_without_it(
+    internet: Internet, here: Here
+) -> None:
+    """It is found out once, however the questions of a check share its patience, and kept from then on."""
+    shop = await internet.zone("shop.test", servers=2)
+    shop.add(f"{NAME} TXT token=1")
+    shop.fault("silent_to_edns")
+    resolver = here(timeout=0.3)
+    said = (await resolver.sight(NAME, "TXT", visible=False)).authorities
+    assert {answer.values for answer in said.values()} == {("token=1",)}
+    for server in shop.servers:
+        server.forget()
+    await resolver.sight(NAME, "TXT", visible=False)
+    assert {asked.query.edns for server in shop.servers for asked in server.log if asked.by == "us"} == {-1}
 
 
 async def test_a_closed_port_is_noticed_at_once(internet: Internet, here: Here) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -316,3 +317,21 @@ async def test_a_domain_whose_records_follow_its_move_later_is_challenged_all_th
     assert new != token
     publish(moved, new)
     assert (await challenging.check("shop.test"))["state"] == "verified"
+
+
+async def test_a_registry_of_which_one_server_is_behind_moves_no_verified_domain(
+    registry: Registry, internet: Internet, shop: Zone
+) -> None:
+    """It leads to where the domain was before, and those servers have never heard of the token."""
+    old = await internet.zone("before.example")
+    await internet.zone("shop.test", on=old.servers)
+    tld = internet.zones["test"]
+    tld.servers[1].zones["test"] = copy.deepcopy(tld.at(0))
+    internet.delegate("shop.test", {server.host: [server.address] for server in shop.servers})
+    tld.at(1).set("shop.test", "NS", *(f"{server.host}." for server in old.servers))
+    token = await registry.register("shop.test")
+    publish(shop, token)
+    while (await registry.check("shop.test"))["state"] != "verified":
+        pass
+    for _ in range(8):
+        assert (await registry.check("shop.test"))["state"] == "verified"

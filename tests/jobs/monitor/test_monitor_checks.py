@@ -99,16 +99,47 @@ async def test_a_page_that_is_silent_has_failed_when_its_time_is_over() -> None:
     assert "waits for response" in found.reason
 
 
-async def test_a_page_that_trickles_is_not_waited_for_longer_than_its_time() -> None:
-    async def trickles(_request: Any, writer: asyncio.StreamWriter) -> None:
+def trickles(first: bytes, rest: bytes) -> Answer:
+    """Never silent, and never at an end."""
+
+    async def answer(_request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(first)
         while True:
-            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            writer.write(rest)
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with Server(trickles) as server:
-        found = await look(server.url(), patience=HASTY)
-    assert (found.outcome, found.code) == ("failed", "timeout")
+    return answer
+
+
+@pytest.mark.req("JD-04")
+@pytest.mark.parametrize(
+    ("scheme", "first", "rest"),
+    [
+        ("http", b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\n", b"x"),
+        ("http", b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"."),
+        ("smtp", b"220-", b"."),
+    ],
+    ids=["what comes before an answer", "headers", "a body", "a greeting"],
+)
+async def test_what_trickles_is_not_waited_for_longer_than_its_time(scheme: str, first: bytes, rest: bytes) -> None:
+    wanted: dict[str, Any] = {"contains": "all is well"} if scheme == "http" else {}
+    async with Wire(trickles(first, rest)) as server:
+        found = await look(f"{scheme}://127.0.0.1:{server.port}", patience=HASTY, **wanted)
+    assert (found.outcome, found.code) == ("failed", "timeout"), found.reason
+
+
+async def test_a_body_without_an_end_is_read_no_further_than_its_words_may_stand() -> None:
+    async def endless(_request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"." * 65_536)
+            await writer.drain()
+
+    async with Server(endless) as server:
+        found = await look(server.url(), contains="all is well")
+    assert (found.outcome, found.code) == ("failed", "not_contained"), found.reason
 
 
 @pytest.mark.req("JD-04")
@@ -378,6 +409,19 @@ async def test_what_is_not_public_is_not_looked_at_unless_it_is_excepted(silent:
     found = await look(target.format(port=silent.port), allow=())
     assert (found.outcome, found.code) == ("failed", "blocked")
     assert silent.connections == 0
+
+
+@pytest.mark.req("JD-04")
+async def test_a_name_is_looked_up_once_and_one_bad_address_among_good_ones_is_enough(silent: Server) -> None:
+    asked: list[str] = []
+
+    async def changes_its_mind(host: str) -> list[str]:
+        asked.append(host)
+        return ["8.8.8.8", "127.0.0.1"] if len(asked) == 1 else ["127.0.0.1"]
+
+    found = await look(f"tcp://shop.example:{silent.port}", allow=(), lookup=changes_its_mind)
+    assert (found.outcome, found.code, silent.connections) == ("failed", "blocked", 0)
+    assert asked == ["shop.example"]
 
 
 @pytest.mark.parametrize(
