@@ -62,7 +62,7 @@ _FOUND = {
     "letters": "select id, forward is null, over_at is null from town.letters order by id",
     "forwards": "select l.id, f.sender, f.raw from email_forwards f left join town.letters l on l.forward = f.id "
     "order by l.id, f.id",
-    "parcels": "select id, member_id, state, location from club.parcels order by id",
+    "parcels": "select id, member_id, state, location is null from club.parcels order by id",
     "partings": "select member_id, completed_at is null, rows_deleted from club.partings",
     "asked for": "select kind, coalesce(args ->> 'to', args ->> 'domain'), args ->> 'subject', count(*) from jobs "
     "where kind in ('email', 'domain_check', 'email_forward') group by 1, 2, 3 order by 1, 2, 3",
@@ -139,7 +139,7 @@ class Village:
             **found,
             **{name: rows for name, rows in people.items() if name not in ("club.parcels", "club.partings")},
             "archived": sorted(await self._archived()),
-            "exported": [self._members(path) for path in sorted(self.storage.glob("exports/**/*.zip"))],
+            "exported": await self._exported(),
         }
 
     async def _archived(self) -> set[int]:
@@ -153,7 +153,10 @@ class Village:
                     found.update(int(json.loads(line)["id"]) for line in some)
         return found
 
-    def _members(self, path: Path) -> list[str]:
-        bundle = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-        assert bundle.testzip() is None
-        return [path.name, *sorted(bundle.namelist())]
+    async def _exported(self) -> list[list[str]]:
+        """What is in the file of each request; there are no others."""
+        places = [row[0] for row in await self.pool.fetch("select location from club.parcels order by id")]
+        assert {str(path.relative_to(self.storage)) for path in self.storage.glob("exports/**/*.zip")} == set(places)
+        bundles = [zipfile.ZipFile(io.BytesIO((self.storage / place).read_bytes())) for place in places]
+        assert [bundle.testzip() for bundle in bundles] == [None] * len(bundles)
+        return [sorted(bundle.namelist()) for bundle in bundles]

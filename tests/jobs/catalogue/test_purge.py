@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from jobs.catalogue import kinds, pages
 from jobs.model import Done
 from jobs.testing import Queue
 from tests.jobs.catalogue.house import VISITS, killed_everywhere, rehearsed, visit, whole, zoo
@@ -205,3 +206,37 @@ async def test_of_two_runs_one_waits_for_the_other() -> None:
         await other.close()
         assert [one.outcome for one in await queue.drain_all()] == ["done"]
         assert await left(queue) == 0
+
+
+async def test_no_lock_is_waited_for_longer_than_the_job_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "TRIES", 2)
+    async with zoo(VISITS + 'lock_timeout = "50ms"\n') as queue:
+        await visit(queue, 31, 5)
+        other = await asyncpg.connect(queue.dsn)
+        held = other.transaction()
+        await held.start()
+        await other.execute("lock table zoo.visits in share mode")
+        await queue.enqueue("old_visits")
+        ran = (await queue.drain()).one()
+        await held.rollback()
+        await other.close()
+        assert (ran.outcome, ran.code) == ("retry", "locked")
+        assert ran.reason == "zoo.visits: a batch was refused 2 times: canceling statement due to lock timeout"
+        assert await left(queue) == 5
+
+
+async def test_a_table_that_goes_when_a_run_has_begun_parks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = kinds.look
+
+    async def and_then_it_goes(conn: Any, settings: Any) -> kinds.Look:
+        found = await seen(conn, settings)
+        await conn.execute("drop table zoo.visits cascade")
+        return found
+
+    async with zoo() as queue:
+        await visit(queue, 31, 5)
+        monkeypatch.setattr(kinds, "look", and_then_it_goes)
+        await queue.enqueue("old_visits")
+        ran = (await queue.drain()).one()
+        assert (ran.outcome, ran.code) == ("snooze", "parked")
+        assert 'relation "zoo.visits" does not exist' in str(ran.reason)

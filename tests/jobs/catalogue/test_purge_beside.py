@@ -241,6 +241,19 @@ async def test_nobody_loses_what_he_was_not_warned_of_a_day_before() -> None:
 
 
 @pytest.mark.req("BJ-04")
+async def test_who_has_no_address_is_not_told_and_what_he_had_goes_all_the_same() -> None:
+    async with zoo(NOTES + OWNED + WARNED, SCHEMA) as queue:
+        await queue.pool.execute("update zoo.keepers set email = nullif($1, name)", "short")
+        await queue.pool.execute("update zoo.keepers set email = '' where name = 'usual'")
+        for keeper in ("usual", "short"):
+            await notes(queue, keeper, 40, 2)
+        assert await ran(queue) == {"deleted": 0, "warned": 4}
+        assert [job for job in await queue.jobs() if job.kind == "email"] == []
+        await queue.clock.advance("1d1s")
+        assert await ran(queue) == {"deleted": 4, "warned": 0}
+
+
+@pytest.mark.req("BJ-04")
 async def test_a_warning_is_sent_once_wherever_its_run_is_killed() -> None:
     async with zoo(NOTES + OWNED + WARNED, SCHEMA) as queue:
 

@@ -187,6 +187,23 @@ async def test_of_two_rows_with_a_name_the_first_has_it_and_what_others_register
 
 
 @pytest.mark.req("BJ-20")
+async def test_a_row_is_told_of_its_own_organisations_domain_and_goes_with_its_owner_to_another() -> None:
+    async with zoo(SITES, SCHEMA) as queue:
+        for keeper in (1, 2):
+            await sites(queue, 1, keeper=keeper)
+        await ran(queue)
+        await queue.pool.execute("update domains set state = 'verified' where org_id = 'north'")
+        await ran(queue)
+        told = "select dns from zoo.sites order by keeper"
+        assert [row[0] for row in await queue.pool.fetch(told)] == ["verified", "pending"]
+        await queue.pool.execute("update zoo.keepers set house = 'east' where id = 1")
+        said = await ran(queue)
+        assert (said["removed"], said["registered"]) == (1, 1)
+        assert [row[0] for row in await registered(queue)] == ["east", "south"]
+        assert [row[0] for row in await queue.pool.fetch(told)] == ["pending", "pending"], "east has shown nothing yet"
+
+
+@pytest.mark.req("BJ-20")
 @pytest.mark.req("BJ-27")
 async def test_killed_anywhere_it_comes_to_the_same() -> None:
     async with zoo(SITES, SCHEMA) as queue:
