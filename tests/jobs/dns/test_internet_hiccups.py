@@ -17,8 +17,8 @@ from tests.jobs.dns.internet_faults import DENIALS, Fault
 pytestmark = pytest.mark.req("BJ-20")
 
 OFTEN = 4
-"""Which server is asked first is drawn by lot; half of the draws go wrong where the code does.  Fifteen of sixteen runs find
-it then, and the suite has no time for more."""
+"""Which server is asked first is drawn by lot; half of the draws go wrong where the code does.  Fifteen of sixteen
+runs find it then, and the suite has no time for more."""
 
 
 @pytest.fixture
