@@ -21,7 +21,7 @@ from jobs.archive.reading import check
 from jobs.archive.restore import Unfit, columns_for, restore
 from jobs.archive.table import NoTable, Table, named
 from jobs.secrets import Secrets
-from jobs.storage.faults import NotThere, StorageError
+from jobs.storage.faults import Changed, NotThere, StorageError
 from jobs.storage.storage import Storage
 
 LISTED = ("file", "table", "rows", "size_bytes", "written_at", "run")
@@ -58,7 +58,7 @@ def list_(under: str, config_file: Path | None, as_json: bool) -> None:
 @json_option
 def verify(under: str, config_file: Path | None, as_json: bool) -> int:
     """Reads every file under PATH (all of them), or the one that PATH is, and compares its hashes and its number of
-    rows. Exit code 1 if one is not what its manifest says, or if there is nothing under PATH."""
+    rows. Exit code 1 if one is not what its manifest says or cannot be read, or if there is nothing under PATH."""
     storage = _storage(load(config_file))
     with _told():
         verdicts = asyncio.run(_verdicts(storage, under))
@@ -69,9 +69,10 @@ def verify(under: str, config_file: Path | None, as_json: bool) -> int:
             click.echo(
                 f"{verdict['verdict']:10}  {verdict['file']}" + (f"  {verdict['why']}" if verdict["why"] else "")
             )
-    damaged = sum(verdict["verdict"] == "damaged" for verdict in verdicts)
-    note(f"{len(verdicts)} files, {sum(v['rows'] for v in verdicts)} rows, {damaged} damaged")
-    return FAILED if damaged else OK
+    damaged, unread = (sum(each["verdict"] == verdict for each in verdicts) for verdict in ("damaged", "unread"))
+    counted = f"{len(verdicts)} files, {sum(v['rows'] for v in verdicts)} rows, {damaged} damaged"
+    note(counted + (f", {unread} could not be read now" if unread else ""))
+    return FAILED if damaged or unread else OK
 
 
 @archive.command("restore", short_help="Put a file's rows back into a table.")
@@ -126,12 +127,18 @@ async def _verdict(storage: Storage, manifest: Manifest | StorageError | None) -
         case None:
             return {"verdict": "incomplete", "rows": 0, "why": NO_MANIFEST}
         case StorageError():
-            return {"verdict": "damaged", "rows": 0, "why": str(manifest)}
+            return _bad(manifest)
     try:
         await check(storage, manifest)
     except StorageError as error:
-        return {"verdict": "damaged", "rows": 0, "why": str(error)}
+        return _bad(error)
     return {"verdict": "whole", "rows": manifest.rows, "why": ""}
+
+
+def _bad(error: StorageError) -> dict[str, Any]:
+    """A store that does not answer says nothing of the file."""
+    verdict = "damaged" if isinstance(error, Changed | NotThere) else "unread"
+    return {"verdict": verdict, "rows": 0, "why": str(error)}
 
 
 async def _manifests(storage: Storage, under: str) -> AsyncGenerator[tuple[str, Manifest | StorageError | None], None]:

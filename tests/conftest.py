@@ -44,6 +44,7 @@ settings.register_profile(
 )
 settings.load_profile("jobsd")
 
+known_types.remember()
 
 gc.disable()  # until the tests are collected: there is nothing to find among five thousand of them
 

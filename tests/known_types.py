@@ -27,6 +27,21 @@ async def learn(conn: asyncpg.Connection) -> None:
     arrays[:] = map(dict, described)
 
 
+def remember() -> None:
+    """Every connection that this process makes from now on asks for PostgreSQL's own types only once."""
+    asked = _Connection._introspect_types
+
+    async def introspect(self: asyncpg.Connection, typeoids: Iterable[int], within_s: float | None) -> tuple[Any, Any]:
+        wanted = frozenset(typeoids)
+        if max(wanted) >= _BUILT_IN:
+            return await asked(self, wanted, within_s)  # type: ignore[no-any-return]
+        if wanted not in _answers:
+            _answers[wanted], _ = await asked(self, wanted, within_s)
+        return _answers[wanted], _NOT_ASKED
+
+    _Connection._introspect_types = introspect
+
+
 def believe(types: Types) -> None:
     """Every connection that this process makes from now on need not ask for these."""
     known = {described["oid"]: described for described in types}

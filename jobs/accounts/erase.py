@@ -32,6 +32,9 @@ MOST, SAMPLE, COUNT_MAX = 1_000, 5, 1_000_000
 PASSES = 3
 """Rows that come while an account is erased are looked for so often."""
 
+LOCKED = 3
+"""When the last so many failures were locks, these are nobody's own: a table is being altered, and the run ends."""
+
 UNFIT = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError)
 """What one account's rows may be refused for; the others' need not be."""
 
@@ -119,6 +122,8 @@ class Erasing:
                 return True
         self._work.ctx.log.warning("account_not_erased", error=refused.reason)
         self._failed.append(refused)
+        if {one.code for one in self._failed[-LOCKED:]} == {"locked"} and len(self._failed) >= LOCKED:
+            raise refused
         return False
 
     async def _erase(self, account: Account) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, TypeGuard
 
+import asyncpg
 import msgspec
 
 import sql
@@ -18,6 +19,7 @@ from jobs.accounts.settings import ExportSettings, place
 from jobs.archive.table import lossless
 from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsTable
+from jobs.catalogue.pages import REFUSED
 from jobs.catalogue.skeleton import ROW, Parameters, Sql, alias, joined, of
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.model import Retry
@@ -31,6 +33,10 @@ _SQL = sql.load("accounts.sql")
 FOLDER = "exports"
 ROWS, FIRST_ROWS, PAGE_BYTES = 500, 10, 4 << 20
 """So many are in memory at once, fewer where they are large, and few at first: nobody knows how large they are."""
+
+UNFIT = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.InternalServerError, *REFUSED)
+"""What the rows of one account may be refused for (a value too large to be printed, a table that is locked): those of
+others need not be, and have their turn."""
 
 EXPIRED_AT_ONCE = 100
 STRAY_S = 86400.0
@@ -99,11 +105,19 @@ class Exporting:
         expired = await self._expire()
         exported, refused, rows = 0, 0, 0
         seen: list[str] = []
+        failed: list[str] = []
         while (request := await self._wanted(seen)) is not None and not self._enough(exported):
             seen.append(request.id)
-            count = await self._export(request)
+            try:
+                count = await self._export(request)
+            except UNFIT as error:
+                failed.append(str(error))
+                self._work.ctx.log.warning("account_not_exported", request=request.id, error=str(error))
+                continue
             exported, refused = (exported, refused + 1) if count is None else (exported + 1, refused)
             rows += count or 0
+        if failed:
+            raise Retry(f"{len(failed)} exports could not be made: {failed[0]}", code="not_exported")
         return {"exported": exported, "rows": rows, "refused": refused, "expired": expired}
 
     def _enough(self, exported: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from jobs.archive.table import Table
-from jobs.storage.faults import StorageError
+from jobs.storage.faults import Changed
 from jobs.storage.storage import Storage
 
 FORMAT: Literal["jobsd-archive-1"] = "jobsd-archive-1"
@@ -53,14 +53,14 @@ def manifest_path(file: str) -> str:
 
 
 async def read_manifest(storage: Storage, path: str) -> Manifest:
-    """NotThere, StorageError."""
+    """NotThere, Changed: it is damaged, or none."""
     content = await storage.get(path, most=LARGEST)
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
-        raise StorageError(f"{path} is no manifest of this version", storage.where, str(error)) from None
+        raise Changed(f"{path} is no manifest of this version", storage.where, str(error)) from None
     if manifest_path(manifest.file) != path:  # else the file beside it would be taken for whole when that one is
-        raise StorageError(f"{path} is of another file", storage.where, f"{manifest.file}; it was moved or copied")
+        raise Changed(f"{path} is of another file", storage.where, f"{manifest.file}; it was moved or copied")
     return manifest
 
 

@@ -210,19 +210,19 @@ class Check:
 
     async def _zone_above(self, name: str) -> Zone | Lost:
         """The domain's zone for what is below it, unless a deeper one is known by now: where a record's name ends that
-        zone, its servers say so when they are asked for the record.  Any other name's zone is looked for."""
+        zone, its servers say so when they are asked for the record.  A thorough check asks them for each record, since
+        not all of them may say so.  Any other name's zone is looked for."""
         domain = self._errand.domain
         if name == domain or not within(name, domain):
             return await self._zone_of(name)
         first = await self._zone_above(domain)
-        at = name
+        at = domain if self._errand.thorough else name
         while at not in self._surveyed and at != domain:
             at = parent(at)
         return self._surveyed.get(at, first)
 
     async def _zone_of(self, name: str) -> Zone | Lost:
         """The zone of `name` with all its servers; a look-up of a server's address never comes here."""
-
         return await self._found.get(name, partial(self._find, name))
 
     async def _zone_below(self, zone: Zone, name: str) -> Zone | Lost:

@@ -36,7 +36,9 @@ class About:
 
     @property
     def is_back(self) -> bool:
-        return self.notice == "verified" and self.state_before != "pending"
+        """It was verified before; one that had expired, or is pending, may never have been."""
+        memory = self.step.memory
+        return self.notice == "verified" and memory.verified_at is not None and memory.verified_at < memory.since
 
 
 def event(about: About, policy: DomainPolicy) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Recursives:
     """The servers of `settings`, or the system's where it names none."""
 
     def __init__(self, settings: DnsSettings, exchange: Exchange) -> None:
-        self.servers = tuple(server(text) for text in settings.resolvers) or system_servers()
+        named = tuple(server(text) for text in settings.resolvers) or system_servers()
+        self.servers = tuple(dict.fromkeys(named))  # one that is named twice has one vote
         self.quorum = min(settings.quorum, len(self.servers))
         self._validating = frozenset(str(server(text)) for text in settings.validating)
         self._tries = settings.tries

@@ -41,13 +41,21 @@ def note(ctx: Context, what: str, extra: Any = None) -> None:
     os.write(_JOURNAL, json.dumps({**line, "worker": os.getpid()}).encode() + b"\n")
 
 
+async def there(path: str) -> None:
+    """A file of this name."""
+    while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240  another process makes it; a look takes a microsecond
+        await asyncio.sleep(0.02)
+
+
 @job("note", timeout="1h")
 async def noting(args: dict[str, Any], ctx: Context) -> dict[str, int]:
-    """Takes `seconds`; blocks the whole loop for `block` seconds first."""
+    """Takes `seconds`, or until there is a file `until`; blocks the whole loop for `block` seconds first."""
     note(ctx, "start", {"attempt": ctx.job.attempt})
     try:
         if "block" in args:
             sleep(args["block"])  # noqa: ASYNC251  that is the point
+        if "until" in args:
+            await there(args["until"])
         if "seconds" in args:
             await asyncio.sleep(args["seconds"])
     except asyncio.CancelledError:
@@ -74,12 +82,16 @@ async def delivering(args: dict[str, Any], ctx: Context) -> None:
 
 @job("stubborn", timeout="1h")
 async def stubborn(args: dict[str, Any], ctx: Context) -> None:
-    """Goes on for `seconds` whatever it is told."""
+    """Goes on for `seconds`, or until there is a file `until`, whatever it is told."""
     note(ctx, "start")
-    ends_at = monotonic() + args["seconds"]
-    while monotonic() < ends_at:
+    ends_at = monotonic() + args.get("seconds", 3600.0)
+    while (left_s := ends_at - monotonic()) > 0:
         try:
-            await asyncio.sleep(ends_at - monotonic())
+            async with asyncio.timeout(left_s):
+                await there(args.get("until", ""))
+            break
+        except TimeoutError:
+            break
         except asyncio.CancelledError:
             note(ctx, "swallowed")
     note(ctx, "end")

@@ -13,6 +13,7 @@ import pytest
 from jobs.archive.part import Part, Receipt
 from jobs.archive.table import line, lossless, named
 from jobs.secrets import Secrets
+from jobs.storage.faults import StorageError
 from jobs.storage.settings import StorageSettings
 from jobs.storage.storage import Storage
 from tests.life.cli_terminal import Terminal, opened
@@ -146,3 +147,56 @@ async def test_a_manifest_vouches_for_the_file_beside_it_and_no_other(
     (tmp_path / "kept" / copied.replace(".jsonl.zst", ".manifest.json")).write_bytes(manifest)
     said = await terminal(*BASE, "verify", "--json")
     assert {row["file"]: row["verdict"] for row in said.json} == {receipt.path: "whole", copied: "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("add by_whom text not null", 'null value in column "by_whom"'),
+        ("add check (id < 20)", "this must hold: Odd log id check"),
+        ("add column said2 text, add foreign key (id) references app.others", "violates foreign key constraint"),
+    ],
+)
+async def test_a_table_that_refuses_a_row_takes_none(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection, change: str, said: str
+) -> None:
+    receipt = await archived(conn, storage)
+    await conn.execute('delete from app."Odd log"; create table app.others (id int primary key)')
+    await conn.execute(f'alter table app."Odd log" {change}')
+    refused = await terminal(*BASE, "restore", receipt.path, "--yes")
+    assert refused.code == 2
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+    assert await conn.fetchval('select count(*) from app."Odd log"') == 0
+
+
+async def test_a_manifest_that_is_missing_is_named(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection
+) -> None:
+    receipt = await archived(conn, storage)
+    manifest = receipt.path.replace(".jsonl.zst", ".manifest.json")
+    await storage.delete([manifest])
+    for verb in ("verify", "restore"):
+        said = await terminal(*BASE, verb, receipt.path, *(["--yes"] if verb == "restore" else []))
+        assert said.code == 1, "nobody can say whether it is whole"
+        assert manifest in said.err + said.out
+
+
+async def test_a_store_that_fails_makes_no_archive_damaged(
+    terminal: Terminal, storage: Storage, conn: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in "ab":
+        await archived(conn, storage, run)
+    read = Storage.read
+
+    async def failing(self: Storage, path: str) -> AsyncIterator[bytes]:
+        if path.endswith("-a-00001.jsonl.zst"):
+            raise StorageError("cannot read it", "here", "the store says: 500 Internal Server Error")
+        async for piece in read(self, path):
+            yield piece
+
+    monkeypatch.setattr(Storage, "read", failing)
+    said = await terminal(*BASE, "verify")
+    assert said.code == 1
+    assert [line.split()[0] for line in said.out.splitlines()] == ["unread", "whole"]
+    assert "2 files, 30 rows, 0 damaged, 1 could not be read now" in said.err

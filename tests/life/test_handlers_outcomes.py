@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 import asyncpg
 import pytest
 
 from tests.life.fleet import Fleet, ended, insert, until
 
 
-async def live(pool: asyncpg.Pool, job_id: int, attempt: int) -> asyncpg.Record:
-    """The row once its attempt is over and it waits again; wait_s from the end of the attempt to the next."""
+@dataclass(frozen=True)
+class Wait:
+    """For the next attempt: `most_s` from a moment before the end of the last one, `least_s` from one after it.  So
+    bounds of it hold however slow the machine is."""
+
+    most_s: float
+    least_s: float
+
+    def is_within(self, least_s: float, most_s: float) -> bool:
+        return self.most_s >= least_s and self.least_s <= most_s
+
+
+async def live(pool: asyncpg.Pool, job_id: int, attempt: int, since: datetime) -> Wait:
+    """Once its attempt is over and the row waits again; the attempt had not ended at `since`."""
 
     async def waiting() -> asyncpg.Record | None:
         return await pool.fetchrow(
-            """select jobs.*, extract(epoch from run_at - now())::float8 as wait_s from jobs
+            """select run_at - $3 as most, run_at - now() as least from jobs
                where id = $1 and state = 'ready' and attempt = $2 and fence > 0""",
             job_id,
             attempt,
+            since,
         )
 
     row: asyncpg.Record = await until(waiting, lambda: f"job {job_id} waits for another attempt")
-    return row
+    return Wait(row["most"].total_seconds(), row["least"].total_seconds())
 
 
-async def due(pool: asyncpg.Pool, job_id: int) -> None:
-    """As if its time had come."""
-    await pool.execute("update jobs set run_at = now() where id = $1", job_id)
+async def due(pool: asyncpg.Pool, job_id: int) -> datetime:
+    """As if its time had come, which is returned."""
+    now: datetime = await pool.fetchval("update jobs set run_at = now() where id = $1 returning run_at", job_id)
+    return now
 
 
 @pytest.mark.req("BJ-15")
 async def test_a_failing_row_climbs_its_ladder_and_then_is_dead(fleet: Fleet, pool: asyncpg.Pool) -> None:
     await fleet.start(DAEMON__POLL_INTERVAL="50ms")
+    since = await pool.fetchval("select now()")
     (job_id,) = await insert(pool, "say", 1, {"what": "boom"})
     for attempt, rung_s in enumerate((60, 300, 1800, 7200), 1):
-        row = await live(pool, job_id, attempt)
-        assert rung_s * 0.8 - 30 <= row["wait_s"] <= rung_s * 1.2
-        await due(pool, job_id)
+        assert (await live(pool, job_id, attempt, since)).is_within(rung_s * 0.8, rung_s * 1.2)
+        since = await due(pool, job_id)
     (row,) = await ended(pool, [job_id])
     assert (row["state"], row["attempt"], row["reason"]) == ("dead", 5, "boom")
     attempts = await pool.fetch(
@@ -50,6 +67,7 @@ async def test_a_failing_row_climbs_its_ladder_and_then_is_dead(fleet: Fleet, po
 
 async def test_each_outcome_does_to_the_row_what_it_says(fleet: Fleet, pool: asyncpg.Pool) -> None:
     await fleet.start()
+    since = await pool.fetchval("select now()")
     ids = {
         what: (await insert(pool, "say", 1, {"what": what}))[0]
         for what in ("dead", "cancelled", "snooze", "retry", "retry after")
@@ -57,19 +75,17 @@ async def test_each_outcome_does_to_the_row_what_it_says(fleet: Fleet, pool: asy
     dead, cancelled = await ended(pool, [ids["dead"], ids["cancelled"]])
     assert (dead["state"], dead["reason"], dead["attempt"]) == ("dead", "never", 1)
     assert (cancelled["state"], cancelled["reason"]) == ("cancelled", "nobody wants it")
-    snoozed = await live(pool, ids["snooze"], 0)
-    assert 3500 <= snoozed["wait_s"] <= 3600
-    retried = await live(pool, ids["retry"], 1)
-    assert 30 <= retried["wait_s"] <= 72
-    later = await live(pool, ids["retry after"], 1)
-    assert 570 <= later["wait_s"] <= 660, "not before the time that was asked for"
+    assert (await live(pool, ids["snooze"], 0, since)).is_within(3600, 3600)
+    assert (await live(pool, ids["retry"], 1, since)).is_within(48, 72)
+    later = await live(pool, ids["retry after"], 1, since)
+    assert later.is_within(600, 660), "not before the time that was asked for"
     assert await pool.fetchval("select count(*) from job_attempts where job_id = $1", ids["snooze"]) == 0
 
 
 async def test_max_attempts_of_the_row_beats_that_of_the_kind(fleet: Fleet, pool: asyncpg.Pool) -> None:
     await fleet.start()
     (job_id,) = await insert(pool, "say", 1, {"what": "boom"}, max_attempts=2)
-    await live(pool, job_id, 1)
+    await live(pool, job_id, 1, await pool.fetchval("select now()"))
     await due(pool, job_id)
     (row,) = await ended(pool, [job_id])
     assert (row["state"], row["attempt"]) == ("dead", 2)
@@ -95,10 +111,12 @@ async def test_a_handler_that_ignores_its_deadline_keeps_its_slot_and_nothing_el
     daemon = await fleet.start(
         config='[queues.default]\nconcurrency = 2\n[kinds.stubborn]\ntimeout = "100ms"\nattempts = 1\n'
     )
-    (stuck,) = await insert(pool, "stubborn", 1, {"seconds": 5.5})
+    sign = fleet.folder / "enough"
+    (stuck,) = await insert(pool, "stubborn", 1, {"until": str(sign)})
     beside = await insert(pool, "note", 50, {"seconds": 0.01})
     await ended(pool, beside)
     (row,) = await ended(pool, [stuck])
+    sign.touch()
     assert (row["state"], row["reason"]) == ("dead", "did not stop when its time was over")
     assert len(await daemon.said("slot_leaked")) == 1
     await fleet.noted("end", 51)
@@ -113,11 +131,11 @@ async def test_rows_past_their_expires_at_never_run(fleet: Fleet, pool: asyncpg.
     await pool.execute(
         "insert into jobs (kind, run_at, expires_at) values ('note', now() + interval '1 h', now() - interval '1 s')"
     )
+    await fleet.start()
     soon = await pool.fetchval(
-        "insert into jobs (kind, args, expires_at) values ('say', '{\"what\": \"boom\"}', now() + interval '20 s')"
+        "insert into jobs (kind, args, expires_at) values ('say', '{\"what\": \"boom\"}', now() + interval '45 s')"
         " returning id"
     )
-    await fleet.start()
 
     async def all_ended() -> list[asyncpg.Record] | None:
         rows = await pool.fetch("select id, state, attempt, last_error->>'code' as code, reason from job_history")
@@ -135,12 +153,12 @@ async def test_keys_hold_from_end_to_end(fleet: Fleet, pool: asyncpg.Pool) -> No
     first = await pool.fetchval("insert into jobs (kind, idempotency_key) values ('note', 'a') returning id")
     await ended(pool, [first])
     assert await pool.fetchval("insert into jobs (kind, idempotency_key) values ('note', 'a') returning id") is None
-    held = await pool.fetchval(
-        "insert into jobs (kind, unique_key, args) values ('note', 'u', '{\"seconds\": 0.5}') returning id"
-    )
+    sign = fleet.folder / "enough"
+    (held,) = await insert(pool, "note", 1, {"until": str(sign)}, unique_key="u")
     await fleet.noted("start", 2)
     with pytest.raises(asyncpg.UniqueViolationError):
         await pool.execute("insert into jobs (kind, unique_key) values ('note', 'u')")
+    sign.touch()
     await ended(pool, [held])
     again = await pool.fetchval("insert into jobs (kind, unique_key) values ('note', 'u') returning id")
     await ended(pool, [again])

@@ -129,7 +129,7 @@ async def test_nothing_is_done_twice_over_kills(fleet: Fleet, pool: asyncpg.Pool
 
 async def test_who_stood_still_and_lost_his_row_commits_nothing(fleet: Fleet, pool: asyncpg.Pool, ledger: None) -> None:
     """A daemon is stopped in the middle of a transaction; another does the row; the first wakes up and is refused."""
-    (job_id,) = await insert(pool, "book", 1, {"wait": 1.5, "first": 1})
+    (job_id,) = await insert(pool, "book", 1, {"wait": 4.0, "first": 1})
     frozen = await fleet.start("frozen", DAEMON__LEASE="5s", **KINDS)
     await fleet.noted("booked", 1)
     frozen.signal(signal.SIGSTOP)

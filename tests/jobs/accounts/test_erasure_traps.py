@@ -230,6 +230,29 @@ async def test_an_account_that_cannot_be_erased_keeps_nobody_waiting(trap: str, 
         assert await column(queue.pool, "select id::text from club.members where id <> all ($1)", [CAT]) == [ANN]
 
 
+async def test_a_table_that_is_locked_ends_the_run_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.accounts.clearing.TRIES", 2)
+    monkeypatch.setattr("jobs.accounts.clearing.AGAIN_S", 0.0)
+    config = ERASURE.replace("batch = 3", 'lock_timeout = "1ms"')
+    async with club(config) as queue:
+        await queue.pool.execute(
+            "insert into club.members (email, gone_at) select n::text, now() from generate_series(1, 20) n"
+        )
+        seen = 0
+        opens = Clearing.open
+
+        async def counted(self: Clearing, *rest: Any) -> None:
+            nonlocal seen
+            seen += 1
+            await opens(self, *rest)
+
+        monkeypatch.setattr(Clearing, "open", counted)
+        async with queue.pool.acquire() as conn, conn.transaction():
+            await conn.execute("lock table club.folders")
+            last = await ran(queue)
+        assert (last.outcome, last.code, seen) == ("retry", "locked", 3), last
+
+
 async def test_access_goes_with_all_that_hangs_on_it() -> None:
     schema = (
         SCHEMA

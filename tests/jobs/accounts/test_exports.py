@@ -27,6 +27,7 @@ from tests.jobs.accounts.people import (
     BOB,
     CONFIG,
     EXPORT,
+    LINKS,
     MAIL,
     SCHEMA,
     befriend,
@@ -212,6 +213,23 @@ async def test_a_file_that_was_promised_for_a_week_stays_for_it_whatever_is_prom
             os.utime(Path(queue.storage.where) / path, (time.time() - days * 86400,) * 2)
             await exported(queue)
             assert [stored.path async for stored in queue.storage.list(FOLDER)] == there
+
+
+async def test_an_export_that_cannot_be_made_keeps_nobody_waiting() -> None:
+    config = CONFIG.replace(LINKS, LINKS.replace(" }", ', "club.badges.code" = "org" }'))
+    schema = SCHEMA + "create table club.badges (id int primary key, code int not null);"
+    async with club(config, schema) as queue:
+        for member, org in ((ANN, "club"), (BOB, "5")):
+            await move_in(queue.pool, member, rows=1)
+            await queue.pool.execute("update club.members set org = $2 where id = $1", member, org)
+            await asked(queue.pool, member)
+        await queue.enqueue("parcel")
+        ran = (await queue.drain()).of("parcel").one()
+        assert (ran.outcome, ran.code) == ("retry", "not_exported")
+        assert "1 exports could not be made" in str(ran.reason)
+        assert json.loads((await unpacked(queue)).read("export.json"))["account"] == BOB
+        states = await queue.pool.fetch("select state from club.parcels order by id")
+        assert [row[0] for row in states] == ["running", "ready"], "it is tried again"
 
 
 async def test_large_rows_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

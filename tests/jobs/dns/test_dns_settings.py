@@ -96,3 +96,8 @@ def test_a_system_that_names_none_has_its_own(monkeypatch: pytest.MonkeyPatch, t
     unset = dns.resolver.Resolver(configure=False)
     monkeypatch.setattr(dns.resolver, "Resolver", empty)
     assert system_servers() == (Server("127.0.0.1", 53),)
+
+
+def test_a_resolver_that_is_named_twice_has_one_vote() -> None:
+    resolver = Resolver(DnsSettings(resolvers=("9.9.9.9", "9.9.9.9:53", "1.1.1.1")))
+    assert resolver.servers == (Server("9.9.9.9"), Server("1.1.1.1"))

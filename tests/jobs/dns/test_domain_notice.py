@@ -22,9 +22,11 @@ POLICY = DomainPolicy(page="https://shop.example/domains/{domain}")
 WANTED = wanted("shop.test", "_jobsd-challenge", TOKEN, '[{"type": "MX", "value": "mx.shop.example"}]')
 
 
-def about(notice: Notice, before: State, mismatch_s: float = 0.0) -> About:
+def about(notice: Notice, before: State, mismatch_s: float = 0.0, verified_at: datetime = NOW) -> About:
     state: State = notice
-    memory = Memory(state=state, since=NOW, slot=0.5, mismatch_s=mismatch_s, noticed=notice, noticed_at=NOW)
+    memory = Memory(
+        state=state, since=NOW, slot=0.5, mismatch_s=mismatch_s, noticed=notice, noticed_at=NOW, verified_at=verified_at
+    )
     step = Step(memory=memory, next_check_at=NOW + timedelta(hours=1), notice=notice)
     return About("shop.test", "acme", before, step, "ns2.shop.test lacks it.", to_publish(WANTED))
 
@@ -33,8 +35,7 @@ def about(notice: Notice, before: State, mismatch_s: float = 0.0) -> About:
     ("notice", "before", "subject"),
     [
         ("verified", "pending", "shop.test is verified"),
-        ("verified", "degraded", "shop.test is well again"),
-        ("verified", "expired", "shop.test is well again"),
+        ("verified", "expired", "shop.test is verified"),
         ("degraded", "degraded", "shop.test: its DNS records need a look"),
         ("failed", "degraded", "shop.test is no longer verified"),
         ("expired", "pending", "shop.test was not verified"),
@@ -50,6 +51,13 @@ def test_each_notice_is_a_mail_that_the_email_kind_takes(notice: Notice, before:
     assert has_reason == (notice != "verified")
     assert (f"_jobsd-challenge.shop.test  TXT  token={TOKEN}" in said.text) == has_reason
     assert ("mx.shop.example" in said.text) == has_reason
+
+
+@pytest.mark.parametrize("before", ["degraded", "failed", "expired", "pending"])
+def test_one_that_was_verified_before_is_well_again(before: State) -> None:
+    args = mail(about("verified", before, verified_at=NOW - timedelta(days=9)), "ann@shop.test", POLICY)
+    assert args["subject"] == "shop.test is well again"
+    assert "as they should be again" in args["text"]
 
 
 def test_a_warning_says_until_when_there_is_time() -> None:

@@ -24,14 +24,14 @@ AMAZON = "AWS4-HMAC-SHA256 Credential=me/20260101/eu-central-1/s3/aws4_request, 
 
 
 @cache
-def service_account(url: str, *, asks_nobody: bool = True) -> str:
-    """A key as Google gives it out, of a project whose server is at `url`.  `asks_nobody`: and needs no token."""
+def service_account(*, asks_nobody: bool = True) -> str:
+    """A key as Google gives it out.  `asks_nobody`: of a server that needs no token."""
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return json.dumps(
         {
             "type": "service_account", "client_email": "jobsd-1@shop.iam.gserviceaccount.com", "private_key": pem,
-            "private_key_id": "1", "gcs_base_url": url, "disable_oauth": asks_nobody,
+            "private_key_id": "1", "disable_oauth": asks_nobody,
         }
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class S3:
         self.buckets += 1
         name = f"google{self.buckets}"  # the server takes a `-` for itself alone, and Google's client writes it %2D
         self._make(name)
-        given = {"url": f"gs://{name}/jobsd", "secret_key": service_account(self.url), "allow_http": True}
+        given = {"url": f"gs://{name}/jobsd", "secret_key": service_account(), "endpoint": self.url, "allow_http": True}
         return StorageSettings(**{**given, "retry_for": 0.0, **more})
 
     def _make(self, name: str) -> None:
