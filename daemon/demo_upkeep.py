@@ -85,5 +85,6 @@ class Upkeep:
             said = json.loads(text)
             if said["percent"] > self._told.get(kind, 0.0):
                 self._told[kind] = said["percent"]
-                self._teller.say(f"{kind} has come to {said['percent']:.0f} %: {said.get('deleted', 0)} rows are gone")
+                gone = f": {said['deleted']} rows are gone" if "deleted" in said else ""
+                self._teller.say(f"{kind} has come to {said['percent']:.0f} %{gone}")
         return await self._pool.fetch(_SQL["results"], ids)

@@ -53,9 +53,11 @@ where c.relkind in ('r', 'p') and n.nspname not like 'pg\_%' and n.nspname <> 'i
 limit 2000;
 
 -- name: lock
--- One run of a job at a time, whoever started it; freed when the
--- session ends or goes back to its pool.  $1 name of the job
-select pg_try_advisory_lock(hashtextextended('jobsd job ' || current_schema() || ' ' || $1::text, 0));
+-- One run of a job at a time, whoever started it; freed when the session ends or goes back to its pool.  The end of a session whose
+-- machine has lost its power is seen after a minute, and not after the two hours of most systems.  $1 name of the job
+select pg_try_advisory_lock(hashtextextended('jobsd job ' || current_schema() || ' ' || $1::text, 0)),
+       set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false);
 
 -- name: now
 -- What this run takes for now: pages must not grow while it goes through them.
