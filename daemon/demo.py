@@ -168,6 +168,8 @@ class Demo:
     def _written(self, batch: Sequence[Transition], guest: Guest) -> None:
         for transition in batch:
             self._ended[transition.outcome] += 1
+            if transition.job.kind == "dns_check":
+                self._sinks.dns.checked(transition.job.args_json)
             if transition.job.lane in guest.muted:
                 continue
             line = news(transition, guest.shows.get(transition.job.id, ""))

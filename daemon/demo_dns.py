@@ -14,9 +14,10 @@ from daemon.demo_zone import Contents
 from jobs.email.dkim_keys import SigningKey
 
 ZONE, CUSTOMER = "shop.example", "customer.example"
-SLOW_TO_ANSWER = dns.name.from_text(f"flaky.{ZONE}")
-LULL_S, FORGOTTEN_S = 1.2, 60.0
-"""Nobody has asked for so long: the check is over, and a retry comes later than that; the name is forgotten."""
+FLAKY = f"flaky.{ZONE}"
+_FLAKY = dns.name.from_text(FLAKY)
+WELL_S = 60.0
+"""For so long its name servers are well again when a check of it has ended."""
 
 ROOT = "127.0.0.1"
 NAME_SERVERS = {f"ns1.{ZONE}": "127.0.0.2", f"ns2.{ZONE}": "127.0.0.3"}
@@ -32,7 +33,7 @@ _RECORDS = (
     f'{ZONE} TXT "v=spf1 mx -all"',
     f'_verify.{ZONE} TXT "token=4711"',
     f"www.{ZONE} CNAME {ZONE}.",
-    f'flaky.{ZONE} TXT "token=4711"',
+    f'{FLAKY} TXT "token=4711"',
     *(f"{host} A {address}" for host, address in NAME_SERVERS.items()),
 )
 
@@ -44,9 +45,9 @@ class DnsSink:
     """
 
     def __init__(self, dkim: SigningKey) -> None:
-        flaky = _Flaky()
+        self._flaky = _Flaky()
         shop = (*_RECORDS, f'{dkim.host} TXT "{dkim.record}"')
-        servers = [_Moody(flaky, _zone(ZONE, *shop), _zone(CUSTOMER)) for _ in NAME_SERVERS]
+        servers = [_Moody(self._flaky, _zone(ZONE, *shop), _zone(CUSTOMER)) for _ in NAME_SERVERS]
         self.customer = [server.zones[CUSTOMER] for server in servers]
         self._listeners: dict[str, Listener] = {
             ROOT: _root(),
@@ -67,19 +68,23 @@ class DnsSink:
     async def close(self) -> None:
         await self._stack.aclose()
 
+    def checked(self, args_json: str) -> None:
+        """A check with these args has ended."""
+        if f'"{FLAKY}"' in args_json:
+            self._flaky.recover()
+
 
 class _Flaky:
-    """Whether the name that is slow to answer still is: during the first check, however long that takes."""
+    """Whether the name that is slow to answer still is: until a check of it has ended, however long that takes."""
 
     def __init__(self) -> None:
-        self._is_ill = False
-        self._asked_at = -FORGOTTEN_S - 1.0
+        self._ill_from = 0.0
 
     def is_ill(self) -> bool:
-        now = monotonic()
-        lull_s, self._asked_at = now - self._asked_at, now
-        self._is_ill = lull_s > FORGOTTEN_S or (self._is_ill and lull_s < LULL_S)
-        return self._is_ill
+        return monotonic() >= self._ill_from
+
+    def recover(self) -> None:
+        self._ill_from = monotonic() + WELL_S
 
 
 class _Moody(NameServer):
@@ -88,7 +93,7 @@ class _Moody(NameServer):
         self._flaky = flaky
 
     def reply(self, query: dns.message.Message) -> dns.message.Message:
-        if query.question[0].name == SLOW_TO_ANSWER and self._flaky.is_ill():
+        if query.question[0].name == _FLAKY and self._flaky.is_ill():
             reply = dns.message.make_response(query)
             reply.set_rcode(dns.rcode.SERVFAIL)
             return reply

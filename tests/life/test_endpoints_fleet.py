@@ -285,7 +285,10 @@ async def test_an_endpoint_that_only_failed_for_days_is_disabled_and_comes_back_
     sink.status = 204
     await pool.execute("update webhook_endpoints set state = 'enabled'")
     await empty(pool)
-    assert await pool.fetchval("select failing_since from webhook_endpoints") is None
+    async with asyncio.timeout(PATIENCE_S):  # a failure of before may be told of behind the successes
+        while await pool.fetchval("select failing_since from webhook_endpoints") is not None:
+            await emit(pool, 1)
+            await empty(pool)
 
 
 async def test_a_profile_that_a_daemon_does_not_have_is_told_of_once(
