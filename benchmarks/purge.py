@@ -66,17 +66,16 @@ async def inserting(pool: asyncpg.Pool, name: str, per_second: int) -> AsyncIter
     waits: list[float] = []
     over = asyncio.Event()
 
-    async def one() -> None:
-        began = perf_counter()
+    async def one(due: float) -> None:
         await pool.execute(INSERT.format(name=name))
-        waits.append((perf_counter() - began) * 1000)
+        waits.append((perf_counter() - due) * 1000)
 
     async def go() -> None:
         started, sent = perf_counter(), 0
         async with asyncio.TaskGroup() as inserts:
             while not over.is_set():
                 while sent < (perf_counter() - started) * per_second:
-                    inserts.create_task(one())
+                    inserts.create_task(one(started + sent / per_second))
                     sent += 1
                 await asyncio.sleep(0.002)
 

@@ -170,7 +170,7 @@ def _forward(config: Config) -> Iterator[Doubt]:
 
 
 def _mail(config: Config) -> Iterator[Doubt]:
-    writers = [dotted(("jobs", name)) for name, job in config.jobs.items() if job.sender() is not None]
+    writers = [dotted(("jobs", name)) for name, job in config.jobs.items() if job.mail() is not None]
     if config.monitor.tell:
         writers.append("monitor.tell")
     if writers and "main" not in config.email.relays:

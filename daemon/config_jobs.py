@@ -11,8 +11,9 @@ from daemon.config_check import Problem
 from daemon.config_tree import Origin, dotted, nearest
 from daemon.cron import parse
 from daemon.work_settings import ScheduleSettings
-from jobs.catalogue.settings import JobSettings
+from jobs.catalogue.settings import JobSettings, Mail
 from jobs.email.address import mailbox
+from jobs.email.header import refuse_controls
 from jobs.values import Duration
 
 if TYPE_CHECKING:
@@ -65,21 +66,21 @@ def _wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         except ValueError as error:
             field, _, message = str(error).partition(": ")
             yield ("jobs", name, field), message
-        if (sender := job.sender()) is not None:
-            field, written = sender
-            yield from ((("jobs", name, field), message) for message in _sender(written, config))
+        if (mail := job.mail()) is not None:
+            yield from ((("jobs", name, field), message) for field, message in _mail(mail, config))
 
 
-def _sender(written: str | None, config: Config) -> Iterator[str]:
-    """What is wrong with whom its mail comes from: it would be a dead letter, and what it warns of would happen."""
-    if written is None:
-        if config.email.from_ is None:
-            yield "nobody would be the sender of its mail: give this, or email.from"
-        return
-    try:
-        mailbox(written)
-    except ValueError as error:
-        yield str(error)
+def _mail(mail: Mail, config: Config) -> Iterator[tuple[str, str]]:
+    """Keys, and what is wrong with them: each mail would be a dead letter, and what it warns of would happen."""
+    field, written = mail.sender
+    if written is None and config.email.from_ is None:
+        yield field, "nobody would be the sender of its mail: give this, or email.from"
+    for (key, said), check in ((mail.sender, mailbox), (mail.subject, refuse_controls)):
+        try:
+            if said is not None:
+                check(said)
+        except ValueError as error:
+            yield key, str(error)
 
 
 def _spread(cron: str, timezone: str) -> Duration:

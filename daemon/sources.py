@@ -135,7 +135,8 @@ class Sources:
         self._states: dict[Place, _State] = {}
         self._later: dict[tuple[str, int], float] = {}  # when the next row of (queue, class) is due
         self._served_names: dict[Place, bool] = {}
-        self._turn = 0
+        self._turn = 0  # whose turn it is to be first, of the queues
+        self._gate_turns: Counter[str] = Counter()  # and of each queue's gates; where nothing is free nobody has a turn
         self._probes: set[Place] = set()
         self.lane_room: Callable[[str], int | None] = lambda gate: None
         self.suspect_runs = False
@@ -220,6 +221,8 @@ class Sources:
             older = [place for place in self._states if place not in seen]
             kept = [*older[len(self._states) - 2 * MOST :], *(place for place in self._states if place in seen)]
             self._states = {place: self._states[place] for place in kept}
+            known = {queue for queue, _gate in kept}
+            self._gate_turns = Counter({queue: turn for queue, turn in self._gate_turns.items() if queue in known})
         if len(self._later) > 2 * LATER_MAX:
             self._later = dict(nsmallest(LATER_MAX, self._later.items(), key=itemgetter(1)))
 
@@ -236,6 +239,7 @@ class Sources:
         probed = {(ask.queue, ask.gate) for ask in asks}
         most -= len(asks)
         room: dict[str, int] = {}
+        had_turn: set[str] = set()
         lanes: dict[str, int | None] = {}
         passing: dict[str, int] = {}
         suspects = 0 if self.suspect_runs else 1
@@ -263,12 +267,16 @@ class Sources:
                 count = 0 if place in probed else self._through(gate, count, lanes)
             if count > 0:
                 asks += state.asks(place, count, of_queue, now)
+                if not _few(gate):
+                    had_turn.add(queue)
                 room[queue] -= count
                 most -= count
             elif left <= 0 < of_queue.free:  # others of its queue come first; should they have no rows, it is next
                 self.more = True
         if retries.held_back and any(ask.queue in retries.held_back for ask in asks):
             self.more = True  # should there be no rows where others were asked for, they are next
+        self._turn += bool(had_turn)
+        self._gate_turns.update(had_turn)
         return asks
 
     def _probing(self) -> list[Ask]:
@@ -294,10 +302,10 @@ class Sources:
                 ripe.setdefault(place[0], []).append(place)
         if not ripe:
             return []
-        self._turn += 1
-        cycle, turn = divmod(self._turn, len(ripe))
+        turn = self._turn % len(ripe)
         queues = sorted(ripe)
-        places = [place for queue in queues[turn:] + queues[:turn] for place in _gates_in_turn(ripe[queue], cycle)]
+        turns = self._gate_turns
+        places = [p for queue in queues[turn:] + queues[:turn] for p in _gates_in_turn(ripe[queue], turns[queue])]
         return [(place, self._states[place]) for place in places]
 
     def claimed(self, asked: Sequence[Ask], rows: Sequence[Job]) -> None:
@@ -515,11 +523,16 @@ def _claimed_shares(shares: Shares, asks: Sequence[Ask], jobs: Sequence[Job], mo
     shares.claimed(asks, got, newest)
 
 
+def _few(gate: str) -> bool:
+    """Whether few rows pass there, one after another."""
+    return gate.startswith((GATE, SUSPECT_GATE))
+
+
 def _gates_in_turn(places: Iterable[Place], turn: int) -> list[Place]:
     """The gates of one queue: of a limit or suspect, where few rows pass and have waited, first; the others in turn,
     every second one the open queue's: what gathered for many destinations that are back must not starve new rows."""
-    ranked = sorted(places, key=lambda place: (not place[1].startswith((GATE, SUSPECT_GATE)), place[1]))
-    few = sum(place[1].startswith((GATE, SUSPECT_GATE)) for place in ranked)
+    ranked = sorted(places, key=lambda place: (not _few(place[1]), place[1]))
+    few = sum(_few(gate) for _queue, gate in ranked)
     others = [place for place in ranked[few:] if place[1]]
     opened = [place for place in ranked[few:] if not place[1]]
     if opened and turn % 2 == 0:

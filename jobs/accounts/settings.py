@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.catalogue.names import table_name
-from jobs.catalogue.settings import BatchSettings, check_columns, check_table
+from jobs.catalogue.settings import BatchSettings, Mail, check_columns, check_table
 from jobs.storage.settings import LONGEST_LINK_S
 from jobs.values import Duration, duration, key
 
@@ -135,8 +135,8 @@ class ExportSettings(AccountSettings):
         if "{link}" not in self.mail_text:
             raise ValueError("mail_text: it has no {link}, so nobody would find the file")
 
-    def sender(self) -> tuple[str, str | None] | None:
-        return "mail_from", self.mail_from
+    def mail(self) -> Mail:
+        return Mail(("mail_from", self.mail_from), ("mail_subject", self.mail_subject))
 
 
 def place(text: str) -> tuple[str, str]:

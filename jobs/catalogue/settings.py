@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from jobs.catalogue.names import column_name, table_name
 from jobs.catalogue.predicates import predicates
@@ -15,6 +15,13 @@ WHERE = "Only rows that fit: a value, a list, or {not, null, above, at_least, be
 """What a verb's key `where` is."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
+
+
+class Mail(NamedTuple):
+    """Keys, each with what it says: whom mail comes from (None: email.from), and its subject."""
+
+    sender: tuple[str, str | None]
+    subject: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +54,8 @@ class JobSettings:
     timeout: Duration = key(duration("1h"), "One attempt ends after this; what it has done stays done.", minimum=1)
     enabled: bool = key(True, "false: kept, but its schedule does not come.")
 
-    def sender(self) -> tuple[str, str | None] | None:
-        """The key that says whom its mail comes from, and what it says; None: it sends none."""
+    def mail(self) -> Mail | None:
+        """What its config says of the mail that it sends; None: it sends none."""
         return None
 
 

@@ -3,12 +3,14 @@ a fifth of the time in which it begins on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.catalogue.settings import JobSettings
 from jobs.catalogue.verb import Verb
+
+T = TypeVar("T")
 
 PLACES = {
     "purge": "jobs.cleanup.purge:PURGE",
@@ -24,11 +26,14 @@ PLACES = {
 }
 
 
-class _Verbs(Mapping[str, Verb[Any]]):
-    def __getitem__(self, name: str) -> Verb[Any]:
-        module, _, attribute = PLACES[name].partition(":")
-        verb: Verb[Any] = getattr(import_module(module), attribute)
-        return verb
+class _ByName(Mapping[str, T]):
+    """Of each verb what `find` makes of its name, when it is asked for."""
+
+    def __init__(self, find: Callable[[str], T]) -> None:
+        self._find = find
+
+    def __getitem__(self, name: str) -> T:
+        return self._find(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(PLACES)
@@ -40,23 +45,19 @@ class _Verbs(Mapping[str, Verb[Any]]):
         return name in PLACES
 
 
-class _Settings(Mapping[str, type[JobSettings]]):
-    def __getitem__(self, name: str) -> type[JobSettings]:
-        settings: type[JobSettings] = VERBS[name].settings
-        return settings
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(VERBS)
-
-    def __len__(self) -> int:
-        return len(VERBS)
-
-    def __contains__(self, name: object) -> bool:
-        return name in VERBS
+def _verb(name: str) -> Verb[Any]:
+    module, _, attribute = PLACES[name].partition(":")
+    verb: Verb[Any] = getattr(import_module(module), attribute)
+    return verb
 
 
-VERBS = _Verbs()
+def _settings(name: str) -> type[JobSettings]:
+    settings: type[JobSettings] = _verb(name).settings
+    return settings
+
+
+VERBS = _ByName(_verb)
 """By its name in the config."""
 
-SETTINGS = _Settings()
+SETTINGS = _ByName(_settings)
 """What a job of each says."""

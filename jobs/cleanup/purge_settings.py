@@ -11,7 +11,7 @@ from jobs.catalogue.facts import facts
 from jobs.catalogue.ground import Table
 from jobs.catalogue.needs import Fault, Need, NeedsColumn, NeedsPair, NeedsTable, of_predicates
 from jobs.catalogue.predicates import predicates
-from jobs.catalogue.settings import WHERE, BatchSettings, check_columns, check_pair, check_table, check_where
+from jobs.catalogue.settings import WHERE, BatchSettings, Mail, check_columns, check_pair, check_table, check_where
 from jobs.cleanup.totals import check_totals, totals_needs
 from jobs.values import Duration, key
 
@@ -132,8 +132,10 @@ class PurgeSettings(BatchSettings):
                 f'this one, or with parent_table = "{self.table}" after it'
             )
 
-    def sender(self) -> tuple[str, str | None] | None:
-        return None if self.warn_before is None else ("warn_from", self.warn_from)
+    def mail(self) -> Mail | None:
+        if self.warn_before is None:
+            return None
+        return Mail(("warn_from", self.warn_from), ("warn_subject", self.warn_subject))
 
 
 def needs(settings: PurgeSettings) -> Iterator[Need]:

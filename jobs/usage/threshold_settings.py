@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.catalogue.needs import Need, NeedsColumn, NeedsPair, NeedsTable, NeedsUnique
-from jobs.catalogue.settings import BatchSettings, check_columns, check_table
-from jobs.email.address import mailbox
-from jobs.email.header import refuse_controls
+from jobs.catalogue.settings import BatchSettings, Mail, check_columns, check_table
 from jobs.usage.zones import check_zone
 from jobs.values import Duration, duration, key
 
@@ -95,23 +93,16 @@ class ThresholdSettings(BatchSettings):
                 raise ValueError(f"event_columns: a column must have {wanted!r}, or events could not be told apart")
         if bool(self.notify) != bool(self.notify_columns):
             raise ValueError("notify: goes with notify_columns; give both")
-        self._check_mail()
-
-    def _check_mail(self) -> None:
-        """Here, since otherwise each mail would be a dead row."""
-        for field, check in (("email_from", mailbox), ("email_subject", refuse_controls)):
-            try:
-                check(getattr(self, field) or "nobody@here.example")
-            except ValueError as error:
-                raise ValueError(f"{field}: {error}") from None
         for field in ("email_subject", "email_text"):
             for word in _IN_BRACES.findall(getattr(self, field)):
                 if word not in _SAID:
                     there = ", ".join(f"{{{known}}}" for known in _SAID)
                     raise ValueError(f"{field}: {{{word}}} would stand there as it is; there are {there}")
 
-    def sender(self) -> tuple[str, str | None] | None:
-        return None if self.email_column is None else ("email_from", self.email_from)
+    def mail(self) -> Mail | None:
+        if self.email_column is None:
+            return None
+        return Mail(("email_from", self.email_from), ("email_subject", self.email_subject))
 
     def event_column(self, value: str) -> str:
         """The column of `events` that this goes into."""

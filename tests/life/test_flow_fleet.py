@@ -24,7 +24,7 @@ CONFIG = f"""
 allow_http = true
 allow_addresses = ["127.0.0.0/8"]
 allow_ports = ["1024-65535"]
-timeout = "100s"
+timeout = "4m"
 [kinds.webhook]
 attempts = 100
 backoff = "fixed"

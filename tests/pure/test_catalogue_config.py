@@ -23,6 +23,13 @@ from jobs.catalogue.verbs import VERBS
 
 HOUSE = Path(__file__).parent.parent.parent
 GOOD = '[jobs.spam]\nverb = "purge"\ntable = "app.spam"\nage_column = "at"\nretention = "30d"\n'
+EXPORT = """[jobs.data]
+verb = "export_account"
+table = "a.accounts"
+deleted_column = "d"
+requests = "a.exports"
+address_column = "e"
+"""
 
 
 def wrong(text: str) -> list[str]:
@@ -93,6 +100,15 @@ def test_clean_up_comes_after_notifications() -> None:
             GOOD + 'warn_before = "1d"\nwarn_column = "w"\nowner_email = "e"\nwarn_from = "Desk <desk>"\n',
             "config.toml:9: jobs.spam.warn_from: ",
         ),
+        (
+            GOOD + 'warn_before = "1d"\nwarn_column = "w"\nowner_email = "e"\nwarn_subject = "Soon\\n"\n',
+            "config.toml:9: jobs.spam.warn_subject: 'Soon\\n' has the control character U+000A",
+        ),
+        (
+            EXPORT + 'mail_subject = "Here\\tit is"\n',
+            "jobs.data.mail_subject: 'Here\\tit is' has the control character U+0009",
+        ),
+        (EXPORT + 'mail_from = "us"\n', "jobs.data.mail_from: 'us' is no mailbox"),
         (GOOD + 'totals_table = "t"\ntotals_by = { a = "a" }\n', "jobs.spam.totals_count: give totals_count"),
         (GOOD + 'audit_table = "t"\naudit_values = { n = "{rows} {id}" }\n', "{rows} counts a batch, and a column"),
         (

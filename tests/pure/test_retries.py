@@ -51,7 +51,7 @@ def test_while_first_attempts_wait_no_more_retries_are_asked_for_than_may_start(
     for turn in range(4):
         known = sources(OPEN, RETRIES)
         for _ in range(turn):
-            asked(known, 0, 0)
+            asked(known, 1, 1)
         found = asked(known, 100, 7)
         assert found.get(RETRIES, 0) <= 7
         assert found[OPEN] >= 93
@@ -113,12 +113,50 @@ def test_new_rows_have_every_second_turn_however_many_destinations_have_gathered
     assert Counter(turns) == {OPEN: 40, **dict.fromkeys(lanes, 2)}
 
 
+@pytest.mark.req("BJ-15")
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_retries_have_their_turn_however_many_looks_find_no_slot_free_between_two_claims(looks: int) -> None:
+    known = sources(OPEN, RETRIES)
+    turns: Counter[Place] = Counter()
+    for _ in range(20):
+        turns.update(asked(known, 1, 1))
+        for _look in range(looks):
+            assert asked(known, 0, 1) == {}
+    assert turns == {OPEN: 10, RETRIES: 10}
+
+
+def test_a_limit_that_lets_a_row_pass_now_and_then_takes_no_turn_from_retries() -> None:
+    known = sources(OPEN, RETRIES)
+    turns: Counter[Place] = Counter()
+    for _ in range(20):
+        turns.update(asked(known, 1, 1))
+        known.opened(*LIMIT)
+        assert asked(known, 1, 1) == {LIMIT: 1}
+        given_(known, LIMIT, 0, of=1)
+    assert turns == {OPEN: 10, RETRIES: 10}
+
+
+@pytest.mark.req("BJ-15")
+def test_a_queue_that_is_busy_does_not_take_the_turns_of_another() -> None:
+    known = Sources(["q", "p"], (), ["noop"])
+    for gate in ("", RETRY_GATE):
+        known.opened("p", gate)
+        known.opened("q", gate)
+    turns: Counter[Place] = Counter()
+    for n in range(40):  # q has a free slot in every second round, p in each
+        free = {"p": Slots(1, retries=1), "q": Slots(n % 2, retries=1)}
+        asks = known.wanted(0.0, free.__getitem__, 1000)
+        turns.update((ask.queue, ask.gate) for ask in asks)
+    assert turns == {("p", ""): 20, ("p", RETRY_GATE): 20, ("q", ""): 10, ("q", RETRY_GATE): 10}
+
+
 def test_rows_that_ripen_are_asked_for_where_they_stand_now() -> None:
     known = sources()
     known.ripened([Ripe("q", 2, 5, None, 1_000.0, None)], 0.0, 100)
     assert asked(known, 10, 3) == {RETRIES: 10}
     known = sources()
     known.ripened([Ripe("q", 2, 5, 1_000.0, 1_000.0, None)], 0.0, 100)
+    assert asked(known, 10, 3) == {OPEN: 10}
     assert asked(known, 10, 3) == {OPEN: 7, RETRIES: 3}
 
 

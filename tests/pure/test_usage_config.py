@@ -23,6 +23,7 @@ used_column = "used"
 events = "a.events"
 event_columns = { cycle = "id", percent = "@threshold" }
 """
+MAILED = 'email_column = "address"\n'
 
 
 @pytest.mark.req("BJ-23")
@@ -45,9 +46,9 @@ event_columns = { cycle = "id", percent = "@threshold" }
         (THRESHOLD + 'usage_timezone = "Mars"\n', "jobs.x.usage_timezone: 'Mars' is none"),
         (THRESHOLD.replace('"id"', '"=1"'), "jobs.x.event_columns: a column must have 'id'"),
         (THRESHOLD.replace("@threshold", "@treshold"), "percent: '@treshold' is no word; there are @threshold"),
-        (THRESHOLD + 'email_subject = "a\\nb"\n', "jobs.x.email_subject: 'a\\nb' has the control character"),
+        (THRESHOLD + MAILED + 'email_subject = "a\\nb"\n', "jobs.x.email_subject: 'a\\nb' has the control character"),
         (THRESHOLD + 'email_text = "{percentage} %"\n', "jobs.x.email_text: {percentage} would stand there as it is"),
-        (THRESHOLD + 'email_from = "me"\n', "jobs.x.email_from: 'me' is no mailbox"),
+        (THRESHOLD + MAILED + 'email_from = "me"\n', "jobs.x.email_from: 'me' is no mailbox"),
         (THRESHOLD + 'notify = "a.n"\n', "jobs.x.notify: goes with notify_columns; give both"),
     ],
 )
