@@ -10,7 +10,7 @@ import msgspec
 
 from jobs.catalogue.ground import Column, Table
 from jobs.catalogue.needs import Fault
-from jobs.catalogue.skeleton import NOTHING, Blocks, Parameters, Sql, alias, joined
+from jobs.catalogue.skeleton import Blocks, Parameters, Sql, alias, joined
 from jobs.catalogue.steps import Steps
 from jobs.catalogue.verb import Result, Verb, Work
 from jobs.usage.fits import fitting, misfit
@@ -85,9 +85,11 @@ class Look:
         key, ends, starts = (
             columns[name] for name in (settings.key_column, settings.ends_column, settings.starts_column)
         )
-        after = NOTHING
-        if self.last is not None:
-            after = _BLOCKS.fill(
+        if self.last is None:
+            since = self._work.now - timedelta(seconds=settings.grace)
+            beyond = _BLOCKS.fill("since", ends=ends.sql, since=self._bound(ends, parameters.add(since), parameters))
+        else:
+            beyond = _BLOCKS.fill(
                 "after",
                 ends=ends.sql,
                 key=key.sql,
@@ -96,7 +98,6 @@ class Look:
                 last_key=parameters.add(self.last[1]),
                 key_type=key.type,
             )
-        since = self._work.now - timedelta(seconds=settings.grace)
         return _BLOCKS.fill(
             "page",
             key=key.sql,
@@ -107,9 +108,8 @@ class Look:
             allowed=_BLOCKS.fill("moment", column=columns[settings.allowed_column].sql),
             copied=joined(self._copied(), " "),
             cycles=self._cycles.sql,
-            since=self._bound(ends, parameters.add(since), parameters),
             until=self._bound(starts, parameters.now, parameters),
-            after=after,
+            beyond=beyond,
             limit=parameters.add(rows),
         )
 

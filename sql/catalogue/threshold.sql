@@ -8,8 +8,12 @@ c.{column};
 -- name: local_moment
 (c.{column})::timestamp at time zone {zone}::text;
 
+-- name: since
+c.{ends} > {since};
+
 -- name: after
-and (c.{ends}, c.{key}) > ({last_end}::text::{ends_type}, {last_key}::text::{key_type});
+-- Instead of `since`: of two lower bounds Postgres begins at the first, and reads anew what all pages before had.
+(c.{ends}, c.{key}) > ({last_end}::text::{ends_type}, {last_key}::text::{key_type});
 
 -- name: copied
 , c.{column} as {name};
@@ -28,7 +32,7 @@ and (c.{ends}, c.{key}) > ({last_end}::text::{ends_type}, {last_key}::text::{key
 page as materialized (
     select c.{key} as k, c.{ends} as raw_end, {starts} as starts, {ended} as ends, {allowed} as allowed {copied}
     from {cycles} as c
-    where c.{ends} > {since} and c.{starts_column} <= {until} {after}
+    where {beyond} and c.{starts_column} <= {until}
     order by c.{ends}, c.{key}
     limit {limit}::int
 );
@@ -54,9 +58,10 @@ p.own::numeric;
 u.{by} = p.owner and u.{time} >= {starts} and u.{time} < {ends};
 
 -- name: between
--- The same, where there is that index: no other will do for a comparison of rows.  Of an index by time and owner Postgres 18
--- believes that it is as good, and looks there for each day by itself.
-(u.{by}, u.{time}) >= (p.owner, {starts}) and (u.{by}, u.{time}) < (p.owner, {ends});
+-- The same, where there is that index.  Of a range of time between two values that it does not know Postgres expects next to
+-- nothing, and Postgres 18 would look for each day by itself in an index by time and owner; with its end said in rows it
+-- expects a third of all days, and takes the index by owner.
+u.{by} = p.owner and u.{time} >= {starts} and (u.{by}, u.{time}) < (p.owner, {ends});
 
 -- name: starts
 p.starts;

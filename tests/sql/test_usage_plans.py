@@ -57,8 +57,19 @@ events = "app.usage_events"
 event_columns = { cycle_id = "id", account_id = "account_id", threshold = "@threshold", used = "@used", allowed = "=1" }
 """
 DAYS = """
-insert into app.bandwidth_daily (account_id, day, bytes_used, emails)
-select id, $1::date - n, 1000 + n, 7 from generate_series(1, 90) as n, app.accounts"""
+insert into app.bandwidth_daily (account_id, day, bytes_used, emails, computed_at)
+select id, '{day}'::date - n, 1000 + n, 7, '{day}'::date - n + interval '1 day'
+from generate_series(1, 90) as n, app.accounts"""
+NEARLY_THE_LAST = """
+select ends_at::text, id::text from app.billing_cycles where ends_at > $1
+order by ends_at desc, id desc offset 60 limit 1"""
+# in the order of days, so that the index by day is the smaller one
+A_DAY_EACH = """
+set session_replication_role = replica;
+insert into app.bandwidth_daily (account_id, day, bytes_used, emails, computed_at)
+select md5(n::text)::uuid, '{day}'::date - 27 + n / 2000, 1000, 7, '{day}'::date - 26 + n / 2000
+from generate_series(0, 53999) as n;
+reset session_replication_role"""
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +133,17 @@ async def test_a_page_of_periods_costs_their_usage(filled: asyncpg.Connection) -
     assert {"billing_cycles_ends", "bandwidth_account"} <= plan.indexes
 
 
+async def test_the_last_page_of_periods_reads_none_of_those_before(filled: asyncpg.Connection) -> None:
+    look = Look(await work(filled, "usage"))
+    row = await filled.fetchrow(NEARLY_THE_LAST, NOW)
+    assert row is not None
+    look.last = list(row)
+    parameters = Parameters(NOW)
+    plan = await explained(filled, str(look.emit(50, parameters)), parameters.values)
+    (read,) = (node["Shared Hit Blocks"] for node in plan.nodes if node.get("Index Name") == "billing_cycles_ends")
+    assert read <= 3, "the root, a leaf, and where the rows lie"
+
+
 async def test_what_stands_is_read_by_its_key(filled: asyncpg.Connection) -> None:
     wanted = await work(filled, "daily")
     sums = sums_of(wanted)
@@ -137,11 +159,14 @@ async def test_what_stands_is_read_by_its_key(filled: asyncpg.Connection) -> Non
 
 
 async def test_days_of_a_period_are_found_by_its_owner_and_not_one_by_one(filled: asyncpg.Connection) -> None:
-    """An index by day and owner, which old days are purged by, would be asked for each of thirty days."""
-    await filled.execute(DAYS, NOW)
-    await filled.execute("analyze app.bandwidth_daily")
-    parameters = Parameters(NOW)
-    text = Look(await work(filled, "usage_by_day")).emit(200, parameters)
-    plan = await explained(filled, str(text), parameters.values)
-    assert "bandwidth_daily_pkey" in plan.indexes
-    assert "bandwidth_daily_day" not in plan.indexes
+    """An index by day and owner, which old days are purged by, would be asked for each of thirty days; whether an owner
+    has ninety days, or one of these as in a young table."""
+    for days in (DAYS, A_DAY_EACH):
+        await filled.execute("truncate app.bandwidth_daily")
+        await filled.execute(days.format(day=NOW.date()))
+        await filled.execute("analyze app.bandwidth_daily")
+        parameters = Parameters(NOW)
+        text = Look(await work(filled, "usage_by_day")).emit(200, parameters)
+        plan = await explained(filled, str(text), parameters.values)
+        assert "bandwidth_daily_pkey" in plan.indexes
+        assert "bandwidth_daily_day" not in plan.indexes
