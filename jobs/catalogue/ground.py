@@ -119,9 +119,8 @@ class Table:
     def wants_index(self, *columns: str, why: str) -> str:
         """Advice for people: the index over these columns that is missing."""
         listed = ", ".join(self.columns[name].sql for name in columns)
-        first = self.columns[columns[0]].sql
         return (
-            f"no index of {self.asked} begins with {first}: {why}; create index concurrently on {self.sql} ({listed})"
+            f"no index of {self.asked} begins with {listed}: {why}; create index concurrently on {self.sql} ({listed})"
         )
 
     def unique_over(self, columns: Collection[str]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from jobs.catalogue.ground import Column
-from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, of
+from jobs.catalogue.skeleton import ROW, Blocks, Parameters, Sql, joined, of
 
 Unit = Literal["hour", "day", "week", "month"]
 
@@ -62,22 +63,30 @@ class Buckets:
         """When clocks show this first."""
         return hands if self.time.base == _INSTANT else hands.replace(tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
 
-    def within(self, parameters: Parameters) -> Sql:
-        """Whether a row `t` lies in the bucket of `a`."""
+    def within(self, parameters: Parameters, owner: Sequence[tuple[Column, Sql]]) -> Sql:
+        """Whether a row `t` lies in the bucket of `a`.  `owner`: columns that say whose it is, and their values, in the
+        order of an index that has his rows by time; (): there is none."""
         asked = _BLOCKS.fill("asked_bucket")
-        places = {
-            "time": self.time.sql,
-            "step": parameters.once("step", f"1 {self.unit}"),
-            "bucket": self.of_row(parameters),
-            "margin": parameters.once("margin", CLOCKS_CHANGE if self._changes else "0"),
-        }
+        margin = parameters.once("margin", CLOCKS_CHANGE if self._changes else "0")
+        lengths = {"step": parameters.once("step", f"1 {self.unit}"), "margin": margin}
         if self.time.base == _INSTANT:
-            start, zone = self.start(asked, parameters), self._zone(parameters)
-            return _BLOCKS.fill("within_instants", start=start, zone=zone, **places)
-        shown = _BLOCKS.fill("shown", bucket=asked)
-        if self.column.base == _INSTANT:
-            shown = _BLOCKS.fill("shown_of_instant", bucket=asked, zone=self._zone(parameters))
-        return _BLOCKS.fill("within_locals", shown=shown, **places)
+            start = self.start(asked, parameters)
+            end = _BLOCKS.fill("instants_end", start=start, zone=self._zone(parameters), **lengths)
+        else:
+            start = _BLOCKS.fill("shown", bucket=asked)
+            if self.column.base == _INSTANT:
+                start = _BLOCKS.fill("shown_of_instant", bucket=asked, zone=self._zone(parameters))
+            end = _BLOCKS.fill("locals_end", start=start, **lengths)
+        time = self.time.sql
+        until = _BLOCKS.fill("until", time=time, end=end)
+        if owner:
+            columns = joined(of(ROW, column.sql) for column, _ in owner)
+            until = _BLOCKS.fill(
+                "until_of_owner", columns=columns, time=time, owner=joined(value for _, value in owner), end=end
+            )
+        return _BLOCKS.fill(
+            "within", time=time, start=start, margin=margin, until=until, bucket=self.of_row(parameters)
+        )
 
     @property
     def _changes(self) -> bool:

@@ -114,9 +114,14 @@ class Sums:
                 ),
                 " and ",
             ),
-            within=_BLOCKS.fill("and", condition=self.buckets.within(parameters)),
+            within=_BLOCKS.fill("and", condition=self.buckets.within(parameters, self._owner())),
             whole=self._whole(parameters),
         )
+
+    def _owner(self) -> list[tuple[Column, Sql]]:
+        names = {mine.name: (mine, name) for (mine, _), name in zip(self.by, self._names(), strict=False)}
+        found = (names[column] for column in self.source.ranged(names, self.buckets.time.name))
+        return [(mine, _BLOCKS.fill("asked_owner", name=name)) for mine, name in found]
 
     def _whole(self, parameters: Parameters) -> Sql:
         if self.kept_s is None:

@@ -239,6 +239,9 @@ async def _rehearse(work: Work[ThresholdSettings]) -> Result:
 
 
 def _advise(settings: ThresholdSettings, tables: Mapping[str, Table]) -> Iterator[str]:
+    cycles, ends, key = tables[settings.cycles], settings.ends_column, settings.key_column
+    if cycles.kind in "rp" and not cycles.ranged([ends], key):
+        yield cycles.wants_index(ends, key, why="each page looks at all that end then or later")
     if settings.usage is not None and settings.by is not None and settings.time_column is not None:
         usage = tables[settings.usage]
         if usage.kind in "rp" and not usage.found_by(settings.by):

@@ -43,16 +43,24 @@ date_trunc({unit}::text, {time}::timestamp)::{type};
 -- name: start_as_instant
 ({bucket})::timestamptz;
 
--- name: within_instants
+-- name: within
 -- The rows near a bucket, for the index: a few hours more on both sides, since clocks change; then those that are in it.
-t.{time} >= {start} - {margin}::text::interval
-and t.{time} < (({start} at time zone {zone}::text) + {step}::text::interval) at time zone {zone}::text + {margin}::text::interval
-and {bucket} = a.bucket;
+t.{time} >= {start} - {margin}::text::interval and {until} and {bucket} = a.bucket;
 
--- name: within_locals
+-- name: instants_end
+(({start} at time zone {zone}::text) + {step}::text::interval) at time zone {zone}::text + {margin}::text::interval;
+
+-- name: locals_end
 -- Hands of a clock are compared with hands: what a zone leaves out where clocks change may stand in a row all the same.
-t.{time} >= {shown} - {margin}::text::interval and t.{time} < {shown} + {step}::text::interval + {margin}::text::interval
-and {bucket} = a.bucket;
+{start} + {step}::text::interval + {margin}::text::interval;
+
+-- name: until
+t.{time} < {end};
+
+-- name: until_of_owner
+-- The same, where an index has an owner's rows in the order of time.  Of a range between two values that it does not know
+-- Postgres expects next to nothing, and Postgres 18 would look for each day by itself in an index by time and owner.
+({columns}, t.{time}) < ({owner}, {end});
 
 -- name: shown
 ({bucket})::timestamp;
@@ -68,6 +76,9 @@ and {condition};
 
 -- name: asked_bucket
 a.bucket;
+
+-- name: asked_owner
+a.{name};
 
 -- name: owner
 t.{column}::text;

@@ -57,6 +57,20 @@ async def test_weeks_are_added_up_from_days() -> None:
 
 
 ZONES = ("UTC", "Europe/Berlin", "America/Havana", "Pacific/Apia", "Asia/Kathmandu")
+
+
+@pytest.mark.req("BJ-10")
+@pytest.mark.parametrize("zone", ZONES)
+async def test_an_index_of_owner_and_time_serves_in_whatever_order_it_has_the_owners_columns(zone: str) -> None:
+    """A bucket's end is then compared as a row of it."""
+    calls: list[Call] = [*CALLS, *(("bob", 2, 3**n, NOW - timedelta(minutes=30 * n)) for n in range(9))]
+    async with shop(DAILY + f'bucket_timezone = "{zone}"\n') as queue:
+        await queue.pool.execute("create index on shop.calls (region, customer, at)")
+        await call(queue.pool, calls)
+        await run(queue)
+        assert await daily(queue.pool) == model(calls, zone)
+
+
 HOURS = st.integers(0, 24 * 400)
 BATCHES = st.lists(
     st.lists(

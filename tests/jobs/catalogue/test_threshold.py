@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from daemon.config import parse
 from jobs.catalogue.ground import survey
+from jobs.catalogue.kinds import look as advised
 from jobs.catalogue.verb import Work
 from jobs.model import Done
 from jobs.testing import Queue, queue
@@ -442,3 +443,18 @@ async def test_events_whose_key_could_be_cut_off_park_the_job() -> None:
         ran = (await queue.drain()).one()
         assert (ran.outcome, ran.code) == ("snooze", "parked")
         assert "shop.alarms.cycle is character varying(5), and shop.cycles.customer is text" in (ran.reason or "")
+
+
+@pytest.mark.req("BJ-29")
+async def test_indexes_that_periods_and_usage_need_are_advised() -> None:
+    async with shop() as queue, queue.pool.acquire() as conn:
+        wanted = parse(CONFIG).jobs["usage"]
+        assert (await advised(conn, wanted)).advice == ()
+        await conn.execute("drop index shop.cycles_ends_at_id_idx, shop.calls_customer_at_idx")
+        await conn.execute("create index on shop.cycles (ends_at)")  # months of many customers end at the same moment
+        assert (await advised(conn, wanted)).advice == (
+            "no index of shop.cycles begins with ends_at, id: each page looks at all that end then or later; "
+            "create index concurrently on shop.cycles (ends_at, id)",
+            "no index of shop.calls begins with customer, at: each period reads the whole table; "
+            "create index concurrently on shop.calls (customer, at)",
+        )
