@@ -119,8 +119,9 @@ class Sums:
         )
 
     def _owner(self) -> list[tuple[Column, Sql]]:
-        names = {mine.name: (mine, name) for (mine, _), name in zip(self.by, self._names(), strict=False)}
-        found = (names[column] for column in self.source.ranged(names, self.buckets.time.name))
+        """Whose a bucket is, in the order of an index that has his rows by time."""
+        asked = {mine.name: (mine, name) for (mine, _), name in zip(self.by, self._names()[:-1], strict=True)}
+        found = (asked[column] for column in self.source.ranged(asked, self.buckets.time.name))
         return [(mine, _BLOCKS.fill("asked_owner", name=name)) for mine, name in found]
 
     def _whole(self, parameters: Parameters) -> Sql:
