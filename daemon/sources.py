@@ -221,7 +221,8 @@ class Sources:
             older = [place for place in self._states if place not in seen]
             kept = [*older[len(self._states) - 2 * MOST :], *(place for place in self._states if place in seen)]
             self._states = {place: self._states[place] for place in kept}
-            known = {queue for queue, _gate in kept}
+        if len(self._gate_turns) > 2 * MOST:
+            known = {queue for queue, _gate in self._states}
             self._gate_turns = Counter({queue: turn for queue, turn in self._gate_turns.items() if queue in known})
         if len(self._later) > 2 * LATER_MAX:
             self._later = dict(nsmallest(LATER_MAX, self._later.items(), key=itemgetter(1)))

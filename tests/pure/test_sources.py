@@ -635,6 +635,7 @@ class TestVeryManyPlaces:
                 known.claimed(asked, [])
         assert len(claimed) == 10_000
         assert len(known.standing("")) <= 2 * MOST
+        assert len(known._gate_turns) <= 3 * MOST
 
     def test_one_claim_asks_many_of_them(self) -> None:
         known = sources("q*")
