@@ -188,12 +188,13 @@ async def explained(conn: asyncpg.Connection, statement: str, values: Sequence[A
 def _plan(found: Any) -> Plan:
     root = found[0]["Plan"]
     nodes = tuple(_nodes(root))
-    return Plan(nodes, sum(map(_pages, (root, *_written_beside(nodes)))), found[0]["Execution Time"])
+    return Plan(nodes, sum(map(pages, (root, *_written_beside(nodes)))), found[0]["Execution Time"])
 
 
-def _pages(node: dict[str, Any]) -> int:
-    pages: int = node["Shared Hit Blocks"] + node["Shared Read Blocks"]
-    return pages
+def pages(node: dict[str, Any]) -> int:
+    """That a node and those below it touched."""
+    found: int = node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+    return found
 
 
 def _written_beside(nodes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
