@@ -95,6 +95,7 @@ class Scout:
             except AWAY as error:
                 self._observer.claim_failed(error)
                 self._look_at = monotonic() + min(0.5, self._poll_s())
+                self._doubts = True
             await self._nap()
 
     async def step(self) -> None:
@@ -109,12 +110,12 @@ class Scout:
         started, after = monotonic(), self._cursor
         if after == FROM_THE_FIRST:
             self._known = self._sources.marks() if started < self._whole_at else []
+            self._doubts = self._doubts and bool(self._known)  # those that come while this is on the wire stay
         heads = await self._store.look(after, MOST, self._known)
         now = monotonic()
         to_the_end = len(heads) < MOST
         if not self._known:
             self._whole_at = now + self._whole_looks.pause_s(now - started)
-            self._doubts = self._doubts and not to_the_end
         self._sources.found(heads, now, after, to_the_end=to_the_end)
         self._cursor = FROM_THE_FIRST if to_the_end else heads[-1][:3]
         pause_s = self._poll_s() if to_the_end else 0.0

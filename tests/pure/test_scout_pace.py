@@ -48,3 +48,24 @@ async def test_who_waits_is_asked_again_soon_after_an_answer_that_was_held_up(mo
         await scout._look()
     assert scout._soon_at - store.now == pytest.approx(0.03)
     assert scout._whole_at - store.now == pytest.approx(0.15)
+
+
+async def test_what_is_asked_for_while_a_look_is_on_the_wire_is_looked_for_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That look may have been made before the row was there; the next by itself would be a poll later."""
+    store = Held(0.003, 0.003)
+    monkeypatch.setattr(scouts, "monotonic", lambda: store.now)
+    scout = Scout(cast(Any, store), Mock(marks=list), Mock(), lambda: 60.0, lambda: None)
+    look = store.look
+
+    async def asked_meanwhile(*args: object) -> list[Any]:
+        scout.look_again()
+        return await look(*args)
+
+    monkeypatch.setattr(store, "look", asked_meanwhile)
+    await scout._look()
+    assert scout._look_at - store.now < 1.0
+    monkeypatch.setattr(store, "look", look)
+    await scout._look()
+    assert scout._look_at - store.now == pytest.approx(60.0)
